@@ -1,0 +1,27 @@
+//! The runtime core of nexus: typed actors, their mailboxes, supervision and death watch.
+//!
+//! `no_std` with `alloc`; the feature `std` (on by default) brings the tokio runtime. This crate knows no
+//! network: all it has of one is the [`remote::Route`] trait, which the remote crate implements.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod actor_ref;
+pub mod correlation_id;
+pub mod headers;
+pub mod lock;
+pub mod path;
+pub mod reason;
+pub mod remote;
+pub mod serialization;
+pub mod signal;
+pub mod system;
+pub mod time;
+
+pub use correlation_id::CorrelationId;
+pub use headers::Headers;
+pub use reason::{AskError, DeadLetterReason, Refusal};
+pub use signal::{Signal, TerminationReason};
+pub use time::Instant;

@@ -1,0 +1,116 @@
+//! All that the core knows of a network: a [`Route`] to a peer, and who provides it.
+
+use alloc::sync::Arc;
+use core::task::{Context, Poll};
+
+use crate::actor_ref::AnyRef;
+use crate::headers::Headers;
+use crate::path::{ActorPath, ActorUid, Address};
+use crate::reason::{AskError, Refusal};
+use crate::serialization::{DecodeError, EncodeError, Encoder, SerializerId};
+use crate::signal::TerminationReason;
+use crate::system::ActorSystem;
+
+/// The name of a pending reply: a slot in the asker's table and 64 random bits that guard it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplyKey {
+    /// Guards the slot: drawn anew for each ask from an OS-seeded generator.
+    pub secret: u64,
+    /// The slot.
+    pub slot: u32,
+}
+
+/// Where a reply goes.
+#[derive(Clone)]
+pub struct ReplyTo {
+    /// The way to the asker's node.
+    pub route: Arc<dyn Route>,
+    /// The ask there.
+    pub key: ReplyKey,
+}
+
+impl core::fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} {:?}", self.route.address(), self.key)
+    }
+}
+
+/// An ask that waits here for its answer from a wire.
+pub trait PendingReply: Send + Sync {
+    /// Decodes `payload` and wakes the asker. Called inside a decode scope. A second call changes nothing.
+    ///
+    /// # Errors
+    /// When the payload is not such an answer; the asker has then been told [`AskError::Decode`].
+    fn complete(&self, payload: &[u8]) -> Result<(), DecodeError>;
+    /// Wakes the asker with an error. After an answer it changes nothing.
+    fn fail(&self, error: AskError);
+    /// Tells the ask where it is pending, so that giving it up early frees the place there.
+    fn pending_at(&self, route: Arc<dyn Route>, key: ReplyKey);
+    /// Whether nobody waits any more.
+    fn is_over(&self) -> bool;
+}
+
+/// What writes a payload.
+pub type Encode<'a> = &'a mut dyn FnMut(&mut Encoder<'_>) -> Result<(), EncodeError>;
+
+/// The way to one peer node, over all its incarnations. Implemented by the remote crate's association.
+///
+/// No method blocks. A recipient is known by the number that [`intern`](Self::intern) gave it.
+pub trait Route: Send + Sync + 'static {
+    /// The peer.
+    fn address(&self) -> &Address;
+    /// Gives a recipient its number; the number stays valid until [`release`](Self::release).
+    ///
+    /// # Errors
+    /// [`Refusal::Limit`] when the table is full, [`Refusal::Blocked`] when the peer is blocked.
+    fn intern(&self, path: &ActorPath, serializer: SerializerId, manifest: &'static str) -> Result<u32, Refusal>;
+    /// Forgets a number.
+    fn release(&self, recipient: u32);
+    /// Sends one message. `encode` runs at most once, under the lane's lock.
+    ///
+    /// # Errors
+    /// Nothing was queued, and a reply lifted from the message is as it was.
+    fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal>;
+    /// Ready when the ordinary lane has room again, or when waiting is of no use.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Answers an ask of the peer.
+    ///
+    /// # Errors
+    /// Nothing was queued.
+    fn reply(&self, to: ReplyKey, encode: Encode<'_>) -> Result<(), Refusal>;
+    /// Tells the peer that an ask will not be answered, and why.
+    fn reply_failed(&self, to: ReplyKey, why: AskError);
+    /// The asker gave up: frees the place of a pending ask.
+    fn forget(&self, key: ReplyKey);
+    /// Watches `target` for `watcher`; exactly one termination notice follows unless unwatched before.
+    fn watch(&self, target: &ActorPath, watcher: AnyRef);
+    /// Ends a watch.
+    fn unwatch(&self, target: &ActorPath, watcher: &AnyRef);
+    /// Asks the peer to stop an actor; the peer decides whether it may.
+    fn stop(&self, target: &ActorPath);
+    /// Asks the peer for the incarnation that lives at a path; `found` is called once.
+    fn lookup(&self, path: &ActorPath, manifest: &'static str, found: LookupDone);
+}
+
+/// Called once with the answer to a lookup.
+pub type LookupDone = alloc::boxed::Box<dyn FnOnce(Result<ActorUid, AskError>) + Send>;
+
+/// Resolves addresses to routes. Installed by [`crate::ActorSystemBuilder::with_actor_ref_provider`].
+pub trait ActorRefProvider: Send + Sync + 'static {
+    /// The address under which other nodes reach this system; `None` before remoting has started.
+    fn canonical_address(&self) -> Option<Address>;
+    /// The way to `address`, which is not this node's own.
+    ///
+    /// # Errors
+    /// When there is no transport for its scheme, or the node is shutting down.
+    fn route(&self, system: &ActorSystem, address: &Address) -> Result<Arc<dyn Route>, Refusal>;
+}
+
+/// A termination notice on its way to a local watcher.
+#[derive(Clone, Debug)]
+pub struct RemoteTermination {
+    /// Who terminated.
+    pub path: ActorPath,
+    /// Why.
+    pub reason: TerminationReason,
+}

@@ -1,0 +1,8 @@
+//! Messages as bytes: the [`Message`] trait, its encoder and decoder, and the registry of types.
+
+mod codec;
+mod message;
+pub mod scope;
+
+pub use codec::{DecodeError, Decoder, EncodeError, Encoder, SerializerId};
+pub use message::Message;
