@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod actor_ref;
+mod address;
 pub mod correlation_id;
 pub mod headers;
 pub mod lock;
