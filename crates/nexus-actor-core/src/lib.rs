@@ -14,6 +14,7 @@ pub mod correlation_id;
 pub mod headers;
 pub mod lock;
 pub mod path;
+pub mod pid;
 pub mod reason;
 pub mod remote;
 pub mod serialization;
