@@ -17,6 +17,7 @@ pub mod path;
 pub mod pid;
 pub mod reason;
 pub mod remote;
+pub mod ring_queue;
 pub mod serialization;
 pub mod signal;
 pub mod system;
