@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod actor_ref;
 mod address;
 pub mod correlation_id;
+pub mod dead_letter;
 pub mod event_stream;
 pub mod headers;
 pub mod lock;
