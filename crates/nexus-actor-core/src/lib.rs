@@ -19,6 +19,7 @@ pub mod path;
 pub mod pid;
 pub mod reason;
 pub mod remote;
+pub mod remote_authority;
 pub mod ring_queue;
 pub mod serialization;
 pub mod signal;
