@@ -1,0 +1,18 @@
+//! temp
+use alloc::{string::String, vec::Vec};
+use crate::{runtime::BoxFuture, system::ActorSystem};
+/// temp
+#[derive(Default)]
+pub struct Extensions;
+impl Extensions { pub(crate) fn shutdown_all(&self, _s: &ActorSystem) -> Vec<(String, BoxFuture)> { Vec::new() } }
+
+/// temp
+#[derive(Default)]
+pub struct ExtensionsConfig;
+/// temp
+pub trait ExtensionConfig: Send + 'static {}
+impl ExtensionsConfig {
+    /// temp
+    pub fn with_extension_config(self, _c: impl ExtensionConfig) -> Self { self }
+    pub(crate) fn install(self, _s: &ActorSystem) -> Result<(), alloc::boxed::Box<dyn core::error::Error + Send + Sync>> { Ok(()) }
+}
