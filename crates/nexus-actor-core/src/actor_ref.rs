@@ -228,10 +228,7 @@ impl<M: Send + 'static> ActorRef<M> {
     ///
     /// `convert` runs on the sender's thread and must not block. The new reference watches and stops the same
     /// actor; it cannot cross a wire.
-    pub fn adapt<N: Send + 'static>(
-        &self,
-        convert: impl Fn(N) -> M + Send + Sync + 'static,
-    ) -> ActorRef<N> {
+    pub fn adapt<N: Send + 'static>(&self, convert: impl Fn(N) -> M + Send + Sync + 'static) -> ActorRef<N> {
         let to = self.clone();
         ActorRef::adapter(self.to_any(), move |message| {
             to.tell(convert(message));
@@ -734,8 +731,11 @@ impl AnyRef {
     /// Watches this actor for `watcher`; a terminated one answers at once.
     pub(crate) fn watch_for(&self, watcher: &AnyRef) {
         if self.0.system_message(SystemMsg::Watch(watcher.clone())).is_err() {
-            let reason =
-                if self.uid().is_any() { TerminationReason::NeverExisted } else { TerminationReason::Stopped };
+            let reason = if self.uid().is_any() {
+                TerminationReason::NeverExisted
+            } else {
+                TerminationReason::Stopped
+            };
             watcher.0.terminated_notice(Who::Ref(self.clone()), reason);
         }
     }

@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use portable_atomic::{AtomicU64, AtomicUsize, Ordering};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
-use serde::ser::{Error as _, Serialize, Serializer};
+use serde::ser::{Serialize, Serializer};
 
 use crate::lock::Lock;
 use crate::reason::AskError;
@@ -95,7 +95,7 @@ impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         match &mut self.0 {
             Inner::Local(slot) => {
-                let mut state = slot.state.lock();
+                let state = slot.state.lock();
                 if state.over || state.value.is_some() || state.lifted {
                     return;
                 }

@@ -131,7 +131,7 @@ impl<A: Actor> ActorSystemBuilder<A> {
         let Self { name, guardian, tick_driver, provider, extensions, config } = self;
         crate::address::validate_system_name(&name).map_err(|error| BuildError::InvalidName {
             name: name.clone(),
-            rule: alloc::string::ToString::to_string(&error),
+            rule: ToString::to_string(&error),
         })?;
         let TickDriverConfig { runtime, tick } = match tick_driver {
             Some(config) => config,

@@ -1,10 +1,14 @@
 //! temp
-use alloc::{string::String, vec::Vec};
 use crate::{runtime::BoxFuture, system::ActorSystem};
+use alloc::{string::String, vec::Vec};
 /// temp
 #[derive(Default)]
 pub struct Extensions;
-impl Extensions { pub(crate) fn shutdown_all(&self, _s: &ActorSystem) -> Vec<(String, BoxFuture)> { Vec::new() } }
+impl Extensions {
+    pub(crate) fn shutdown_all(&self, _s: &ActorSystem) -> Vec<(String, BoxFuture)> {
+        Vec::new()
+    }
+}
 
 /// temp
 #[derive(Default)]
@@ -13,6 +17,10 @@ pub struct ExtensionsConfig;
 pub trait ExtensionConfig: Send + 'static {}
 impl ExtensionsConfig {
     /// temp
-    pub fn with_extension_config(self, _c: impl ExtensionConfig) -> Self { self }
-    pub(crate) fn install(self, _s: &ActorSystem) -> Result<(), alloc::boxed::Box<dyn core::error::Error + Send + Sync>> { Ok(()) }
+    pub fn with_extension_config(self, _c: impl ExtensionConfig) -> Self {
+        self
+    }
+    pub(crate) fn install(self, _s: &ActorSystem) -> Result<(), Box<dyn core::error::Error + Send + Sync>> {
+        Ok(())
+    }
 }

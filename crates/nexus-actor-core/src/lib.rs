@@ -34,6 +34,7 @@ pub mod remote_authority;
 pub mod ring_queue;
 pub mod runtime;
 pub mod scheduler;
+mod serde_ref;
 pub mod serialization;
 pub mod signal;
 pub mod supervision;

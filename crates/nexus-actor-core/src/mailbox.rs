@@ -109,9 +109,14 @@ pub(crate) enum SystemMsg {
     /// A child is gone while this actor waits for its children.
     ChildGone,
     /// A child gave its failure up to this actor.
-    Escalated { child: AnyRef, error: alloc::string::String },
+    Escalated {
+        child: AnyRef,
+        error: String,
+    },
     /// Be replaced by a new instance, because a sibling's failure asks for it or a back-off has passed.
-    Restart { generation: Option<u64> },
+    Restart {
+        generation: Option<u64>,
+    },
 }
 
 struct SystemNode {

@@ -65,7 +65,12 @@ impl Nest {
     }
 
     /// Enters a child under its name, if that is free and the parent is not stopping.
-    pub(crate) fn enter(&self, name: Option<&NameKey>, uid: ActorUid, child: AnyRef) -> Result<(), EnterError> {
+    pub(crate) fn enter(
+        &self,
+        name: Option<&NameKey>,
+        uid: ActorUid,
+        child: AnyRef,
+    ) -> Result<(), EnterError> {
         let mut children = self.children.lock();
         if children.closed {
             return Err(EnterError::Closed(child));

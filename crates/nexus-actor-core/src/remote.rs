@@ -64,7 +64,12 @@ pub trait Route: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Refusal::Limit`] when the table is full, [`Refusal::Blocked`] when the peer is blocked.
-    fn intern(&self, path: &ActorPath, serializer: SerializerId, manifest: &'static str) -> Result<u32, Refusal>;
+    fn intern(
+        &self,
+        path: &ActorPath,
+        serializer: SerializerId,
+        manifest: &'static str,
+    ) -> Result<u32, Refusal>;
     /// Forgets a number.
     fn release(&self, recipient: u32);
     /// Sends one message. `encode` runs at most once, under the lane's lock.

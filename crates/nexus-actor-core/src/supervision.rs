@@ -241,7 +241,8 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_its_maximum() {
-        let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1), jitter: 0.0 };
+        let backoff =
+            Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1), jitter: 0.0 };
         let waits: Vec<_> = (0..7).map(|n| backoff.delay(n, 0.5).as_millis()).collect();
         assert_eq!(waits, [0, 100, 200, 400, 800, 1000, 1000]);
         let jittered = Backoff { jitter: 0.2, ..backoff };

@@ -15,8 +15,8 @@ use crate::actor::Actor;
 use crate::actor_ref::{ActorRef, AnyRef, Body, Local, NamedCell, RemoteCell};
 use crate::ask::AskTable;
 use crate::context::State;
-use crate::dead_letter::DeadLetters;
 use crate::coordinated_shutdown::{CoordinatedShutdown, ShutdownPhase};
+use crate::dead_letter::DeadLetters;
 use crate::event_stream::EventStream;
 use crate::extension::Extensions;
 use crate::guardian::Guardian;
@@ -280,7 +280,11 @@ impl ActorSystem {
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).
-    pub fn spawn_system<A: Actor>(&self, name: &str, props: Props<A>) -> Result<ActorRef<A::Msg>, SpawnError> {
+    pub fn spawn_system<A: Actor>(
+        &self,
+        name: &str,
+        props: Props<A>,
+    ) -> Result<ActorRef<A::Msg>, SpawnError> {
         self.spawn_under("system", Some(name), props)
     }
 
@@ -381,14 +385,14 @@ impl ActorSystem {
                 }
                 None => (path, ActorUid::ANY),
             };
-            return ActorPath::checked(self.address(), elements, uid)
-                .map_err(|error| ResolveError::InvalidPath { path: path.to_string(), rule: error.to_string() });
+            return ActorPath::checked(self.address(), elements, uid).map_err(|error| {
+                ResolveError::InvalidPath { path: path.to_string(), rule: error.to_string() }
+            });
         }
-        path.parse()
-            .map_err(|error: crate::path::PathError| ResolveError::InvalidPath {
-                path: path.to_string(),
-                rule: error.to_string(),
-            })
+        path.parse().map_err(|error: crate::path::PathError| ResolveError::InvalidPath {
+            path: path.to_string(),
+            rule: error.to_string(),
+        })
     }
 
     /// [`resolve`](Self::resolve) for a parsed path.
@@ -418,7 +422,8 @@ impl ActorSystem {
     }
 
     fn route(&self, address: &Address) -> Result<Arc<dyn Route>, ResolveError> {
-        let provider = self.provider().ok_or_else(|| ResolveError::NoRemoting { address: address.clone() })?;
+        let provider =
+            self.provider().ok_or_else(|| ResolveError::NoRemoting { address: address.clone() })?;
         Ok(provider.route(self, address)?)
     }
 
@@ -433,7 +438,10 @@ impl ActorSystem {
     pub async fn lookup<M: Message>(&self, path: &str) -> Result<ActorRef<M>, AskError> {
         let path = self.parse_path(path).map_err(|error| AskError::Decode(error.to_string()))?;
         if self.is_own(path.address()) {
-            return self.find(path.elements()).and_then(|found| found.downcast()).ok_or(AskError::NoSuchActor);
+            return self
+                .find(path.elements())
+                .and_then(|found| found.downcast())
+                .ok_or(AskError::NoSuchActor);
         }
         let route = self.route(path.address()).map_err(|error| match error {
             ResolveError::Refused(refusal) => AskError::from(refusal),

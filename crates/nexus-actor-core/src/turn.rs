@@ -434,11 +434,7 @@ async fn signal<A: Actor>(
     }
 }
 
-async fn control<A: Actor>(
-    core: &mut Core<A>,
-    message: SystemMsg,
-    system: &mut VecDeque<SystemMsg>,
-) -> Next {
+async fn control<A: Actor>(core: &mut Core<A>, message: SystemMsg, system: &mut VecDeque<SystemMsg>) -> Next {
     match message {
         SystemMsg::Stop => return Next::Terminate,
         SystemMsg::Watch(watcher) => {
@@ -537,11 +533,7 @@ fn concern_siblings(nest: &crate::nest::Nest, me: &AnyRef, scope: Scope, directi
 }
 
 /// Replaces the instance, at once or after a back-off.
-async fn restart<A: Actor>(
-    core: &mut Core<A>,
-    delay: Duration,
-    system: &mut VecDeque<SystemMsg>,
-) -> Next {
+async fn restart<A: Actor>(core: &mut Core<A>, delay: Duration, system: &mut VecDeque<SystemMsg>) -> Next {
     // The old instance may clean up; its failure to do so changes nothing any more.
     let _ = signal(core, Signal::Restarting, system).await;
     if stop_children(core, system).await == Next::Terminate {
@@ -611,7 +603,7 @@ async fn terminate<A: Actor>(
     let any = me.to_any();
     let here = local(&me);
     let (waiting, late) = here.mailbox.close();
-    let mut watchers = alloc::vec::Vec::new();
+    let mut watchers = Vec::new();
     let mut failed = None;
     if let Some(cold) = &mut core.state.cold {
         cold.end_instance();
@@ -671,8 +663,6 @@ async fn yield_now() {
 /// Suspends until the next wake-up; the mailbox holds the waker already.
 async fn suspend_once() {
     let mut suspended = false;
-    poll_fn(move |_| {
-        if core::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+    poll_fn(move |_| if core::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending })
+        .await;
 }

@@ -6,4 +6,8 @@ pub struct SerializationRegistry;
 /// temp
 #[derive(Debug)]
 pub struct RegistrationError;
-impl SerializationRegistry { pub(crate) fn register<M: Message>(&self) -> Result<(), RegistrationError> { Ok(()) } }
+impl SerializationRegistry {
+    pub(crate) fn register<M: Message>(&self) -> Result<(), RegistrationError> {
+        Ok(())
+    }
+}
