@@ -10,7 +10,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
-use portable_atomic::{AtomicU64, AtomicUsize, Ordering};
+use portable_atomic::{AtomicU64, Ordering};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
@@ -40,13 +40,11 @@ enum Inner<T> {
 
 impl<T> Reply<T> {
     /// Sends the answer. Never waits; an answer nobody waits for any more is discarded.
-    pub fn send(self, value: T) {
-        let mut this = self;
-        match &mut this.0 {
+    pub fn send(mut self, value: T) {
+        match self.take() {
             Inner::Local(slot) => slot.finish(Ok(value)),
             Inner::Remote { to, encode } => {
-                let Some(ReplyTo { route, key }) = to.take() else { return };
-                let encode = *encode;
+                let Some(ReplyTo { route, key }) = to else { return };
                 if let Err(refusal) = route.reply(key, &mut |e| encode(&value, e)) {
                     // The asker learns why its answer could not travel, if that much gets through.
                     route.reply_failed(key, AskError::from(refusal));
@@ -56,16 +54,20 @@ impl<T> Reply<T> {
     }
 
     /// Tells the asker that there will be no answer, and why.
-    pub fn fail(self, error: AskError) {
-        let mut this = self;
-        match &mut this.0 {
+    pub fn fail(mut self, error: AskError) {
+        match self.take() {
             Inner::Local(slot) => slot.finish(Err(error)),
             Inner::Remote { to, .. } => {
-                if let Some(ReplyTo { route, key }) = to.take() {
+                if let Some(ReplyTo { route, key }) = to {
                     route.reply_failed(key, error);
                 }
             }
         }
+    }
+
+    /// Uses the right up: what stays behind is a remote reply to nobody, whose drop means nothing.
+    fn take(&mut self) -> Inner<T> {
+        core::mem::replace(&mut self.0, Inner::Remote { to: None, encode: |_, _| Ok(()) })
     }
 
     /// Whether the asker here has given up. Of an asker on another node nothing is known: `false`.
@@ -236,6 +238,8 @@ pub struct Ask<T: Send + 'static> {
     system: Option<ActorSystem>,
     timeout: Option<Duration>,
     place: Option<Place>,
+    /// The answer has been given out; the slot holds nothing any more.
+    answered: bool,
 }
 
 impl<T: Send + 'static> Ask<T> {
@@ -249,7 +253,7 @@ impl<T: Send + 'static> Ask<T> {
                 pending_at: None,
             }),
         });
-        let ask = Self { slot: slot.clone(), system: system.cloned(), timeout: None, place: None };
+        let ask = Self { slot: slot.clone(), system: system.cloned(), timeout: None, place: None, answered: false };
         (ask, Reply(Inner::Local(slot)))
     }
 
@@ -277,6 +281,7 @@ impl<T: Send + 'static> Future for Ask<T> {
             if let Some(value) = state.value.take() {
                 state.over = true;
                 drop(state);
+                self.answered = true;
                 return Poll::Ready(value);
             }
             match &mut state.waker {
@@ -300,6 +305,9 @@ impl<T: Send + 'static> Drop for Ask<T> {
     fn drop(&mut self) {
         if let (Some(place), Some(system)) = (self.place.take(), &self.system) {
             system.asks().remove(place);
+        }
+        if self.answered {
+            return;
         }
         let (place, value, waker) = {
             let mut state = self.slot.state.lock();
@@ -340,7 +348,6 @@ pub(crate) struct AskTable {
     tick: AtomicU64,
     /// Empty ticks seen in a row; at [`IDLE_TICKS`] nothing ticks.
     idle: AtomicU64,
-    live: AtomicUsize,
 }
 
 struct Shard {
@@ -363,7 +370,6 @@ impl AskTable {
             shards: core::array::from_fn(|_| shard()),
             tick: AtomicU64::new(0),
             idle: AtomicU64::new(IDLE_TICKS),
-            live: AtomicUsize::new(0),
         }
     }
 
@@ -393,7 +399,6 @@ impl AskTable {
             }
         };
         drop(shard);
-        self.live.fetch_add(1, Ordering::Relaxed);
         Place { shard: shard_index as u32, index }
     }
 
@@ -409,7 +414,6 @@ impl AskTable {
             slot
         };
         drop(slot);
-        self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Fails every ask whose deadline has passed. Returns whether the table should go on ticking.
@@ -417,8 +421,10 @@ impl AskTable {
         let tick = tick_of(now);
         self.tick.store(tick, Ordering::Release);
         let mut expired = Vec::new();
+        let mut live = false;
         for shard in &self.shards {
             let mut shard = shard.lock();
+            live |= shard.free.len() < shard.entries.len();
             if shard.earliest > tick {
                 continue;
             }
@@ -441,16 +447,11 @@ impl AskTable {
         for (slot, after) in expired {
             slot.expire(after);
         }
-        if self.live.load(Ordering::Relaxed) > 0 {
+        if live {
             self.idle.store(0, Ordering::Release);
             return true;
         }
         self.idle.fetch_add(1, Ordering::AcqRel) + 1 < IDLE_TICKS
-    }
-
-    #[cfg(test)]
-    pub(crate) fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Building a system.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
@@ -131,7 +131,7 @@ impl<A: Actor> ActorSystemBuilder<A> {
         let Self { name, guardian, tick_driver, provider, extensions, config } = self;
         crate::address::validate_system_name(&name).map_err(|error| BuildError::InvalidName {
             name: name.clone(),
-            rule: ToString::to_string(&error),
+            rule: error.to_string(),
         })?;
         let TickDriverConfig { runtime, tick } = match tick_driver {
             Some(config) => config,

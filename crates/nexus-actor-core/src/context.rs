@@ -394,7 +394,7 @@ impl<A: Actor> Context<'_, A> {
         }
         let system = self.system().clone();
         let nest = system.nest_of(self.me).ok_or(SpawnError::ParentStopped)?;
-        system.spawn_in(&nest, name, props)
+        system.spawn_in(nest, name, props)
     }
 
     /// Watches an actor: when it terminates, or if it has, one [`Signal::Terminated`](crate::Signal) follows

@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::{Context, Poll, Waker};
@@ -319,13 +320,17 @@ impl<M> Mailbox<M> {
 
     /// Takes all there is, or registers the waker. `user` must be empty. A bounded mailbox gives one message
     /// at a time, so that its capacity means what it says.
+    ///
+    /// With `settle`, finding nothing also gives back what a burst left behind: one small buffer stays.
     pub(crate) fn poll_take(
         &self,
         cx: &Context<'_>,
         user: &mut VecDeque<Entry<M>>,
         system: &mut VecDeque<SystemMsg>,
+        settle: bool,
     ) -> Taken {
         let mut room = Vec::new();
+        let mut burst = VecDeque::new();
         let (taken, old) = {
             let mut guard = self.lock.lock();
             let inner = &mut *guard;
@@ -351,12 +356,21 @@ impl<M> Mailbox<M> {
                 }
             }
             if user.is_empty() && system.is_empty() {
+                if settle && let Some(queue) = &mut inner.user {
+                    if queue.capacity() == 0 || queue.capacity() > IDLE_CAPACITY {
+                        core::mem::swap(queue, user);
+                    }
+                    if queue.capacity() > IDLE_CAPACITY {
+                        // Both were large.
+                        burst = core::mem::take(queue);
+                    }
+                }
                 (Taken::Idle, register(&mut inner.waker, cx))
             } else {
                 (Taken::Work, None)
             }
         };
-        drop(old);
+        drop((old, burst));
         for waker in room {
             waker.wake();
         }
@@ -373,29 +387,6 @@ impl<M> Mailbox<M> {
             register(&mut inner.waker, cx)
         };
         drop(old);
-    }
-
-    /// The actor goes idle: gives back what a burst left behind.
-    ///
-    /// `spare` is the receiver's emptied buffer; the mailbox keeps it if it is small and its own is none.
-    pub(crate) fn settle(&self, spare: VecDeque<Entry<M>>) {
-        debug_assert!(spare.is_empty());
-        let mut old = None;
-        {
-            let mut guard = self.lock.lock();
-            if let Some(queue) = &mut guard.user
-                && queue.is_empty()
-            {
-                if queue.capacity() > IDLE_CAPACITY {
-                    old = Some(core::mem::take(queue));
-                }
-                if queue.capacity() == 0 && spare.capacity() <= IDLE_CAPACITY {
-                    *queue = spare;
-                    return;
-                }
-            }
-        }
-        drop((old, spare));
     }
 
     /// Registers a sender that waits for room, unless there is room or no point in waiting.

@@ -98,7 +98,7 @@ struct Inner {
     shutdown: CoordinatedShutdown,
     provider: Lock<Option<Arc<dyn ActorRefProvider>>>,
     root: Lock<Option<Arc<Nest>>>,
-    guardians: Lock<Vec<AnyRef>>,
+    guardians: Lock<Vec<(&'static str, AnyRef, Arc<Nest>)>>,
     shutting_down: AtomicBool,
     life: Lock<Life>,
 }
@@ -158,10 +158,11 @@ impl ActorSystem {
     }
 
     /// Starts a guardian. They are told apart by their names: `user`, `system`, `temp`.
-    pub(crate) fn spawn_guardian<A: Actor>(&self, name: &str, props: Props<A>) -> Result<(), SpawnError> {
+    pub(crate) fn spawn_guardian<A: Actor>(&self, name: &'static str, props: Props<A>) -> Result<(), SpawnError> {
         let root = self.0.root.lock().clone().ok_or(SpawnError::Shutdown)?;
-        let guardian = self.spawn_in(&root, Some(name), props)?.to_any();
-        self.0.guardians.lock().push(guardian);
+        let guardian = self.spawn_in(root, Some(name), props)?.to_any();
+        let nest = guardian.ensure_nest(None).ok_or(SpawnError::Shutdown)?;
+        self.0.guardians.lock().push((name, guardian, nest));
         Ok(())
     }
 
@@ -298,7 +299,7 @@ impl ActorSystem {
 
     fn spawn_under<A: Actor>(
         &self,
-        guardian: &str,
+        guardian: &'static str,
         name: Option<&str>,
         props: Props<A>,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
@@ -306,15 +307,16 @@ impl ActorSystem {
         if guardian != "system" && self.is_shutting_down() {
             return Err(SpawnError::Shutdown);
         }
-        let root = self.0.root.lock().clone().ok_or(SpawnError::Shutdown)?;
-        let guardian = root.find(guardian).ok_or(SpawnError::Shutdown)?;
-        let nest = guardian.ensure_nest(None).ok_or(SpawnError::Shutdown)?;
-        self.spawn_in(&nest, name, props)
+        let nest = {
+            let guardians = self.0.guardians.lock();
+            guardians.iter().find(|(of, _, _)| *of == guardian).map(|(_, _, nest)| nest.clone())
+        };
+        self.spawn_in(nest.ok_or(SpawnError::Shutdown)?, name, props)
     }
 
     pub(crate) fn spawn_in<A: Actor>(
         &self,
-        nest: &Arc<Nest>,
+        nest: Arc<Nest>,
         name: Option<&str>,
         props: Props<A>,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
@@ -333,9 +335,10 @@ impl ActorSystem {
         let supervision = rare.as_ref().and_then(|rare| rare.supervision.clone());
         let me = ActorRef::from_cell(Body::Local(Local {
             mailbox: Mailbox::new(mailbox, uid),
-            nest: nest.clone(),
+            nest,
             name: name.clone(),
         }));
+        let Body::Local(Local { nest, .. }) = &me.0.body else { unreachable!("made above") };
         if let Some(strategy) = supervision {
             // Children may be spawned from outside (a guardian's are) before the actor runs.
             me.to_any().ensure_nest(Some(strategy));

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::{Context as TaskContext, Poll};
@@ -146,7 +147,7 @@ pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
                 mailbox.poll_system(cx, &mut system);
                 if system.is_empty() { Poll::Pending } else { Poll::Ready(Taken::Work) }
             } else {
-                Poll::Ready(mailbox.poll_take(cx, &mut batch, &mut system))
+                Poll::Ready(mailbox.poll_take(cx, &mut batch, &mut system, handled < HOT))
             }
         })
         .await;
@@ -157,7 +158,6 @@ pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
                 suspend_once().await;
                 continue;
             }
-            local(&core.me).mailbox.settle(batch);
             return (core, Verdict::Idle);
         }
         let mut next = Next::Continue;

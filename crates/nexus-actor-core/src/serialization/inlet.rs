@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
@@ -85,7 +86,7 @@ impl<M: Message> Inlet for Typed<M> {
             Ok(message) => message,
             Err(error) => {
                 if let Some(to) = scope::take_reply_to() {
-                    to.route.reply_failed(to.key, AskError::Decode(ToString::to_string(&error)));
+                    to.route.reply_failed(to.key, AskError::Decode(error.to_string()));
                 }
                 return Err(error);
             }
