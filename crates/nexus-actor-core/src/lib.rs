@@ -13,6 +13,7 @@ mod address;
 pub mod correlation_id;
 pub mod dead_letter;
 pub mod event_stream;
+pub mod extension;
 pub mod headers;
 pub mod lock;
 pub mod path;
