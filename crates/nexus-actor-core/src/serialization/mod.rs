@@ -2,7 +2,9 @@
 
 mod codec;
 mod message;
+pub mod registry;
 pub mod scope;
 
 pub use codec::{DecodeError, Decoder, EncodeError, Encoder, SerializerId};
 pub use message::Message;
+pub use registry::{Registration, RegistrationError, SerializationRegistry, SerializedMessage};
