@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::{Any, TypeId, type_name};
@@ -39,6 +39,9 @@ impl fmt::Debug for SerializedMessage {
     }
 }
 
+/// A message of a type that only its manifest tells; it is downcast to that type.
+pub type AnyMessage = Box<dyn Any + Send>;
+
 /// One registered type.
 #[derive(Clone, Copy)]
 pub struct Registration {
@@ -50,7 +53,7 @@ pub struct Registration {
     pub type_id: TypeId,
     /// What writes its payloads.
     pub serializer: SerializerId,
-    decode: fn(&[u8]) -> Result<Box<dyn Any + Send>, DecodeError>,
+    decode: fn(&[u8]) -> Result<AnyMessage, DecodeError>,
 }
 
 impl Registration {
@@ -68,7 +71,7 @@ impl Registration {
     ///
     /// # Errors
     /// When the bytes are not exactly one such value.
-    pub fn decode(&self, bytes: &[u8]) -> Result<Box<dyn Any + Send>, DecodeError> {
+    pub fn decode(&self, bytes: &[u8]) -> Result<AnyMessage, DecodeError> {
         (self.decode)(bytes)
     }
 }
@@ -403,7 +406,7 @@ impl SerializationRegistry {
     ///
     /// # Errors
     /// As for [`deserialize`](Self::deserialize).
-    pub fn deserialize_any(&self, message: &SerializedMessage) -> Result<Box<dyn Any + Send>, DecodeError> {
+    pub fn deserialize_any(&self, message: &SerializedMessage) -> Result<AnyMessage, DecodeError> {
         let found = self.lookup(&message.manifest)?;
         same_serializer(found.manifest, found.serializer, message.serializer_id)?;
         found.decode(&message.bytes)
@@ -464,6 +467,7 @@ fn unknown(manifest: &str, versions: &[&'static str]) -> DecodeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     /// Declares a message type that holds one number and is its own serializer.
     macro_rules! message {
