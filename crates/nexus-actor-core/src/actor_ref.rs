@@ -11,7 +11,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use crate::ask::{Ask, Reply, with_drop_reason};
-use crate::dead_letter::MessageInfo;
+use crate::dead_letter::DeadLetter;
 use crate::headers::Headers;
 use crate::mailbox::{Entry, Mailbox, Notice, SystemMsg, Who};
 use crate::nest::{NameKey, Nest};
@@ -309,17 +309,13 @@ impl<M: Send + 'static> Cell<M> {
 
     pub(crate) fn dead_letter(&self, reason: crate::DeadLetterReason, headers: Option<&Headers>) {
         let Some(system) = self.any_system() else { return };
-        system.dead_letters().record_with(
-            reason,
-            |letter| {
-                let letter = letter.with_recipient(&self.path());
-                match headers {
-                    Some(headers) => letter.with_headers(headers.clone()),
-                    None => letter,
-                }
-            },
-            MessageInfo::of::<M>,
-        );
+        system.dead_letters().record_with(reason, || {
+            let letter = DeadLetter::new::<M>(self.path(), reason);
+            match headers {
+                Some(headers) => letter.with_headers(headers.clone()),
+                None => letter,
+            }
+        });
     }
 
     /// Records what a full mailbox gave up for a newer message, or what a closed one still held.
@@ -343,21 +339,23 @@ impl<M: Send + 'static> Cell<M> {
         self.lost(entry, crate::DeadLetterReason::MailboxFull);
     }
 
-    fn path(&self) -> ActorPath {
-        match &self.body {
-            Body::Local(local) => local.path(),
-            Body::Remote(remote) => remote.path.clone(),
-            Body::Named(named) => named.system.with_own_address(&named.path),
-            Body::Adapter(adapter) => adapter.target.path(),
-        }
-    }
-
     fn terminated(&self) -> bool {
         match &self.body {
             Body::Local(local) => local.mailbox.is_closed(),
             Body::Remote(_) => false,
             Body::Named(named) => named.system.find(named.path.elements()).is_none(),
             Body::Adapter(adapter) => adapter.target.is_terminated(),
+        }
+    }
+}
+
+impl<M> Cell<M> {
+    fn path(&self) -> ActorPath {
+        match &self.body {
+            Body::Local(local) => local.path(),
+            Body::Remote(remote) => remote.path.clone(),
+            Body::Named(named) => named.system.with_own_address(&named.path),
+            Body::Adapter(adapter) => adapter.target.path(),
         }
     }
 }
@@ -409,13 +407,13 @@ impl<M: Send + 'static> Hash for ActorRef<M> {
     }
 }
 
-impl<M: Send + 'static> fmt::Debug for ActorRef<M> {
+impl<M> fmt::Debug for ActorRef<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.path())
     }
 }
 
-impl<M: Send + 'static> fmt::Display for ActorRef<M> {
+impl<M> fmt::Display for ActorRef<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.path())
     }

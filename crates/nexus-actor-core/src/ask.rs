@@ -253,7 +253,8 @@ impl<T: Send + 'static> Ask<T> {
                 pending_at: None,
             }),
         });
-        let ask = Self { slot: slot.clone(), system: system.cloned(), timeout: None, place: None, answered: false };
+        let ask =
+            Self { slot: slot.clone(), system: system.cloned(), timeout: None, place: None, answered: false };
         (ask, Reply(Inner::Local(slot)))
     }
 

@@ -129,10 +129,8 @@ impl<A: Actor> ActorSystemBuilder<A> {
     /// [`BuildError`] names the part that failed; nothing is left running.
     pub fn build(self) -> Result<ActorSystem, BuildError> {
         let Self { name, guardian, tick_driver, provider, extensions, config } = self;
-        crate::address::validate_system_name(&name).map_err(|error| BuildError::InvalidName {
-            name: name.clone(),
-            rule: error.to_string(),
-        })?;
+        crate::address::validate_system_name(&name)
+            .map_err(|error| BuildError::InvalidName { name: name.clone(), rule: error.to_string() })?;
         let TickDriverConfig { runtime, tick } = match tick_driver {
             Some(config) => config,
             None => TickDriverConfig::current().ok_or(BuildError::NoRuntime)?,
@@ -144,6 +142,7 @@ impl<A: Actor> ActorSystemBuilder<A> {
         match Self::furnish(&system, guardian, provider, extensions) {
             Ok(()) => Ok(system),
             Err(error) => {
+                // Ends what was installed before the one that failed.
                 system.begin_shutdown();
                 Err(error)
             }
@@ -158,7 +157,9 @@ impl<A: Actor> ActorSystemBuilder<A> {
     ) -> Result<(), BuildError> {
         system.spawn_guardian("system", Guardian::props()).map_err(BuildError::Guardian)?;
         system.spawn_guardian("temp", Guardian::props()).map_err(BuildError::Guardian)?;
-        extensions.install(system).map_err(|error| BuildError::Extension { error: Arc::from(error) })?;
+        extensions
+            .install_all(system, system.extensions())
+            .map_err(|error| BuildError::Extension { error: Arc::new(error) })?;
         if let Some(make) = provider {
             let provider = make(system).map_err(|error| BuildError::Provider { error: Arc::from(error) })?;
             system.set_provider(provider);

@@ -62,8 +62,97 @@ pub struct DeadLetterContext {
     pub detail: Option<Arc<str>>,
 }
 
+/// A message that will never be delivered, on its way to the [`DeadLetters`] of its system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a dead letter that is not recorded is a message lost without a trace"]
+pub struct DeadLetter {
+    pid: Option<Pid>,
+    message: MessageInfo,
+    sender: Option<Pid>,
+    context: DeadLetterContext,
+}
+
+impl DeadLetter {
+    /// The letter that a message of type `M` to `recipient` became for `reason`.
+    pub fn new<M>(recipient: ActorPath, reason: DeadLetterReason) -> Self {
+        let mut letter = Self::of(MessageInfo::of::<M>(), reason);
+        letter.context.recipient = Some(recipient);
+        letter
+    }
+
+    /// The letter that `message` became for `reason`; its recipient is not known yet.
+    pub fn of(message: MessageInfo, reason: DeadLetterReason) -> Self {
+        let context = DeadLetterContext {
+            reason,
+            recipient: None,
+            peer: None,
+            correlation_id: CorrelationId::NIL,
+            headers: Headers::new(),
+            detail: None,
+        };
+        Self { pid: None, message, sender: None, context }
+    }
+
+    /// The same letter with its recipient.
+    pub fn with_recipient(mut self, recipient: ActorPath) -> Self {
+        self.context.recipient = Some(recipient);
+        self
+    }
+
+    /// The same letter with its recipient as a pid, where the path is not known or the pid is to be shown as it
+    /// came from the wire.
+    pub fn with_pid(mut self, pid: Pid) -> Self {
+        self.pid = Some(pid);
+        self
+    }
+
+    /// The same letter with its sender.
+    pub fn with_sender(mut self, sender: Pid) -> Self {
+        self.sender = Some(sender);
+        self
+    }
+
+    /// The same letter with the node at the other end of its wire.
+    pub fn with_peer(mut self, peer: Address) -> Self {
+        self.context.peer = Some(peer);
+        self
+    }
+
+    /// The same letter with its correlation id.
+    pub fn with_correlation_id(mut self, id: CorrelationId) -> Self {
+        self.context.correlation_id = id;
+        self
+    }
+
+    /// The same letter with its headers.
+    pub fn with_headers(mut self, headers: Headers) -> Self {
+        self.context.headers = headers;
+        self
+    }
+
+    /// The same letter with its cause in words.
+    pub fn with_detail(mut self, detail: impl Into<Arc<str>>) -> Self {
+        self.context.detail = Some(detail.into());
+        self
+    }
+
+    /// Why it was not delivered.
+    #[must_use]
+    pub const fn reason(&self) -> DeadLetterReason {
+        self.context.reason
+    }
+}
+
+impl From<DeadLetter> for DeadLetterEvent {
+    fn from(letter: DeadLetter) -> Self {
+        let DeadLetter { pid, message, sender, context } = letter;
+        let pid = pid.or_else(|| context.recipient.as_ref().map(Pid::from_path));
+        Self { pid, message, sender, context: Arc::new(context) }
+    }
+}
+
 /// A message that will never be delivered. Published on the [`EventStream`], once for each.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterEvent {
     /// Whom it was for, if that was known.
     pub pid: Option<Pid>,
@@ -75,70 +164,6 @@ pub struct DeadLetterEvent {
 }
 
 impl DeadLetterEvent {
-    /// The dead letter of `message`, given up for `reason`.
-    #[must_use]
-    pub fn new(reason: DeadLetterReason, message: MessageInfo) -> Self {
-        let context = DeadLetterContext {
-            reason,
-            recipient: None,
-            peer: None,
-            correlation_id: CorrelationId::NIL,
-            headers: Headers::new(),
-            detail: None,
-        };
-        Self { pid: None, message, sender: None, context: Arc::new(context) }
-    }
-
-    /// The same event with its recipient.
-    #[must_use]
-    pub fn with_recipient(mut self, recipient: &ActorPath) -> Self {
-        self.pid = Some(Pid::from_path(recipient));
-        self.context_mut().recipient = Some(recipient.clone());
-        self
-    }
-
-    /// The same event with its recipient, of which only the pid is known.
-    #[must_use]
-    pub fn with_pid(mut self, pid: Pid) -> Self {
-        self.pid = Some(pid);
-        self
-    }
-
-    /// The same event with its sender.
-    #[must_use]
-    pub fn with_sender(mut self, sender: Pid) -> Self {
-        self.sender = Some(sender);
-        self
-    }
-
-    /// The same event with the node at the other end of its wire.
-    #[must_use]
-    pub fn with_peer(mut self, peer: Address) -> Self {
-        self.context_mut().peer = Some(peer);
-        self
-    }
-
-    /// The same event with its correlation id.
-    #[must_use]
-    pub fn with_correlation_id(mut self, id: CorrelationId) -> Self {
-        self.context_mut().correlation_id = id;
-        self
-    }
-
-    /// The same event with its headers.
-    #[must_use]
-    pub fn with_headers(mut self, headers: Headers) -> Self {
-        self.context_mut().headers = headers;
-        self
-    }
-
-    /// The same event with its cause in words.
-    #[must_use]
-    pub fn with_detail(mut self, detail: impl Into<Arc<str>>) -> Self {
-        self.context_mut().detail = Some(detail.into());
-        self
-    }
-
     /// Why it was not delivered.
     #[must_use]
     pub fn reason(&self) -> DeadLetterReason {
@@ -159,11 +184,6 @@ impl DeadLetterEvent {
     #[must_use]
     pub fn response(&self) -> Option<(Pid, DeadLetterResponse)> {
         Some((self.sender.clone()?, DeadLetterResponse { target: self.pid.clone()? }))
-    }
-
-    /// Only a fresh event is built on, so this never copies.
-    fn context_mut(&mut self) -> &mut DeadLetterContext {
-        Arc::make_mut(&mut self.context)
     }
 }
 
@@ -187,26 +207,12 @@ impl fmt::Display for DeadLetterEvent {
     }
 }
 
-impl fmt::Debug for DeadLetterEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeadLetterEvent")
-            .field("pid", &self.pid)
-            .field("message", &self.message)
-            .field("sender", &self.sender)
-            .field("context", &self.context)
-            .finish()
-    }
-}
-
 /// Told to the sender of a dead letter that named itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterResponse {
     /// Whom the message was for.
     pub target: Pid,
 }
-
-/// The literal name of [`DeadLetters`] in the foundation.
-pub type DeadLetter = DeadLetters;
 
 const REASONS: usize = DeadLetterReason::ALL.len();
 
@@ -238,39 +244,24 @@ impl DeadLetters {
         Self(Arc::new(Shared { counts: Default::default(), events }))
     }
 
-    /// Records one dead letter for `recipient`. Must not be called under a lock: subscribers run.
-    pub fn record(&self, reason: DeadLetterReason, recipient: &ActorPath, message: MessageInfo) {
-        self.record_with(reason, |event| event.with_recipient(recipient), move || message);
-    }
-
-    /// Records one dead letter. `message` and then `fill` run only when somebody is subscribed.
-    /// Must not be called under a lock.
+    /// Counts `letter`, and publishes its [`DeadLetterEvent`] if somebody is subscribed.
     ///
-    /// ```
-    /// # use nexus_actor_core::dead_letter::{DeadLetters, MessageInfo};
-    /// # use nexus_actor_core::reason::DeadLetterReason;
-    /// let letters = DeadLetters::default();
-    /// letters.record_with(
-    ///     DeadLetterReason::Decode,
-    ///     |event| event.with_detail("the payload ends early"),
-    ///     || MessageInfo::encoded("shop.counter@1", 17),
-    /// );
-    /// assert_eq!(letters.count(DeadLetterReason::Decode), 1);
-    /// ```
-    pub fn record_with(
-        &self,
-        reason: DeadLetterReason,
-        fill: impl FnOnce(DeadLetterEvent) -> DeadLetterEvent,
-        message: impl FnOnce() -> MessageInfo,
-    ) {
-        self.add(reason, 1);
-        self.0.events.publish_with(|| fill(DeadLetterEvent::new(reason, message())));
+    /// Subscribers run before this returns: it must not be called under a lock.
+    pub fn record(&self, letter: DeadLetter) {
+        self.add(letter.reason());
+        self.0.events.publish_with(|| DeadLetterEvent::from(letter));
     }
 
-    /// Counts `event` and publishes it.
-    pub fn publish(&self, event: DeadLetterEvent) {
-        self.add(event.reason(), 1);
-        self.0.events.publish(event);
+    /// Counts a letter of `reason`; `letter` makes it only when somebody is subscribed.
+    ///
+    /// For paths that lose many at once. The letter must be of that reason. Not to be called under a lock.
+    pub fn record_with(&self, reason: DeadLetterReason, letter: impl FnOnce() -> DeadLetter) {
+        self.add(reason);
+        self.0.events.publish_with(|| {
+            let letter = letter();
+            debug_assert_eq!(letter.reason(), reason);
+            DeadLetterEvent::from(letter)
+        });
     }
 
     /// How many letters died for `reason` since the system started.
@@ -290,9 +281,9 @@ impl DeadLetters {
         DeadLetterReason::ALL.into_iter().map(|reason| (reason, self.count(reason)))
     }
 
-    fn add(&self, reason: DeadLetterReason, by: u64) {
+    fn add(&self, reason: DeadLetterReason) {
         if let Some(count) = self.0.counts.get(reason as usize) {
-            count.fetch_add(by, Ordering::Relaxed);
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -317,13 +308,14 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Covers: RT-47
     #[test]
     fn each_reason_is_counted_by_itself() {
         let letters = DeadLetters::default();
         let nobody = path("fraktor://s/user/nobody");
         for (index, reason) in DeadLetterReason::ALL.into_iter().enumerate() {
             for _ in 0..=index {
-                letters.clone().record(reason, &nobody, MessageInfo::of::<u64>());
+                letters.clone().record(DeadLetter::new::<u64>(nobody.clone(), reason));
             }
         }
         for (index, (reason, count)) in letters.counts().enumerate() {
@@ -333,48 +325,62 @@ mod tests {
         assert_eq!(letters.total(), (1..=16).sum());
     }
 
+    /// Covers: RT-06, DL-02
     #[test]
     fn an_event_is_made_only_for_a_subscriber() {
         let events = EventStream::new();
         let letters = DeadLetters::new(events.clone());
-        letters.record_with(DeadLetterReason::Decode, |_| unreachable!(), || unreachable!());
+        letters.record_with(DeadLetterReason::Decode, || unreachable!());
         let seen: Arc<Lock<Vec<DeadLetterEvent>>> = Arc::default();
         let guard = {
             let seen = seen.clone();
             events.subscribe(move |event: &DeadLetterEvent| seen.lock().push(event.clone()))
         };
-        letters.record(DeadLetterReason::Stopped, &path("fraktor://s/user/a#7"), MessageInfo::of::<u64>());
-        let mine = DeadLetterEvent::new(DeadLetterReason::Denied, MessageInfo::encoded("m@1", 3));
-        letters.publish(mine.clone());
+        letters.record(DeadLetter::new::<u64>(path("fraktor://s/user/a#7"), DeadLetterReason::Stopped));
+        letters.record_with(DeadLetterReason::Denied, || {
+            DeadLetter::of(MessageInfo::encoded("m@1", 3), DeadLetterReason::Denied)
+        });
         drop(guard);
-        letters.record_with(DeadLetterReason::Decode, |_| unreachable!(), || unreachable!());
+        letters.record_with(DeadLetterReason::Decode, || unreachable!());
 
         let seen = core::mem::take(&mut *seen.lock());
-        assert_eq!(seen.len(), 2);
-        assert_eq!(seen[0].pid, Some(Pid::new("nonhost", "a#7")));
-        assert_eq!((seen[0].reason(), &seen[0].sender), (DeadLetterReason::Stopped, &None));
-        assert_eq!(seen[0].message, MessageInfo { type_name: "u64".into(), size: 8 });
-        assert_eq!(seen[1], mine);
+        let told: Vec<_> = seen
+            .iter()
+            .map(|e| (e.pid.as_ref().map(ToString::to_string), e.message.to_string(), e.reason()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (Some("nonhost/a#7".into()), "u64 (8 bytes)".into(), DeadLetterReason::Stopped),
+                (None, "m@1 (3 bytes)".into(), DeadLetterReason::Denied),
+            ]
+        );
         assert_eq!(letters.total(), 4, "counted with and without a subscriber");
     }
 
     #[test]
     fn the_context_keeps_what_the_three_fields_do_not_say() {
         let (id, headers) = (CorrelationId::new(1, 2), Headers::new().with("tenant", "x"));
-        let event =
-            DeadLetterEvent::new(DeadLetterReason::Decode, MessageInfo::encoded("shop.counter@1", 17))
-                .with_recipient(&path("fraktor.tcp://s@h:1/user/a"))
+        let event = DeadLetterEvent::from(
+            DeadLetter::of(MessageInfo::encoded("shop.counter@1", 17), DeadLetterReason::Decode)
+                .with_recipient(path("fraktor.tcp://s@h:1/user/a"))
                 .with_sender(Pid::new("k:2", "b"))
                 .with_peer("fraktor.tcp://t@k:2".parse().unwrap())
                 .with_correlation_id(id)
                 .with_headers(headers.clone())
-                .with_detail("line\nbreak");
+                .with_detail("line\nbreak"),
+        );
         let context = event.context();
+        assert_eq!((context.reason, context.correlation_id), (DeadLetterReason::Decode, id));
         assert_eq!(
-            (context.reason, context.correlation_id, &context.headers),
-            (DeadLetterReason::Decode, id, &headers)
+            (&context.headers, context.peer.as_ref().map(ToString::to_string)),
+            (&headers, Some("fraktor.tcp://t@k:2".into()))
         );
         assert_eq!(context.recipient, Some(path("fraktor.tcp://s@h:1/user/a")));
+        assert_eq!(
+            (event.pid.clone(), event.sender.clone()),
+            (Some(Pid::new("h:1", "a")), Some(Pid::new("k:2", "b")))
+        );
         assert_eq!(
             event.to_string(),
             "dead letter: shop.counter@1 (17 bytes) for fraktor.tcp://s@h:1/user/a: decode: line\\nbreak \
@@ -384,9 +390,9 @@ mod tests {
 
     #[test]
     fn a_response_goes_to_a_sender_that_named_itself() {
-        let bare = DeadLetterEvent::new(DeadLetterReason::QueueFull, MessageInfo::of::<()>());
+        let bare = DeadLetter::of(MessageInfo::of::<()>(), DeadLetterReason::QueueFull);
         let (to, from) = (Pid::new("h:1", "a"), Pid::new("k:2", "b"));
-        for (name, event, expected) in [
+        for (name, letter, expected) in [
             ("neither", bare.clone(), None),
             ("no sender", bare.clone().with_pid(to.clone()), None),
             ("no recipient", bare.clone().with_sender(from.clone()), None),
@@ -396,7 +402,7 @@ mod tests {
                 Some((from, DeadLetterResponse { target: to })),
             ),
         ] {
-            assert_eq!(event.response(), expected, "{name}");
+            assert_eq!(DeadLetterEvent::from(letter).response(), expected, "{name}");
         }
     }
 }

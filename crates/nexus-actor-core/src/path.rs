@@ -17,7 +17,7 @@
 
 use alloc::borrow::Cow;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -568,7 +568,7 @@ impl fmt::Display for ActorPathParts {
             f.write_str(&self.elements)?;
         }
         if !self.uid.is_any() {
-            write!(f, "#{}", self.uid.to_string())?;
+            write!(f, "#{}", self.uid)?;
         }
         Ok(())
     }
@@ -577,6 +577,7 @@ impl fmt::Display for ActorPathParts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
     use core::hash::BuildHasher;
     use proptest::prelude::*;
 

@@ -18,7 +18,7 @@ use crate::context::State;
 use crate::coordinated_shutdown::{CoordinatedShutdown, ShutdownPhase};
 use crate::dead_letter::DeadLetters;
 use crate::event_stream::EventStream;
-use crate::extension::Extensions;
+use crate::extension::{Extension, ExtensionError, Extensions};
 use crate::guardian::Guardian;
 use crate::lock::Lock;
 use crate::mailbox::Mailbox;
@@ -158,7 +158,11 @@ impl ActorSystem {
     }
 
     /// Starts a guardian. They are told apart by their names: `user`, `system`, `temp`.
-    pub(crate) fn spawn_guardian<A: Actor>(&self, name: &'static str, props: Props<A>) -> Result<(), SpawnError> {
+    pub(crate) fn spawn_guardian<A: Actor>(
+        &self,
+        name: &'static str,
+        props: Props<A>,
+    ) -> Result<(), SpawnError> {
         let root = self.0.root.lock().clone().ok_or(SpawnError::Shutdown)?;
         let guardian = self.spawn_in(root, Some(name), props)?.to_any();
         let nest = guardian.ensure_nest(None).ok_or(SpawnError::Shutdown)?;
@@ -235,6 +239,14 @@ impl ActorSystem {
     /// When the type or its manifest is registered already.
     pub fn register<M: Message>(&self) -> Result<(), RegistrationError> {
         self.0.serialization.register::<M>()
+    }
+
+    /// The extension of type `E`.
+    ///
+    /// # Errors
+    /// When this system was built without it.
+    pub fn extension<E: Extension>(&self) -> Result<Arc<E>, ExtensionError> {
+        self.0.extensions.get::<E>()
     }
 
     /// The extensions of this system.

@@ -4,26 +4,15 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::sync::Arc;
-use core::fmt;
-use core::marker::PhantomData;
 
-use super::{DecodeError, Decoder, Message};
+use super::registry::decode_whole;
+use super::{DecodeError, Message};
 use crate::actor_ref::{ActorRef, AnyRef, Body, Cell};
 use crate::headers::Headers;
 use crate::mailbox::{Entry, Notice};
 use crate::reason::{AskError, DeadLetterReason, Refusal};
 use crate::remote::Route;
 use crate::serialization::scope;
-
-/// A registered message type, erased.
-pub trait WireType: Send + Sync {
-    /// The type's manifest.
-    fn manifest(&self) -> &'static str;
-    /// The Rust name of the type.
-    fn type_name(&self) -> &'static str;
-    /// A way for messages of this type into `recipient`; `None` when it takes another type.
-    fn inlet(&self, recipient: &AnyRef, peer: &Arc<dyn Route>) -> Option<Box<dyn Inlet>>;
-}
 
 /// Decodes messages for one actor and hands them over in batches: one lock and one wake-up per batch.
 ///
@@ -54,34 +43,33 @@ pub struct Flushed {
     pub refused: usize,
 }
 
-pub(crate) struct TypeOf<M>(pub(crate) PhantomData<fn() -> M>);
+/// Turns the payload of an older version into a message.
+pub(super) type Convert<M> = Arc<dyn Fn(&[u8]) -> Result<M, DecodeError> + Send + Sync>;
 
-impl<M: Message> WireType for TypeOf<M> {
-    fn manifest(&self) -> &'static str {
-        M::MANIFEST
-    }
-
-    fn type_name(&self) -> &'static str {
-        core::any::type_name::<M>()
-    }
-
-    fn inlet(&self, recipient: &AnyRef, peer: &Arc<dyn Route>) -> Option<Box<dyn Inlet>> {
-        let ActorRef(cell) = recipient.downcast::<M>()?;
-        Some(Box::new(Typed { cell, peer: peer.clone(), batch: VecDeque::new(), messages: 0 }))
-    }
+/// The way of messages of type `M` into `recipient`; `None` when it takes another type.
+pub(super) fn of<M: Message>(
+    recipient: &AnyRef,
+    peer: &Arc<dyn Route>,
+    convert: Option<Convert<M>>,
+) -> Option<Box<dyn Inlet>> {
+    let ActorRef(cell) = recipient.downcast::<M>()?;
+    Some(Box::new(Typed { cell, peer: peer.clone(), convert, batch: VecDeque::new(), messages: 0 }))
 }
 
 struct Typed<M> {
     cell: Arc<Cell<M>>,
     peer: Arc<dyn Route>,
+    convert: Option<Convert<M>>,
     batch: VecDeque<Entry<M>>,
     messages: u32,
 }
 
 impl<M: Message> Inlet for Typed<M> {
     fn decode(&mut self, payload: &[u8], headers: Option<Headers>) -> Result<(), DecodeError> {
-        let mut decoder = Decoder::new(payload);
-        let message = M::decode(&mut decoder).and_then(|message| decoder.finish().map(|()| message));
+        let message = match &self.convert {
+            None => decode_whole::<M>(payload),
+            Some(convert) => convert(payload),
+        };
         let message = match message {
             Ok(message) => message,
             Err(error) => {
@@ -132,11 +120,5 @@ impl<M: Message> Inlet for Typed<M> {
             Body::Local(local) => local.mailbox.is_closed(),
             Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => true,
         }
-    }
-}
-
-impl<M> fmt::Debug for TypeOf<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(core::any::type_name::<M>())
     }
 }

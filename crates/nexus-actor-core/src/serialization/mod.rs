@@ -3,10 +3,10 @@
 mod codec;
 mod inlet;
 mod message;
-mod registry;
+pub mod registry;
 pub mod scope;
 
 pub use codec::{DecodeError, Decoder, EncodeError, Encoder, SerializerId};
-pub use inlet::{Flushed, Inlet, WireType};
+pub use inlet::{Flushed, Inlet};
 pub use message::Message;
-pub use registry::{RegistrationError, SerializationRegistry};
+pub use registry::{Registration, RegistrationError, SerializationRegistry, SerializedMessage};
