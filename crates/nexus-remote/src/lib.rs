@@ -1,1 +1,8 @@
 //! nexus
+
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod wire;
