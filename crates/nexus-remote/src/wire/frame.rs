@@ -16,7 +16,7 @@ use super::handshake::{Ack, Refuse, Request};
 use super::header::{FrameHeader, FrameKind, RawFrame, patch_length, put_frame, put_text16};
 use super::reader::Reader;
 use super::reason::QuarantineReason;
-use super::system::SystemMessage;
+use super::system::{SystemMessage, WirePath};
 use super::{check, limit};
 
 /// What the reader has taken of the ordinary lane, and what it will take.
@@ -224,7 +224,8 @@ impl<'a> OrdinaryFrame<'a> {
     /// Reads the frame in `raw`; only a [`ReplyFailed`] with a text allocates.
     ///
     /// # Errors
-    /// When it is a control frame, or its body breaks a rule: a protocol fault of the peer.
+    /// When it is a control frame, or its body breaks a rule. The framing is intact and the frame has its number:
+    /// the reader records that one frame (reason *decode*) and goes on with the next.
     #[inline]
     pub fn decode(raw: RawFrame<'a>) -> Result<Self, WireError> {
         match raw.header.kind {
@@ -646,6 +647,11 @@ impl<'v> EnvelopeWriter<'v> {
         Encoder::new(self.frame.out, room)
     }
 
+    /// Appends bytes that are the payload already; [`finish`](Self::finish) finds out whether they fit.
+    pub(crate) fn put(&mut self, payload: &[u8]) {
+        self.frame.out.extend_from_slice(payload);
+    }
+
     /// Appends `reply_to`, completes the head and returns the bytes of the whole frame.
     ///
     /// # Errors
@@ -851,6 +857,18 @@ impl<'a> DefineReference<'a> {
     pub fn new(id: u32, uid: ActorUid, path: &'a str) -> Result<Self, WireError> {
         check::path("define_reference.path", path)?;
         Ok(Self { id, uid, path })
+    }
+
+    /// From now on `id` means the incarnation `uid` at `path`, or whoever lives there.
+    #[must_use]
+    pub fn of(id: u32, uid: ActorUid, path: &'a WirePath) -> Self {
+        Self { id, uid, path: path.as_str() }
+    }
+
+    /// The path as a value of its own.
+    #[must_use]
+    pub fn wire_path(&self) -> WirePath {
+        WirePath::checked(self.path)
     }
 
     /// The number.

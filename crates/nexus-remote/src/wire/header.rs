@@ -282,6 +282,12 @@ impl<'a> RawFrame<'a> {
     }
 }
 
+/// The bytes of a header at the front of `bytes`.
+#[inline]
+pub(crate) fn split_header(bytes: &[u8]) -> Option<&[u8; FrameHeader::BYTES]> {
+    bytes.first_chunk()
+}
+
 /// The header in `head`; its length field is not looked at.
 #[inline]
 pub(crate) const fn parse_header(head: &[u8; FrameHeader::BYTES]) -> Result<FrameHeader, WireError> {

@@ -32,6 +32,12 @@ impl WirePath {
         Ok(Self(elements))
     }
 
+    /// The path with these elements, which the caller has checked.
+    pub(crate) fn checked(elements: &str) -> Self {
+        debug_assert!(check::path("path", elements).is_ok());
+        Self(Arc::from(elements))
+    }
+
     /// The part of `path` below its node.
     ///
     /// # Errors
@@ -147,7 +153,7 @@ impl SystemMessage {
         }
         let path = reader.text16("system.path", limit::PATH)?;
         check::path("system.path", path)?;
-        let path = WirePath(Arc::from(path));
+        let path = WirePath::checked(path);
         let uid = ActorUid::new(reader.u64("system.uid")?);
         Ok(match code {
             WATCH => Self::Watch { path, uid },
