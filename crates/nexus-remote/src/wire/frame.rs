@@ -817,7 +817,7 @@ fn ask_error(code: u8, [first, second]: [u64; 2], text: &str) -> AskError {
     match code {
         1 => AskError::Timeout {
             // A carry from the peer's nanoseconds would overflow, and a panic is no answer.
-            after: Duration::new(first, u32::try_from(second).map_or(0, |n| n.min(999_999_999))),
+            after: Duration::new(first, second.min(999_999_999) as u32),
         },
         2 => AskError::Full,
         3 => AskError::Stopped,

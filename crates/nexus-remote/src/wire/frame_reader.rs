@@ -1,5 +1,6 @@
 //! Cuts a byte stream into frames, in the buffer it was read into.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -173,16 +174,17 @@ impl FrameReader {
             (1, limit::HANDSHAKE, limit::HANDSHAKE)
         };
         if self.buffer.len() - self.end < spare_min {
-            if self.start > 0 {
-                self.buffer.copy_within(self.start..self.end, 0);
-                (self.start, self.end) = (0, held);
-            }
             let wanted = held.saturating_add(ahead).min(most);
-            if self.buffer.len() - self.end < spare_min && wanted > self.buffer.len() {
-                // Exact, since the usual doubling would take more than the limit.
-                self.buffer.reserve_exact(wanted - self.buffer.len());
-                self.buffer.resize(wanted, 0);
+            if self.buffer.len() - held < spare_min && wanted > self.buffer.len() {
+                // A fresh buffer of the exact size: memory that comes zeroed costs no pass over it, and the usual
+                // doubling would take more than the limit.
+                let mut larger = vec![0; wanted];
+                larger[..held].copy_from_slice(&self.buffer[self.start..self.end]);
+                self.buffer = larger;
+            } else {
+                self.buffer.copy_within(self.start..self.end, 0);
             }
+            (self.start, self.end) = (0, held);
         }
         let end = self.buffer.len().min(self.end.saturating_add(ahead));
         &mut self.buffer[self.end..end]
@@ -371,7 +373,6 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     use crate::wire::ControlFrame;
     use nexus_actor_core::path::ActorUid;
