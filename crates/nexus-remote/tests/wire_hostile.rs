@@ -201,10 +201,10 @@ fn damage(rng: &mut Rng, corpus: &[Vec<u8>], frame: &mut Vec<u8>) {
         }
     }
     // Mostly the length is made true again, so that the damage reaches the body.
-    if rng.u8(0..4) != 0 {
-        if let Some(claimed) = frame.len().checked_sub(4) {
-            frame[..4].copy_from_slice(&(claimed as u32).to_le_bytes());
-        }
+    if rng.u8(0..4) != 0
+        && let Some(claimed) = frame.len().checked_sub(4)
+    {
+        frame[..4].copy_from_slice(&(claimed as u32).to_le_bytes());
     }
 }
 
@@ -229,8 +229,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// The only test of this file: the allocator counts for the whole process.
-///
-/// Covers: S128 (native wire), T4, T15
+/// Part of S128: the decoders of the native wire.
 #[test]
 fn hostile_bytes_neither_panic_nor_take_memory() {
     let rounds = setting("NEXUS_FUZZ_ROUNDS", 200_000);

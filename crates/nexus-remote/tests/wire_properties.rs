@@ -190,7 +190,7 @@ fn same(frame: &OrdinaryFrame<'_>) {
 }
 
 proptest! {
-    /// Covers: DM-02, SER-07
+    /// Covers: DM-02
     #[test]
     fn control_frames_come_back_as_they_were(frame in control()) {
         let mut bytes = Vec::new();
@@ -262,7 +262,7 @@ proptest! {
         prop_assert_eq!(&again[..], &bytes[before.len()..]);
     }
 
-    /// Covers: S128 (native wire)
+    /// Part of S128; `wire_hostile` goes further.
     #[test]
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..400), kind in 0..FrameKind::ALL.len(), flags in 0..8_u8) {
         let _ = RawFrame::from_bytes(&bytes).map(|raw| (ControlFrame::decode(raw), OrdinaryFrame::decode(raw)).0);
@@ -377,7 +377,7 @@ fn a_writer_takes_back_what_it_does_not_finish() {
     assert_eq!(out, b"before");
 }
 
-/// Covers: S23
+/// Part of S23: what only one side offers is never among the common flags.
 #[test]
 fn unknown_capabilities_are_read_and_not_used() {
     let (ours, theirs) = (CapabilityFlags::LARGE_LANE, CapabilityFlags::from_bits(u64::MAX));
@@ -415,4 +415,87 @@ fn unknown_codes_are_read_as_the_page_says() {
     let raw = RawFrame { header: FrameHeader::of(FrameKind::ReplyFailed), body: &body };
     let failed = ReplyFailed::decode(raw).expect("a frame");
     assert_eq!(failed.error, AskError::Timeout { after: Duration::new(u64::MAX, 999_999_999) });
+}
+
+/// L11 and the wire's own limits on texts: below, at and above.
+#[test]
+fn texts_are_refused_above_their_limits() {
+    fn manifest(text: &str) -> Result<(), WireError> {
+        DefineManifest::new(1, SerializerId::JSON, text).map(|_| ())
+    }
+    fn lookup(text: &str) -> Result<(), WireError> {
+        Lookup::new(KEY, CorrelationId::NIL, text, "/user/a").map(|_| ())
+    }
+    fn address(text: &str) -> Result<(), WireError> {
+        EnvelopeReply::to_foreign(KEY, text).map(|_| ())
+    }
+    fn scheme(text: &str) -> Result<(), WireError> {
+        let node = RemoteNodeId::new("a", "b", Some(1), ActorUid::new(1)).expect("a node");
+        let scheme = ActorPathScheme::from_name(text);
+        AssociationHandshake::new(scheme, node, CapabilityFlags::NONE, 1, CorrelationId::NIL).map(|_| ())
+    }
+    type Make = fn(&str) -> Result<(), WireError>;
+    let makes: [(&str, Make, usize); 4] = [
+        ("manifest", manifest, limit::MANIFEST),
+        ("lookup", lookup, limit::MANIFEST),
+        ("address", address, limit::ADDRESS),
+        ("scheme", scheme, limit::SCHEME),
+    ];
+    for (name, make, most) in makes {
+        assert_eq!(make(&"a".repeat(most - 1)), Ok(()), "{name}");
+        assert_eq!(make(&"a".repeat(most)), Ok(()), "{name}");
+        let rule = |text: &str| make(text).err().map(|error| error.rule);
+        let above = "a".repeat(most + 1);
+        assert_eq!(rule(&above), Some(WireRule::TooLong { length: most + 1, limit: most }), "{name}");
+        assert_eq!(rule(""), Some(WireRule::Empty), "{name}");
+        assert_eq!(rule("a\u{1b}[2J"), Some(WireRule::ControlCharacter), "{name}");
+    }
+}
+
+/// A text that explains is cut between two characters, and a longer one from a peer is refused.
+#[test]
+fn a_long_explanation_is_cut_when_it_is_written() {
+    for (what, given, kept) in [
+        ("below", "x".repeat(limit::TEXT - 1), limit::TEXT - 1),
+        ("at", "x".repeat(limit::TEXT), limit::TEXT),
+        ("above", "x".repeat(limit::TEXT + 1), limit::TEXT),
+        ("within a character", "é".repeat(limit::TEXT).split_off(2) + "x", limit::TEXT),
+        ("odd", format!("x{}", "é".repeat(limit::TEXT)), limit::TEXT - 1),
+    ] {
+        let error = AskError::Decode(given);
+        let mut bytes = Vec::new();
+        ReplyFailed { key: KEY, correlation_id: CorrelationId::NIL, error }.encode(&mut bytes);
+        let read = ReplyFailed::decode(RawFrame::from_bytes(&bytes).expect("one frame")).expect(what);
+        assert!(matches!(&read.error, AskError::Decode(text) if text.len() == kept), "{what}");
+    }
+    let mut body = vec![0; 12 + 1 + 16];
+    body[12] = 9;
+    body.extend_from_slice(&(limit::TEXT as u16 + 1).to_le_bytes());
+    body.resize(body.len() + limit::TEXT + 1, b'x');
+    let raw = RawFrame { header: FrameHeader::of(FrameKind::ReplyFailed), body: &body };
+    assert!(matches!(ReplyFailed::decode(raw), Err(WireError { rule: WireRule::TooLong { .. }, .. })));
+}
+
+/// An address in an envelope that is none costs the answer, not the message.
+#[test]
+fn a_foreign_address_is_parsed_only_as_a_whole_address() {
+    for (text, valid) in [
+        ("fraktor.tcp://a@h:1", true),
+        ("fraktor.tcp://a@[::1]:65535", true),
+        ("fraktor.tcp://a@h:1/", false),
+        ("fraktor.tcp://a@h:1/user/x", false),
+        ("fraktor.tcp://a@h:1#5", false),
+        ("fraktor.tcp://a", false),
+        ("fraktor.tcp://a@h", false),
+        ("a@h:1", false),
+        ("://a@h:1", false),
+        ("fraktor.tcp://@h:1", false),
+        ("fraktor.tcp://a@:1", false),
+        ("fraktor.tcp://a@h:0", false),
+        ("://", false),
+        ("/", false),
+    ] {
+        let reply_to = EnvelopeReply::to_foreign(KEY, text).expect("a short text");
+        assert_eq!(reply_to.foreign_address().is_ok(), valid, "{text}");
+    }
 }

@@ -12,7 +12,7 @@ use nexus_actor_core::serialization::{Encoder, SerializerId};
 use nexus_actor_core::{AskError, CorrelationId, Headers};
 
 use super::error::{WireError, WireRule};
-use super::handshake::{Ack, Refuse, Request};
+use super::handshake::{Ack, NodeAddress, Refuse, Request};
 use super::header::{FrameHeader, FrameKind, RawFrame, patch_length, put_frame, put_text16};
 use super::reader::Reader;
 use super::reason::QuarantineReason;
@@ -323,7 +323,7 @@ impl<'a> EnvelopeReply<'a> {
     /// The address of the third node, parsed; `None` when the sender asked.
     ///
     /// # Errors
-    /// [`WireRule::NotAnAddress`]; the envelope may still be delivered, its answer has nowhere to go.
+    /// [`WireRule::NotAnAddress`], or a part of it breaks a limit; the envelope may still be delivered, its answer has nowhere to go.
     pub fn foreign_address(&self) -> Result<Option<Address>, WireError> {
         let Some(text) = self.foreign else { return Ok(None) };
         let fault = WireError::new("envelope.reply_to", WireRule::NotAnAddress);
@@ -332,6 +332,11 @@ impl<'a> EnvelopeReply<'a> {
         if path.elements() != "/" || !path.uid().is_any() || path.address().authority.is_none() {
             return Err(fault);
         }
+        let node = NodeAddress::of(path.address())?;
+        if node.host().is_empty() {
+            return Err(fault);
+        }
+        check::name("envelope.reply_to", path.address().scheme.as_str(), limit::SCHEME)?;
         Ok(Some(path.address().clone()))
     }
 

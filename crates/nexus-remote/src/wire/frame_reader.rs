@@ -422,7 +422,7 @@ mod tests {
         }
     }
 
-    /// Covers: S20
+    /// The part of S20 that the stream itself can show: what is foreign is known at its first wrong byte.
     #[test]
     fn foreign_first_bytes_are_refused_at_the_first_wrong_one() {
         for (name, bytes, position) in [
@@ -441,7 +441,7 @@ mod tests {
         }
     }
 
-    /// Covers: S22
+    /// The part of S22 that the stream itself can show: both ranges are known.
     #[test]
     fn the_preamble_says_its_versions_and_an_empty_range_is_a_fault() {
         for (min, max, fault) in [(1, 1, false), (1, 7, false), (9, 9, false), (0, 1, true), (3, 2, true)] {
@@ -456,7 +456,7 @@ mod tests {
         assert_eq!(read(&mut FrameReader::new(), &bytes, 16).1, None, "the reserved bytes are ignored");
     }
 
-    /// Covers: S103 (the length check and what is reserved)
+    /// The part of S103 that the stream itself can show. L7: below, at and above.
     #[test]
     fn a_claimed_length_is_checked_before_anything_is_reserved() {
         let limit = limit::FRAME;
