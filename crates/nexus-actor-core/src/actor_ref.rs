@@ -1,5 +1,776 @@
-//! References (placeholder until the runtime lands in this branch).
+//! References to actors, here or on another node.
 
-/// A reference whose message type is erased.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AnyRef(());
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::fmt;
+use core::future::Future;
+use core::hash::{Hash, Hasher};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use crate::ask::{Ask, Reply, with_drop_reason};
+use crate::dead_letter::MessageInfo;
+use crate::headers::Headers;
+use crate::mailbox::{Entry, Mailbox, Notice, SystemMsg, Who};
+use crate::nest::{NameKey, Nest};
+use crate::path::{ActorPath, ActorUid};
+use crate::reason::{AskError, Refusal};
+use crate::remote::Route;
+use crate::serialization::{EncodeError, Encoder};
+use crate::signal::{Signal, TerminationReason};
+use crate::supervision::SupervisorStrategy;
+use crate::system::ActorSystem;
+
+/// A reference to an actor that takes messages of type `M`: one word, cheap to clone, usable from any thread.
+///
+/// The actor may live in this process or on another node; every call is the same. References are equal when
+/// authority, path and uid are; one resolved by name has no uid, reaches whoever lives at that name, and
+/// equals only its like. Messages from one sender to one recipient arrive in the order they were sent.
+///
+/// A reference may travel inside a message and is serialized as its path.
+pub struct ActorRef<M>(pub(crate) Arc<Cell<M>>);
+
+/// What an [`ActorRef`] points to.
+pub(crate) struct Cell<M> {
+    pub(crate) body: Body<M>,
+}
+
+pub(crate) enum Body<M> {
+    /// An actor of this process.
+    Local(Local<M>),
+    /// An actor reached over a wire.
+    Remote(Box<RemoteCell<M>>),
+    /// Whoever lives at a path of this process.
+    Named(Box<NamedCell>),
+    /// A function that takes the message on, for instance to a router's routee.
+    Adapter(Box<AdapterCell<M>>),
+}
+
+pub(crate) struct Local<M> {
+    pub(crate) mailbox: Mailbox<M>,
+    pub(crate) nest: Arc<Nest>,
+    pub(crate) name: Option<NameKey>,
+}
+
+pub(crate) struct RemoteCell<M> {
+    pub(crate) route: Arc<dyn Route>,
+    pub(crate) recipient: u32,
+    pub(crate) path: ActorPath,
+    pub(crate) encode: fn(&M, &mut Encoder<'_>) -> Result<(), EncodeError>,
+    pub(crate) system: ActorSystem,
+}
+
+impl<M> Drop for RemoteCell<M> {
+    fn drop(&mut self) {
+        self.route.release(self.recipient);
+    }
+}
+
+pub(crate) struct NamedCell {
+    pub(crate) system: ActorSystem,
+    pub(crate) path: ActorPath,
+}
+
+pub(crate) struct AdapterCell<M> {
+    pub(crate) deliver: Box<dyn Fn(M) -> Result<(), TellError<M>> + Send + Sync>,
+    pub(crate) target: AnyRef,
+    pub(crate) id: u64,
+}
+
+/// A message that was not accepted, and why.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TellError<M> {
+    /// The message as it was given.
+    pub message: M,
+    /// Why it was not accepted.
+    pub refusal: Refusal,
+}
+
+impl<M> fmt::Debug for TellError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TellError").field("refusal", &self.refusal).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Display for TellError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.refusal, f)
+    }
+}
+
+impl<M> core::error::Error for TellError<M> {}
+
+impl<M: Send + 'static> ActorRef<M> {
+    pub(crate) fn from_cell(body: Body<M>) -> Self {
+        Self(Arc::new(Cell { body }))
+    }
+
+    /// Sends `message`. Never waits, never panics.
+    ///
+    /// At most once, in order per sender and recipient. What is not accepted becomes a dead letter that says
+    /// why; use [`try_tell`](Self::try_tell) to get it back instead, or [`send`](Self::send) to wait for room.
+    #[inline]
+    pub fn tell(&self, message: M) {
+        if let Err(error) = self.try_tell(message) {
+            self.give_up(error);
+        }
+    }
+
+    /// Sends `message` with metadata, which crosses nodes unchanged.
+    pub fn tell_with_headers(&self, message: M, headers: Headers) {
+        if let Err(error) = self.try_tell_with(message, Some(headers)) {
+            self.give_up(error);
+        }
+    }
+
+    /// Sends `message`, or returns it with the reason. Never waits.
+    ///
+    /// # Errors
+    /// [`TellError`] with the message inside; nothing was queued and nothing is recorded.
+    #[inline]
+    pub fn try_tell(&self, message: M) -> Result<(), TellError<M>> {
+        if let Body::Local(local) = &self.0.body {
+            return match local.mailbox.push(Entry::User(message)) {
+                Ok(None) => Ok(()),
+                Ok(Some(displaced)) => {
+                    self.0.displaced(displaced);
+                    Ok(())
+                }
+                Err((Entry::User(message), refusal)) => Err(TellError { message, refusal }),
+                Err((Entry::Notice(_), _)) => Ok(()),
+            };
+        }
+        self.try_tell_with(message, None)
+    }
+
+    /// [`try_tell`](Self::try_tell) with metadata.
+    ///
+    /// # Errors
+    /// As [`try_tell`](Self::try_tell).
+    pub fn try_tell_with(&self, message: M, headers: Option<Headers>) -> Result<(), TellError<M>> {
+        match &self.0.body {
+            Body::Local(local) => {
+                let entry = match headers {
+                    Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers })),
+                    None => Entry::User(message),
+                };
+                match local.mailbox.push(entry) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(displaced)) => {
+                        self.0.displaced(displaced);
+                        Ok(())
+                    }
+                    Err((entry, refusal)) => match entry {
+                        Entry::User(message) => Err(TellError { message, refusal }),
+                        Entry::Notice(notice) => match *notice {
+                            Notice::Headed { message, .. } => Err(TellError { message, refusal }),
+                            Notice::Run { .. }
+                            | Notice::Terminated { .. }
+                            | Notice::Signal(_)
+                            | Notice::Timer { .. }
+                            | Notice::ReceiveTimeout { .. } => Ok(()),
+                        },
+                    },
+                }
+            }
+            Body::Remote(remote) => {
+                let encode = remote.encode;
+                match remote.route.send(remote.recipient, headers.as_ref(), &mut |e| encode(&message, e)) {
+                    Ok(()) => Ok(()),
+                    Err(refusal) => Err(TellError { message, refusal }),
+                }
+            }
+            Body::Named(named) => match named.find::<M>() {
+                Some(now) => now.try_tell_with(message, headers),
+                None => Err(TellError { message, refusal: Refusal::NoSuchActor }),
+            },
+            Body::Adapter(adapter) => (adapter.deliver)(message),
+        }
+    }
+
+    /// Sends `message`, waiting for room in a full mailbox or lane.
+    ///
+    /// # Errors
+    /// [`TellError`] with the message inside when waiting is of no use: the recipient has stopped, the peer
+    /// is quarantined, the message is too large.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the message unsent; once it has returned, the message is queued.
+    ///
+    /// # Panics
+    /// Never; polled after completion it stays pending.
+    pub fn send(&self, message: M) -> Sending<'_, M> {
+        Sending { to: self, message: Some(message) }
+    }
+
+    /// Asks: `make` builds the message around a [`Reply`], and the future gives the answer.
+    ///
+    /// The question is sent at once, not at the first poll. The deadline is the system's (5 s unless
+    /// configured) or [`Ask::timeout`]'s.
+    ///
+    /// # Cancel safety
+    /// Dropping the [`Ask`] frees its place; a late answer is discarded.
+    pub fn ask<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> M) -> Ask<T> {
+        let (ask, reply) = Ask::new(self.0.any_system());
+        if let Err(TellError { message, refusal }) = self.try_tell(make(reply)) {
+            let reason = refusal.reason();
+            let error = AskError::from(refusal);
+            self.0.dead_letter(reason, None);
+            ask.fail(error.clone());
+            with_drop_reason(error, || drop(message));
+        }
+        ask
+    }
+
+    /// A reference that takes messages of type `N` and hands them on as `M`.
+    ///
+    /// `convert` runs on the sender's thread and must not block. The new reference watches and stops the same
+    /// actor; it cannot cross a wire.
+    pub fn adapt<N: Send + 'static>(&self, convert: impl Fn(N) -> M + Send + Sync + 'static) -> ActorRef<N> {
+        let to = self.clone();
+        ActorRef::adapter(self.to_any(), move |message| {
+            to.tell(convert(message));
+            Ok(())
+        })
+    }
+
+    /// A reference whose messages `deliver` takes; watching and stopping it means `target`.
+    pub(crate) fn adapter(
+        target: AnyRef,
+        deliver: impl Fn(M) -> Result<(), TellError<M>> + Send + Sync + 'static,
+    ) -> Self {
+        let id = target.any_system().map_or(0, |system| system.next_uid().get());
+        Self::from_cell(Body::Adapter(Box::new(AdapterCell { deliver: Box::new(deliver), target, id })))
+    }
+
+    /// The actor's path.
+    #[must_use]
+    pub fn path(&self) -> ActorPath {
+        self.0.path()
+    }
+
+    /// The same reference without its message type.
+    #[must_use]
+    pub fn to_any(&self) -> AnyRef {
+        AnyRef(self.0.clone())
+    }
+
+    /// Asks the actor to stop. It finishes the message it is handling; what waits becomes dead letters.
+    ///
+    /// For an actor on another node the peer decides whether this node may.
+    pub fn stop(&self) {
+        self.to_any().stop();
+    }
+
+    /// Whether this actor lives in this process.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match &self.0.body {
+            Body::Local(_) | Body::Named(_) => true,
+            Body::Remote(_) => false,
+            Body::Adapter(adapter) => adapter.target.is_local(),
+        }
+    }
+
+    /// Whether a local actor has terminated. Of an actor elsewhere nothing is known: `false`.
+    #[must_use]
+    pub fn is_terminated(&self) -> bool {
+        self.0.terminated()
+    }
+
+    /// Messages that wait in a local actor's mailbox; zero for others.
+    #[must_use]
+    pub fn mailbox_len(&self) -> usize {
+        match &self.0.body {
+            Body::Local(local) => local.mailbox.len(),
+            Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => 0,
+        }
+    }
+
+    /// Records a message that its sender gives up.
+    fn give_up(&self, error: TellError<M>) {
+        let TellError { message, refusal } = error;
+        self.0.dead_letter(refusal.reason(), None);
+        with_drop_reason(AskError::from(refusal), || drop(message));
+    }
+}
+
+impl<M: Send + 'static> Cell<M> {
+    pub(crate) fn any_system(&self) -> Option<&ActorSystem> {
+        match &self.body {
+            Body::Local(local) => Some(&local.nest.system),
+            Body::Remote(remote) => Some(&remote.system),
+            Body::Named(named) => Some(&named.system),
+            Body::Adapter(adapter) => adapter.target.any_system(),
+        }
+    }
+
+    pub(crate) fn dead_letter(&self, reason: crate::DeadLetterReason, headers: Option<&Headers>) {
+        let Some(system) = self.any_system() else { return };
+        system.dead_letters().record_with(
+            reason,
+            |letter| {
+                let letter = letter.with_recipient(&self.path());
+                match headers {
+                    Some(headers) => letter.with_headers(headers.clone()),
+                    None => letter,
+                }
+            },
+            MessageInfo::of::<M>,
+        );
+    }
+
+    /// Records what a full mailbox gave up for a newer message, or what a closed one still held.
+    pub(crate) fn lost(&self, entry: Entry<M>, reason: crate::DeadLetterReason) {
+        let (message, headers) = match entry {
+            Entry::User(message) => (message, None),
+            Entry::Notice(notice) => match *notice {
+                Notice::Headed { message, headers } => (message, Some(headers)),
+                Notice::Run { .. }
+                | Notice::Terminated { .. }
+                | Notice::Signal(_)
+                | Notice::Timer { .. }
+                | Notice::ReceiveTimeout { .. } => return,
+            },
+        };
+        self.dead_letter(reason, headers.as_ref());
+        with_drop_reason(AskError::from_reason(reason), || drop(message));
+    }
+
+    pub(crate) fn displaced(&self, entry: Entry<M>) {
+        self.lost(entry, crate::DeadLetterReason::MailboxFull);
+    }
+
+    fn path(&self) -> ActorPath {
+        match &self.body {
+            Body::Local(local) => local.path(),
+            Body::Remote(remote) => remote.path.clone(),
+            Body::Named(named) => named.system.with_own_address(&named.path),
+            Body::Adapter(adapter) => adapter.target.path(),
+        }
+    }
+
+    fn terminated(&self) -> bool {
+        match &self.body {
+            Body::Local(local) => local.mailbox.is_closed(),
+            Body::Remote(_) => false,
+            Body::Named(named) => named.system.find(named.path.elements()).is_none(),
+            Body::Adapter(adapter) => adapter.target.is_terminated(),
+        }
+    }
+}
+
+impl<M> Local<M> {
+    pub(crate) fn elements(&self) -> String {
+        let mut elements = String::with_capacity(self.nest.path.len() + 24);
+        elements.push_str(&self.nest.path);
+        elements.push('/');
+        match &self.name {
+            Some(name) => elements.push_str(&name.0),
+            None => {
+                use fmt::Write;
+                let _ = write!(elements, "${}", self.mailbox.uid());
+            }
+        }
+        elements
+    }
+
+    pub(crate) fn path(&self) -> ActorPath {
+        ActorPath::new(self.nest.system.address(), self.elements(), self.mailbox.uid())
+    }
+}
+
+impl NamedCell {
+    fn find<M: Send + 'static>(&self) -> Option<ActorRef<M>> {
+        self.system.find(self.path.elements())?.downcast()
+    }
+}
+
+impl<M> Clone for ActorRef<M> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M: Send + 'static> PartialEq for ActorRef<M> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || same(&*self.0, &*other.0)
+    }
+}
+
+impl<M: Send + 'static> Eq for ActorRef<M> {}
+
+impl<M: Send + 'static> Hash for ActorRef<M> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.identity().hash(state);
+    }
+}
+
+impl<M: Send + 'static> fmt::Debug for ActorRef<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.path())
+    }
+}
+
+impl<M: Send + 'static> fmt::Display for ActorRef<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.path())
+    }
+}
+
+/// The future of [`ActorRef::send`].
+#[must_use = "nothing is sent until this is awaited"]
+pub struct Sending<'a, M> {
+    to: &'a ActorRef<M>,
+    message: Option<M>,
+}
+
+// The message is moved in and out, never pinned.
+impl<M> Unpin for Sending<'_, M> {}
+
+impl<M: Send + 'static> Future for Sending<'_, M> {
+    type Output = Result<(), TellError<M>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let Some(message) = self.message.take() else { return Poll::Pending };
+            match self.to.try_tell(message) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(error) if error.refusal.is_full() => {
+                    self.message = Some(error.message);
+                    let room = match &self.to.0.body {
+                        Body::Local(local) => local.mailbox.poll_room(cx),
+                        Body::Remote(remote) => remote.route.poll_room(cx),
+                        Body::Named(named) => match named.find::<M>() {
+                            Some(ActorRef(cell)) => match &cell.body {
+                                Body::Local(local) => local.mailbox.poll_room(cx),
+                                Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => Poll::Ready(()),
+                            },
+                            None => Poll::Ready(()),
+                        },
+                        Body::Adapter(_) => {
+                            // An adapter's target may be anything; yield and try again.
+                            cx.waker().wake_by_ref();
+                            Poll::Pending
+                        }
+                    };
+                    if room.is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+/// A reference whose message type is erased: enough to watch, stop, compare and print.
+#[derive(Clone)]
+pub struct AnyRef(pub(crate) Arc<dyn AnyCell>);
+
+/// What can be done with an actor without knowing its messages.
+pub(crate) trait AnyCell: Send + Sync + 'static {
+    fn identity(&self) -> u64;
+    fn uid(&self) -> ActorUid;
+    fn full_path(&self) -> ActorPath;
+    fn name_is(&self, name: &str) -> bool;
+    fn system_message(&self, message: SystemMsg) -> Result<(), SystemMsg>;
+    fn terminated_notice(&self, who: Who, reason: TerminationReason);
+    fn signal(&self, signal: Signal);
+    fn nest(&self) -> Option<Arc<Nest>>;
+    fn insert_nest(&self, nest: Nest) -> Option<Arc<Nest>>;
+    fn current(&self) -> Option<AnyRef>;
+    fn is_local(&self) -> bool;
+    fn is_terminated(&self) -> bool;
+    fn remote(&self) -> Option<&Arc<dyn Route>>;
+    fn owner(&self) -> Option<&ActorSystem>;
+    fn target(&self) -> Option<&AnyRef>;
+    fn mailbox_len(&self) -> usize;
+    fn message_type(&self) -> &'static str;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+fn same(a: &dyn AnyCell, b: &dyn AnyCell) -> bool {
+    if a.identity() != b.identity() || a.uid() != b.uid() || a.is_local() != b.is_local() {
+        return false;
+    }
+    match (a.owner(), b.owner()) {
+        // Uids are unique within one system, so two living local cells differ by them alone.
+        (Some(x), Some(y)) if a.is_local() && !a.uid().is_any() => x.is_same(y),
+        _ => a.full_path() == b.full_path(),
+    }
+}
+
+impl<M: Send + 'static> AnyCell for Cell<M> {
+    fn identity(&self) -> u64 {
+        match &self.body {
+            Body::Local(local) => local.mailbox.uid().get(),
+            Body::Remote(remote) => identity_of(&remote.path),
+            Body::Named(named) => identity_of(&named.path),
+            Body::Adapter(adapter) => adapter.id,
+        }
+    }
+
+    fn uid(&self) -> ActorUid {
+        match &self.body {
+            Body::Local(local) => local.mailbox.uid(),
+            Body::Remote(remote) => remote.path.uid(),
+            Body::Named(named) => named.path.uid(),
+            Body::Adapter(adapter) => ActorUid::new(adapter.id),
+        }
+    }
+
+    fn full_path(&self) -> ActorPath {
+        self.path()
+    }
+
+    fn name_is(&self, name: &str) -> bool {
+        match &self.body {
+            Body::Local(local) => match &local.name {
+                Some(own) => &**own.0 == name,
+                None => name.strip_prefix('$').is_some_and(|n| n.parse() == Ok(local.mailbox.uid().get())),
+            },
+            Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => false,
+        }
+    }
+
+    fn system_message(&self, message: SystemMsg) -> Result<(), SystemMsg> {
+        match &self.body {
+            Body::Local(local) => local.mailbox.push_system(message),
+            Body::Remote(remote) => {
+                match message {
+                    SystemMsg::Stop => remote.route.stop(&remote.path),
+                    SystemMsg::Watch(watcher) => remote.route.watch(&remote.path, watcher),
+                    SystemMsg::Unwatch(watcher) => remote.route.unwatch(&remote.path, &watcher),
+                    // Between a parent and its children, which are always of one node.
+                    SystemMsg::ChildGone | SystemMsg::Escalated { .. } | SystemMsg::Restart { .. } => {}
+                }
+                Ok(())
+            }
+            Body::Named(named) => match named.system.find(named.path.elements()) {
+                Some(now) => now.0.system_message(message),
+                None => Err(message),
+            },
+            Body::Adapter(adapter) => adapter.target.0.system_message(message),
+        }
+    }
+
+    fn terminated_notice(&self, who: Who, reason: TerminationReason) {
+        if let Body::Local(local) = &self.body {
+            let _ = local.mailbox.push_notice(Notice::Terminated { who, reason });
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Body::Local(local) = &self.body {
+            let _ = local.mailbox.push_notice(Notice::Signal(signal));
+        }
+    }
+
+    fn nest(&self) -> Option<Arc<Nest>> {
+        match &self.body {
+            Body::Local(local) => local.mailbox.nest(),
+            Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => None,
+        }
+    }
+
+    fn insert_nest(&self, nest: Nest) -> Option<Arc<Nest>> {
+        match &self.body {
+            Body::Local(local) => local.mailbox.nest_or_insert(Arc::new(nest)),
+            Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => None,
+        }
+    }
+
+    fn current(&self) -> Option<AnyRef> {
+        match &self.body {
+            Body::Named(named) => named.system.find(named.path.elements()),
+            Body::Local(_) | Body::Remote(_) | Body::Adapter(_) => None,
+        }
+    }
+
+    fn is_local(&self) -> bool {
+        match &self.body {
+            Body::Local(_) | Body::Named(_) => true,
+            Body::Remote(_) => false,
+            Body::Adapter(adapter) => adapter.target.is_local(),
+        }
+    }
+
+    fn is_terminated(&self) -> bool {
+        self.terminated()
+    }
+
+    fn remote(&self) -> Option<&Arc<dyn Route>> {
+        match &self.body {
+            Body::Remote(remote) => Some(&remote.route),
+            Body::Local(_) | Body::Named(_) | Body::Adapter(_) => None,
+        }
+    }
+
+    fn owner(&self) -> Option<&ActorSystem> {
+        self.any_system()
+    }
+
+    fn target(&self) -> Option<&AnyRef> {
+        match &self.body {
+            Body::Adapter(adapter) => Some(&adapter.target),
+            Body::Local(_) | Body::Remote(_) | Body::Named(_) => None,
+        }
+    }
+
+    fn mailbox_len(&self) -> usize {
+        match &self.body {
+            Body::Local(local) => local.mailbox.len(),
+            Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => 0,
+        }
+    }
+
+    fn message_type(&self) -> &'static str {
+        core::any::type_name::<M>()
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// What local and remote references to one actor hash alike by: the uid, or the path where there is none.
+pub(crate) fn identity_of(path: &ActorPath) -> u64 {
+    if !path.uid().is_any() {
+        return path.uid().get();
+    }
+    // FNV-1a: short paths, no dependency, the same everywhere.
+    path.elements().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+impl AnyRef {
+    /// The actor's path.
+    #[must_use]
+    pub fn path(&self) -> ActorPath {
+        self.0.full_path()
+    }
+
+    /// The actor's uid; [`ActorUid::ANY`] for a reference resolved by name.
+    #[must_use]
+    pub fn uid(&self) -> ActorUid {
+        self.0.uid()
+    }
+
+    /// Asks the actor to stop, as [`ActorRef::stop`].
+    pub fn stop(&self) {
+        let _ = self.0.system_message(SystemMsg::Stop);
+    }
+
+    /// Whether the actor lives in this process.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.is_local()
+    }
+
+    /// Whether a local actor has terminated; `false` for others.
+    #[must_use]
+    pub fn is_terminated(&self) -> bool {
+        self.0.is_terminated()
+    }
+
+    /// Messages that wait in a local actor's mailbox; zero for others.
+    #[must_use]
+    pub fn mailbox_len(&self) -> usize {
+        self.0.mailbox_len()
+    }
+
+    /// The name of the type of message the actor takes, as the compiler prints it.
+    #[must_use]
+    pub fn message_type(&self) -> &'static str {
+        self.0.message_type()
+    }
+
+    /// The reference with its message type, if that is `M`.
+    #[must_use]
+    pub fn downcast<M: Send + 'static>(&self) -> Option<ActorRef<M>> {
+        self.0.clone().into_any().downcast::<Cell<M>>().ok().map(ActorRef)
+    }
+
+    /// Tells a watcher that an actor elsewhere has terminated. For implementations of [`Route`].
+    pub fn notify_terminated(&self, path: &ActorPath, reason: TerminationReason) {
+        self.0.terminated_notice(Who::Path(path.clone()), reason);
+    }
+
+    pub(crate) fn system(&self, message: SystemMsg) {
+        let _ = self.0.system_message(message);
+    }
+
+    pub(crate) fn any_system(&self) -> Option<&ActorSystem> {
+        self.0.owner()
+    }
+
+    pub(crate) fn name_is(&self, name: &str) -> bool {
+        self.0.name_is(name)
+    }
+
+    pub(crate) fn nest(&self) -> Option<Arc<Nest>> {
+        self.0.nest()
+    }
+
+    /// The place for this actor's children, made at the first call. `None` when it has terminated.
+    pub(crate) fn ensure_nest(&self, strategy: Option<Arc<SupervisorStrategy>>) -> Option<Arc<Nest>> {
+        if let Some(nest) = self.nest() {
+            return Some(nest);
+        }
+        let system = self.any_system()?.clone();
+        let strategy = strategy.unwrap_or_else(|| system.default_strategy().clone());
+        let path = Arc::from(self.path().elements());
+        self.0.insert_nest(Nest::new(system, Some(self.clone()), path, strategy))
+    }
+
+    /// Watches this actor for `watcher`; a terminated one answers at once.
+    pub(crate) fn watch_for(&self, watcher: &AnyRef) {
+        if self.0.system_message(SystemMsg::Watch(watcher.clone())).is_err() {
+            let reason = if self.uid().is_any() {
+                TerminationReason::NeverExisted
+            } else {
+                TerminationReason::Stopped
+            };
+            watcher.0.terminated_notice(Who::Ref(self.clone()), reason);
+        }
+    }
+
+    /// The actor an adapter stands for, whoever lives at a name now, or the actor itself.
+    pub(crate) fn behind(&self) -> Self {
+        match self.0.target() {
+            Some(target) => target.behind(),
+            None => self.0.current().unwrap_or_else(|| self.clone()),
+        }
+    }
+}
+
+impl PartialEq for AnyRef {
+    fn eq(&self, other: &Self) -> bool {
+        same(&*self.0, &*other.0)
+    }
+}
+
+impl Eq for AnyRef {}
+
+impl Hash for AnyRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.identity().hash(state);
+    }
+}
+
+impl fmt::Debug for AnyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path())
+    }
+}
+
+impl fmt::Display for AnyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path())
+    }
+}

@@ -8,20 +8,57 @@
 
 extern crate alloc;
 
+pub mod actor;
 pub mod actor_ref;
+pub mod address;
+pub mod ask;
+pub mod builder;
+pub mod context;
+pub mod coordinated_shutdown;
 pub mod correlation_id;
+pub mod dead_letter;
+pub mod event_stream;
+pub mod extension;
+pub mod guardian;
 pub mod headers;
 pub mod lock;
+pub mod mailbox;
+mod nest;
 pub mod path;
+pub mod pid;
+pub mod process_registry;
+pub mod props;
 pub mod reason;
 pub mod remote;
+pub mod remote_authority;
+pub mod ring_queue;
+pub mod runtime;
+pub mod scheduler;
+mod serde_ref;
 pub mod serialization;
 pub mod signal;
+pub mod supervision;
 pub mod system;
+pub mod tick_driver;
 pub mod time;
+mod turn;
 
+pub use actor::{Actor, ActorError};
+pub use actor_ref::{ActorRef, AnyRef, TellError};
+pub use ask::{Ask, Reply, WireValue};
+pub use builder::{ActorSystemBuilder, BuildError};
+pub use context::{Behavior, Context, StashFull, TimerKey};
 pub use correlation_id::CorrelationId;
 pub use headers::Headers;
+pub use mailbox::{MailboxConfig, Overflow};
+pub use nest::SpawnError;
+pub use props::Props;
 pub use reason::{AskError, DeadLetterReason, Refusal};
+pub use runtime::Runtime;
 pub use signal::{Signal, TerminationReason};
+pub use supervision::{Backoff, Directive, Failure, Scope, SupervisorStrategy};
+pub use system::{ActorSystem, ActorSystemConfig, ResolveError, ShutdownError};
+#[cfg(feature = "std")]
+pub use tick_driver::StdTickDriverConfig;
+pub use tick_driver::TickDriverConfig;
 pub use time::Instant;

@@ -258,9 +258,9 @@ impl AskError {
             DeadLetterReason::TooLarge => Self::TooLarge { size: 0, limit: 0 },
             DeadLetterReason::Encode => Self::Encode(String::new()),
             DeadLetterReason::Decode => Self::Decode(String::new()),
-            DeadLetterReason::Unreachable
-            | DeadLetterReason::Unconfirmed
-            | DeadLetterReason::Unknown => Self::Unreachable,
+            DeadLetterReason::Unreachable | DeadLetterReason::Unconfirmed | DeadLetterReason::Unknown => {
+                Self::Unreachable
+            }
             DeadLetterReason::Quarantined => Self::Quarantined,
             DeadLetterReason::Blocked => Self::Blocked,
             DeadLetterReason::Denied => Self::Denied,

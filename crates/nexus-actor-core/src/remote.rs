@@ -5,7 +5,7 @@ use core::task::{Context, Poll};
 
 use crate::actor_ref::AnyRef;
 use crate::headers::Headers;
-use crate::path::{ActorPath, ActorUid, Address};
+use crate::path::{ActorPath, Address};
 use crate::reason::{AskError, Refusal};
 use crate::serialization::{DecodeError, EncodeError, Encoder, SerializerId};
 use crate::signal::TerminationReason;
@@ -44,8 +44,9 @@ pub trait PendingReply: Send + Sync {
     fn complete(&self, payload: &[u8]) -> Result<(), DecodeError>;
     /// Wakes the asker with an error. After an answer it changes nothing.
     fn fail(&self, error: AskError);
-    /// Tells the ask where it is pending, so that giving it up early frees the place there.
-    fn pending_at(&self, route: Arc<dyn Route>, key: ReplyKey);
+    /// Tells the ask where it is pending, so that giving it up early frees the place there; `None` says that
+    /// the message around it was refused after all and the reply is back in it.
+    fn pending_at(&self, place: Option<(Arc<dyn Route>, ReplyKey)>);
     /// Whether nobody waits any more.
     fn is_over(&self) -> bool;
 }
@@ -63,7 +64,12 @@ pub trait Route: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Refusal::Limit`] when the table is full, [`Refusal::Blocked`] when the peer is blocked.
-    fn intern(&self, path: &ActorPath, serializer: SerializerId, manifest: &'static str) -> Result<u32, Refusal>;
+    fn intern(
+        &self,
+        path: &ActorPath,
+        serializer: SerializerId,
+        manifest: &'static str,
+    ) -> Result<u32, Refusal>;
     /// Forgets a number.
     fn release(&self, recipient: u32);
     /// Sends one message. `encode` runs at most once, under the lane's lock.
@@ -88,12 +94,9 @@ pub trait Route: Send + Sync + 'static {
     fn unwatch(&self, target: &ActorPath, watcher: &AnyRef);
     /// Asks the peer to stop an actor; the peer decides whether it may.
     fn stop(&self, target: &ActorPath);
-    /// Asks the peer for the incarnation that lives at a path; `found` is called once.
-    fn lookup(&self, path: &ActorPath, manifest: &'static str, found: LookupDone);
+    /// Asks the peer for the incarnation that lives at a path; `found` gets its uid as a postcard `u64`.
+    fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>);
 }
-
-/// Called once with the answer to a lookup.
-pub type LookupDone = alloc::boxed::Box<dyn FnOnce(Result<ActorUid, AskError>) + Send>;
 
 /// Resolves addresses to routes. Installed by [`crate::ActorSystemBuilder::with_actor_ref_provider`].
 pub trait ActorRefProvider: Send + Sync + 'static {

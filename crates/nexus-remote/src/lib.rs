@@ -7,3 +7,4 @@ extern crate alloc;
 
 pub mod config_error;
 pub mod failure_detector;
+pub mod wire;

@@ -153,7 +153,8 @@ impl<'a> Encoder<'a> {
             Err(_) if full => Err(EncodeError::TooLarge { limit }),
             // Postcard drops the text of a custom error; the scope keeps ours.
             Err(error) => {
-                Err(super::scope::take_fault().map_or_else(|| EncodeError::failed(error), EncodeError::Failed))
+                Err(super::scope::take_fault()
+                    .map_or_else(|| EncodeError::failed(error), EncodeError::Failed))
             }
         }
     }
@@ -201,7 +202,8 @@ impl<'a> Decoder<'a> {
             }
             Err(postcard::Error::DeserializeUnexpectedEnd) => Err(DecodeError::Truncated),
             Err(error) => {
-                Err(super::scope::take_fault().map_or_else(|| DecodeError::failed(error), DecodeError::Failed))
+                Err(super::scope::take_fault()
+                    .map_or_else(|| DecodeError::failed(error), DecodeError::Failed))
             }
         }
     }
@@ -211,6 +213,10 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// [`DecodeError::TrailingBytes`] when it does not.
     pub const fn finish(&self) -> Result<(), DecodeError> {
-        if self.input.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes { count: self.input.len() }) }
+        if self.input.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::TrailingBytes { count: self.input.len() })
+        }
     }
 }

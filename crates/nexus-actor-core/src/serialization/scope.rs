@@ -67,7 +67,11 @@ impl Drop for DecodeScope {
         // The old values are dropped outside the scope's borrow.
         let _old = with(|scope| {
             let reply = scope.reply_to.take();
-            (core::mem::replace(&mut scope.system, system), core::mem::replace(&mut scope.route, route), reply)
+            (
+                core::mem::replace(&mut scope.system, system),
+                core::mem::replace(&mut scope.route, route),
+                reply,
+            )
         });
     }
 }

@@ -1,0 +1,489 @@
+//! An actor's inbox: a system queue and a user queue behind one lock that also holds the waker.
+//!
+//! The receiver swaps the user queue out and works on it without the lock. A waker under the same lock needs
+//! no idle flag and has no lost wake-up to think about: every condition is checked where the waker is
+//! registered.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::task::{Context, Poll, Waker};
+
+use portable_atomic::{AtomicBool, Ordering};
+
+use crate::actor_ref::AnyRef;
+use crate::headers::Headers;
+use crate::lock::Lock;
+use crate::nest::Nest;
+use crate::path::{ActorPath, ActorUid};
+use crate::reason::Refusal;
+use crate::remote::Route;
+use crate::signal::{Signal, TerminationReason};
+
+/// A buffer with more room than this is given back when its actor goes idle.
+const IDLE_CAPACITY: usize = 64;
+
+/// What happens when a bounded mailbox is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// `tell` and `try_tell` refuse the new message; `send().await` waits.
+    #[default]
+    RefuseNewest,
+    /// The oldest waiting message becomes a dead letter and the new one takes its place.
+    DropOldest,
+}
+
+/// How many messages an actor's mailbox holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum MailboxConfig {
+    /// As many as memory holds; the default.
+    #[default]
+    Unbounded,
+    /// At most `capacity` messages beside the one being handled.
+    Bounded {
+        /// Messages that may wait; at least 1.
+        capacity: usize,
+        /// What happens to one more.
+        overflow: Overflow,
+    },
+}
+
+impl MailboxConfig {
+    /// A mailbox for `capacity` waiting messages that refuses the newest when full.
+    ///
+    /// # Panics
+    /// When `capacity` is zero: nothing could ever be received.
+    #[must_use]
+    pub const fn bounded(capacity: usize) -> Self {
+        assert!(capacity > 0, "a mailbox holds at least one message");
+        Self::Bounded { capacity, overflow: Overflow::RefuseNewest }
+    }
+
+    /// The same mailbox, giving up its oldest message when full.
+    #[must_use]
+    pub const fn drop_oldest(self) -> Self {
+        match self {
+            Self::Unbounded => Self::Unbounded,
+            Self::Bounded { capacity, .. } => Self::Bounded { capacity, overflow: Overflow::DropOldest },
+        }
+    }
+}
+
+/// One place in the user queue. As large as the message where that has a niche.
+pub(crate) enum Entry<M> {
+    /// A message.
+    User(M),
+    /// Everything rarer, in its order among the messages.
+    Notice(Box<Notice<M>>),
+}
+
+/// What travels in the user queue because its order among the messages matters.
+pub(crate) enum Notice<M> {
+    /// A message with metadata.
+    Headed { message: M, headers: Headers },
+    /// The next `count` messages came from this peer.
+    Run { peer: Arc<dyn Route>, count: u32 },
+    /// A watched actor terminated.
+    Terminated { who: Who, reason: TerminationReason },
+    /// For the signal handler as it is.
+    Signal(Signal),
+    /// A timer's deadline passed; delivered if the timer still is of that generation.
+    Timer { slot: u64, generation: u64 },
+    /// The receive timeout may have passed.
+    ReceiveTimeout { generation: u64 },
+}
+
+/// Names a watched actor: by its reference, or by its path when the news came over a wire.
+pub(crate) enum Who {
+    Ref(AnyRef),
+    Path(ActorPath),
+}
+
+/// What overtakes the messages.
+#[derive(Debug)]
+pub(crate) enum SystemMsg {
+    Stop,
+    Watch(AnyRef),
+    Unwatch(AnyRef),
+    /// A child is gone while this actor waits for its children.
+    ChildGone,
+    /// A child gave its failure up to this actor.
+    Escalated {
+        child: AnyRef,
+        error: String,
+    },
+    /// Be replaced by a new instance, because a sibling's failure asks for it or a back-off has passed.
+    Restart {
+        generation: Option<u64>,
+    },
+}
+
+struct SystemNode {
+    message: SystemMsg,
+    next: Option<Box<SystemNode>>,
+}
+
+/// Parts that few mailboxes have.
+#[derive(Default)]
+struct Extras {
+    bounds: Option<Bounds>,
+    nest: Option<Arc<Nest>>,
+}
+
+struct Bounds {
+    capacity: usize,
+    overflow: Overflow,
+    /// Senders that wait for room.
+    waiting: Vec<Waker>,
+}
+
+struct Inner<M> {
+    /// `None` once closed.
+    user: Option<VecDeque<Entry<M>>>,
+    /// Newest first.
+    system: Option<Box<SystemNode>>,
+    waker: Option<Waker>,
+    extras: Option<Box<Extras>>,
+}
+
+/// See the module.
+///
+/// The layout is deliberate: with the path and the reference count beside it the whole cell has 120 bytes,
+/// what an allocator's 128-byte class holds. That is why the uid has 56 bits and rides here.
+pub(crate) struct Mailbox<M> {
+    lock: Lock<Inner<M>>,
+    uid: [u8; 7],
+    /// A handler is suspended: only a system message wakes the actor. Written and read under the lock.
+    busy: AtomicBool,
+}
+
+/// What the receiver found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Nothing; the waker is registered.
+    Idle,
+    /// Messages, system messages or both.
+    Work,
+}
+
+impl<M> Inner<M> {
+    fn bounds(&mut self) -> Option<&mut Bounds> {
+        self.extras.as_mut().and_then(|extras| extras.bounds.as_mut())
+    }
+}
+
+impl<M> Mailbox<M> {
+    pub(crate) fn new(config: MailboxConfig, uid: ActorUid) -> Self {
+        let extras = match config {
+            MailboxConfig::Unbounded => None,
+            MailboxConfig::Bounded { capacity, overflow } => Some(Box::new(Extras {
+                bounds: Some(Bounds { capacity: capacity.max(1), overflow, waiting: Vec::new() }),
+                nest: None,
+            })),
+        };
+        let bytes = uid.get().to_le_bytes();
+        let mut uid = [0; 7];
+        uid.copy_from_slice(&bytes[..7]);
+        let lock = Lock::new(Inner { user: Some(VecDeque::new()), system: None, waker: None, extras });
+        Self { lock, uid, busy: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn uid(&self) -> ActorUid {
+        let mut bytes = [0; 8];
+        bytes[..7].copy_from_slice(&self.uid);
+        ActorUid::new(u64::from_le_bytes(bytes))
+    }
+
+    #[inline]
+    fn waker_for_user(&self, inner: &mut Inner<M>) -> Option<Waker> {
+        if self.busy.load(Ordering::Relaxed) { None } else { inner.waker.take() }
+    }
+
+    /// Appends a message and returns the one given up for it, if any; the entry comes back when refused.
+    #[inline]
+    pub(crate) fn push(&self, entry: Entry<M>) -> Result<Option<Entry<M>>, (Entry<M>, Refusal)> {
+        let mut displaced = None;
+        let waker = {
+            let mut guard = self.lock.lock();
+            let inner = &mut *guard;
+            let Some(user) = &mut inner.user else { return Err((entry, Refusal::Stopped)) };
+            if let Some(extras) = &inner.extras
+                && let Some(bounds) = &extras.bounds
+                && user.len() >= bounds.capacity
+            {
+                match bounds.overflow {
+                    Overflow::RefuseNewest => {
+                        return Err((entry, Refusal::MailboxFull { capacity: bounds.capacity }));
+                    }
+                    Overflow::DropOldest => displaced = remove_oldest_message(user),
+                }
+            }
+            if user.capacity() == 0 {
+                // Most actors that ever get a message get one at a time.
+                user.reserve_exact(1);
+            }
+            user.push_back(entry);
+            self.waker_for_user(inner)
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(displaced)
+    }
+
+    /// Appends many entries with one lock and one wake-up. Those refused or displaced are left in `batch`.
+    pub(crate) fn push_many(&self, batch: &mut VecDeque<Entry<M>>) -> Option<Refusal> {
+        let mut refused = None;
+        let mut displaced = VecDeque::new();
+        let waker = {
+            let mut guard = self.lock.lock();
+            let inner = &mut *guard;
+            let Some(user) = &mut inner.user else { return Some(Refusal::Stopped) };
+            match inner.extras.as_ref().and_then(|extras| extras.bounds.as_ref()) {
+                None => {
+                    if user.is_empty() && user.capacity() < batch.len() {
+                        core::mem::swap(user, batch);
+                    } else {
+                        user.append(batch);
+                    }
+                }
+                Some(bounds) => {
+                    while let Some(entry) = batch.pop_front() {
+                        if user.len() >= bounds.capacity && matches!(entry, Entry::User(_)) {
+                            match bounds.overflow {
+                                Overflow::RefuseNewest => {
+                                    batch.push_front(entry);
+                                    refused = Some(Refusal::MailboxFull { capacity: bounds.capacity });
+                                    break;
+                                }
+                                Overflow::DropOldest => displaced.extend(remove_oldest_message(user)),
+                            }
+                        }
+                        user.push_back(entry);
+                    }
+                }
+            }
+            self.waker_for_user(inner)
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if !displaced.is_empty() {
+            refused = Some(Refusal::MailboxFull { capacity: 0 });
+            batch.append(&mut displaced);
+        }
+        refused
+    }
+
+    /// Appends what keeps its order among the messages; never refused for lack of room.
+    pub(crate) fn push_notice(&self, notice: Notice<M>) -> Result<(), Notice<M>> {
+        let entry = Entry::Notice(Box::new(notice));
+        let waker = {
+            let mut guard = self.lock.lock();
+            let inner = &mut *guard;
+            match &mut inner.user {
+                Some(user) => user.push_back(entry),
+                None => {
+                    drop(guard);
+                    let Entry::Notice(notice) = entry else { unreachable!("made above") };
+                    return Err(*notice);
+                }
+            }
+            self.waker_for_user(inner)
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Sends what overtakes the messages; comes back when the actor has terminated.
+    pub(crate) fn push_system(&self, message: SystemMsg) -> Result<(), SystemMsg> {
+        let mut node = Box::new(SystemNode { message, next: None });
+        let waker = {
+            let mut inner = self.lock.lock();
+            if inner.user.is_none() {
+                drop(inner);
+                return Err(node.message);
+            }
+            node.next = inner.system.take();
+            inner.system = Some(node);
+            inner.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Takes all there is, or registers the waker. `user` must be empty. A bounded mailbox gives one message
+    /// at a time, so that its capacity means what it says.
+    pub(crate) fn poll_take(
+        &self,
+        cx: &Context<'_>,
+        user: &mut VecDeque<Entry<M>>,
+        system: &mut VecDeque<SystemMsg>,
+    ) -> Taken {
+        let mut room = Vec::new();
+        let (taken, old) = {
+            let mut guard = self.lock.lock();
+            let inner = &mut *guard;
+            self.busy.store(false, Ordering::Relaxed);
+            take_system(&mut inner.system, system);
+            if let Some(queue) = &mut inner.user
+                && !queue.is_empty()
+                && user.is_empty()
+            {
+                match inner.extras.as_mut().and_then(|extras| extras.bounds.as_mut()) {
+                    None => core::mem::swap(queue, user),
+                    Some(bounds) => {
+                        // What has an order but is no message does not count as one.
+                        while let Some(entry) = queue.pop_front() {
+                            let message = counts(&entry);
+                            user.push_back(entry);
+                            if message {
+                                break;
+                            }
+                        }
+                        core::mem::swap(&mut bounds.waiting, &mut room);
+                    }
+                }
+            }
+            if user.is_empty() && system.is_empty() {
+                (Taken::Idle, register(&mut inner.waker, cx))
+            } else {
+                (Taken::Work, None)
+            }
+        };
+        drop(old);
+        for waker in room {
+            waker.wake();
+        }
+        taken
+    }
+
+    /// While a handler is suspended: takes system messages and registers the waker for more of them.
+    pub(crate) fn poll_system(&self, cx: &Context<'_>, system: &mut VecDeque<SystemMsg>) {
+        let old = {
+            let mut guard = self.lock.lock();
+            let inner = &mut *guard;
+            take_system(&mut inner.system, system);
+            self.busy.store(true, Ordering::Relaxed);
+            register(&mut inner.waker, cx)
+        };
+        drop(old);
+    }
+
+    /// The actor goes idle: gives back what a burst left behind.
+    ///
+    /// `spare` is the receiver's emptied buffer; the mailbox keeps it if it is small and its own is none.
+    pub(crate) fn settle(&self, spare: VecDeque<Entry<M>>) {
+        debug_assert!(spare.is_empty());
+        let mut old = None;
+        {
+            let mut guard = self.lock.lock();
+            if let Some(queue) = &mut guard.user
+                && queue.is_empty()
+            {
+                if queue.capacity() > IDLE_CAPACITY {
+                    old = Some(core::mem::take(queue));
+                }
+                if queue.capacity() == 0 && spare.capacity() <= IDLE_CAPACITY {
+                    *queue = spare;
+                    return;
+                }
+            }
+        }
+        drop((old, spare));
+    }
+
+    /// Registers a sender that waits for room, unless there is room or no point in waiting.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut guard = self.lock.lock();
+        let inner = &mut *guard;
+        let Some(user) = &inner.user else { return Poll::Ready(()) };
+        let waiting_messages = user.len();
+        match inner.bounds() {
+            Some(bounds) if waiting_messages >= bounds.capacity => {
+                if !bounds.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    bounds.waiting.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Refuses everything from now on and returns what waited.
+    pub(crate) fn close(&self) -> (VecDeque<Entry<M>>, VecDeque<SystemMsg>) {
+        let mut system = VecDeque::new();
+        let (user, waker, extras) = {
+            let mut inner = self.lock.lock();
+            take_system(&mut inner.system, &mut system);
+            (inner.user.take(), inner.waker.take(), inner.extras.take())
+        };
+        drop(waker);
+        if let Some(mut extras) = extras
+            && let Some(bounds) = &mut extras.bounds
+        {
+            for waker in core::mem::take(&mut bounds.waiting) {
+                waker.wake();
+            }
+        }
+        (user.unwrap_or_default(), system)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock.lock().user.is_none()
+    }
+
+    /// Messages waiting, not counting what the actor has taken out to work on.
+    pub(crate) fn len(&self) -> usize {
+        self.lock.lock().user.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// The children of this actor, once it has had one.
+    pub(crate) fn nest(&self) -> Option<Arc<Nest>> {
+        self.lock.lock().extras.as_ref().and_then(|extras| extras.nest.clone())
+    }
+
+    /// Gives this actor a place for children; keeps the one it has. `None` when it has terminated.
+    pub(crate) fn nest_or_insert(&self, nest: Arc<Nest>) -> Option<Arc<Nest>> {
+        let mut inner = self.lock.lock();
+        inner.user.as_ref()?;
+        let extras = inner.extras.get_or_insert_default();
+        Some(extras.nest.get_or_insert(nest).clone())
+    }
+}
+
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
+    match slot {
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        other => other.replace(cx.waker().clone()),
+    }
+}
+
+/// Appends the list to `out`, oldest first.
+fn take_system(list: &mut Option<Box<SystemNode>>, out: &mut VecDeque<SystemMsg>) {
+    let at = out.len();
+    let mut next = list.take();
+    while let Some(node) = next {
+        let SystemNode { message, next: rest } = *node;
+        out.insert(at, message);
+        next = rest;
+    }
+}
+
+fn counts<M>(entry: &Entry<M>) -> bool {
+    match entry {
+        Entry::User(_) => true,
+        Entry::Notice(notice) => matches!(**notice, Notice::Headed { .. }),
+    }
+}
+
+/// Only a message is given up for another; a termination notice or a timer never is.
+fn remove_oldest_message<M>(user: &mut VecDeque<Entry<M>>) -> Option<Entry<M>> {
+    let at = user.iter().position(counts)?;
+    user.remove(at)
+}

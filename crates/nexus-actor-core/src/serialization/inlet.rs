@@ -1,0 +1,141 @@
+//! From bytes to a mailbox: what a reader keeps per recipient and type.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::fmt;
+use core::marker::PhantomData;
+
+use super::{DecodeError, Decoder, Message};
+use crate::actor_ref::{ActorRef, AnyRef, Body, Cell};
+use crate::headers::Headers;
+use crate::mailbox::{Entry, Notice};
+use crate::reason::{AskError, DeadLetterReason, Refusal};
+use crate::remote::Route;
+use crate::serialization::scope;
+
+/// A registered message type, erased.
+pub trait WireType: Send + Sync {
+    /// The type's manifest.
+    fn manifest(&self) -> &'static str;
+    /// The Rust name of the type.
+    fn type_name(&self) -> &'static str;
+    /// A way for messages of this type into `recipient`; `None` when it takes another type.
+    fn inlet(&self, recipient: &AnyRef, peer: &Arc<dyn Route>) -> Option<Box<dyn Inlet>>;
+}
+
+/// Decodes messages for one actor and hands them over in batches: one lock and one wake-up per batch.
+///
+/// Everything happens inside a decode scope, in the order of the calls.
+pub trait Inlet: Send {
+    /// Decodes one message and keeps it for the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// When the payload is not a message of the type. Nothing is kept; a reply address it used is failed.
+    fn decode(&mut self, payload: &[u8], headers: Option<Headers>) -> Result<(), DecodeError>;
+
+    /// Hands over what was decoded. What the actor refuses is recorded as a dead letter, and its asker is told.
+    fn flush(&mut self) -> Flushed;
+
+    /// Messages decoded and not flushed.
+    fn pending(&self) -> usize;
+
+    /// Whether the actor has terminated.
+    fn is_over(&self) -> bool;
+}
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Messages in the mailbox now.
+    pub delivered: usize,
+    /// Messages recorded as dead letters.
+    pub refused: usize,
+}
+
+pub(crate) struct TypeOf<M>(pub(crate) PhantomData<fn() -> M>);
+
+impl<M: Message> WireType for TypeOf<M> {
+    fn manifest(&self) -> &'static str {
+        M::MANIFEST
+    }
+
+    fn type_name(&self) -> &'static str {
+        core::any::type_name::<M>()
+    }
+
+    fn inlet(&self, recipient: &AnyRef, peer: &Arc<dyn Route>) -> Option<Box<dyn Inlet>> {
+        let ActorRef(cell) = recipient.downcast::<M>()?;
+        Some(Box::new(Typed { cell, peer: peer.clone(), batch: VecDeque::new(), messages: 0 }))
+    }
+}
+
+struct Typed<M> {
+    cell: Arc<Cell<M>>,
+    peer: Arc<dyn Route>,
+    batch: VecDeque<Entry<M>>,
+    messages: u32,
+}
+
+impl<M: Message> Inlet for Typed<M> {
+    fn decode(&mut self, payload: &[u8], headers: Option<Headers>) -> Result<(), DecodeError> {
+        let mut decoder = Decoder::new(payload);
+        let message = M::decode(&mut decoder).and_then(|message| decoder.finish().map(|()| message));
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => {
+                if let Some(to) = scope::take_reply_to() {
+                    to.route.reply_failed(to.key, AskError::Decode(ToString::to_string(&error)));
+                }
+                return Err(error);
+            }
+        };
+        self.batch.push_back(match headers {
+            None => Entry::User(message),
+            Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers })),
+        });
+        self.messages += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Flushed {
+        let messages = core::mem::take(&mut self.messages);
+        if messages == 0 {
+            return Flushed::default();
+        }
+        let Body::Local(local) = &self.cell.body else { return Flushed::default() };
+        let run = Notice::Run { peer: self.peer.clone(), count: messages };
+        self.batch.push_front(Entry::Notice(Box::new(run)));
+        let mut refused = 0;
+        if let Some(refusal) = local.mailbox.push_many(&mut self.batch) {
+            let reason = match refusal {
+                Refusal::MailboxFull { .. } => DeadLetterReason::MailboxFull,
+                other => other.reason(),
+            };
+            for entry in self.batch.drain(..) {
+                refused += usize::from(
+                    !matches!(&entry, Entry::Notice(notice) if matches!(**notice, Notice::Run { .. })),
+                );
+                self.cell.lost(entry, reason);
+            }
+        }
+        Flushed { delivered: messages as usize - refused, refused }
+    }
+
+    fn pending(&self) -> usize {
+        self.messages as usize
+    }
+
+    fn is_over(&self) -> bool {
+        match &self.cell.body {
+            Body::Local(local) => local.mailbox.is_closed(),
+            Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => true,
+        }
+    }
+}
+
+impl<M> fmt::Debug for TypeOf<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(core::any::type_name::<M>())
+    }
+}

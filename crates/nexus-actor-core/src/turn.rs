@@ -1,0 +1,668 @@
+//! How an actor runs: an idle task that holds a core and no future, and a turn that borrows the core.
+//!
+//! The turn is boxed while it runs and dropped when the actor goes idle, so an idle actor costs its core and
+//! its cell only. A turn that carried many messages stays boxed for its next wake-up.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::future::{Future, poll_fn};
+use core::pin::{Pin, pin};
+use core::task::{Context as TaskContext, Poll};
+use core::time::Duration;
+
+use hashbrown::Equivalent;
+
+use crate::actor::{Actor, ActorError};
+use crate::actor_ref::{ActorRef, AnyRef, Body, Local, identity_of};
+use crate::context::{Context, Phase, State};
+use crate::mailbox::{Entry, Mailbox, Notice, SystemMsg, Taken, Who};
+use crate::path::ActorPath;
+use crate::props::Factory;
+use crate::reason::DeadLetterReason;
+use crate::signal::{Signal, TerminationReason};
+use crate::supervision::{Directive, Failure, Scope};
+use crate::system::{ActorFailed, ActorSystem};
+use crate::time::Instant;
+
+/// Messages after which a turn looks at its system queue and lets others run.
+const SLICE: u32 = 256;
+/// A wake-up that carried this many messages keeps its turn boxed.
+const HOT: u32 = 32;
+
+/// All of an actor that lives while it is idle.
+pub(crate) struct Core<A: Actor> {
+    actor: Option<A>,
+    factory: Factory<A>,
+    me: ActorRef<A::Msg>,
+    state: State<A>,
+}
+
+impl<A: Actor> Core<A> {
+    pub(crate) fn new(me: ActorRef<A::Msg>, factory: Factory<A>, state: State<A>) -> Self {
+        Self { actor: None, factory, me, state }
+    }
+}
+
+/// An actor's task. `make` names the type of the turn's future, which has no other name.
+pub(crate) struct Turns<A: Actor, F, T> {
+    run: Run<A, F>,
+    make: T,
+}
+
+enum Run<A: Actor, F> {
+    Idle(Core<A>),
+    Busy(Pin<Box<F>>),
+    Over,
+}
+
+// Nothing in it is pinned in place: the turn is behind a box.
+impl<A: Actor, F, T> Unpin for Turns<A, F, T> {}
+
+impl<A, F, T> Turns<A, F, T>
+where
+    A: Actor,
+    F: Future<Output = (Core<A>, Verdict)>,
+    T: Fn(Core<A>) -> F,
+{
+    pub(crate) fn new(core: Core<A>, make: T) -> Self {
+        Self { run: Run::Idle(core), make }
+    }
+}
+
+impl<A, F, T> Future for Turns<A, F, T>
+where
+    A: Actor,
+    F: Future<Output = (Core<A>, Verdict)>,
+    T: Fn(Core<A>) -> F,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut busy = match core::mem::replace(&mut this.run, Run::Over) {
+            Run::Idle(core) => Box::pin((this.make)(core)),
+            Run::Busy(busy) => busy,
+            Run::Over => return Poll::Ready(()),
+        };
+        match busy.as_mut().poll(cx) {
+            Poll::Pending => {
+                this.run = Run::Busy(busy);
+                Poll::Pending
+            }
+            Poll::Ready((core, Verdict::Idle)) => {
+                // The mailbox registered our waker when it was found empty.
+                this.run = Run::Idle(core);
+                Poll::Pending
+            }
+            Poll::Ready((core, Verdict::Over)) => {
+                drop(busy);
+                drop(core);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Idle,
+    Over,
+}
+
+/// How working on a batch ended.
+enum Ended {
+    /// The batch is empty.
+    Drained,
+    /// The slice is used up.
+    Slice,
+    /// The actor asked to stop, or a stop reached a suspended handler and its deadline passed.
+    Stop,
+    Failed(Failure),
+}
+
+/// The life of an actor between two rests.
+pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
+    let mut batch = VecDeque::new();
+    let mut system = VecDeque::new();
+    let mut handled = 0;
+    if core.state.phase == Phase::New {
+        core.state.phase = Phase::Running;
+        if let Err(failure) = start(&mut core, &mut system).await {
+            if fail(&mut core, failure, &mut system).await == Next::Terminate {
+                terminate(&mut core, batch, system).await;
+                return (core, Verdict::Over);
+            }
+        }
+    }
+    loop {
+        let backing_off = core.state.phase == Phase::BackingOff;
+        let taken = poll_fn(|cx| {
+            let mailbox = &local(&core.me).mailbox;
+            if backing_off {
+                // Messages wait in the mailbox until there is an instance to handle them.
+                mailbox.poll_system(cx, &mut system);
+                if system.is_empty() { Poll::Pending } else { Poll::Ready(Taken::Work) }
+            } else {
+                Poll::Ready(mailbox.poll_take(cx, &mut batch, &mut system))
+            }
+        })
+        .await;
+        let has_unstashed = core.state.cold.as_ref().is_some_and(|cold| !cold.unstashed.is_empty());
+        if taken == Taken::Idle && !has_unstashed {
+            if handled >= HOT {
+                handled = 0;
+                suspend_once().await;
+                continue;
+            }
+            local(&core.me).mailbox.settle(batch);
+            return (core, Verdict::Idle);
+        }
+        let mut next = Next::Continue;
+        while next == Next::Continue
+            && let Some(message) = system.pop_front()
+        {
+            next = control(&mut core, message, &mut system).await;
+        }
+        if next == Next::Continue && core.state.phase == Phase::Running {
+            let mut left = SLICE;
+            let ended = {
+                let Core { actor, me, state, .. } = &mut core;
+                match actor {
+                    None => Ended::Drained,
+                    Some(actor) => {
+                        let stop_after = state.cold.as_ref().and_then(|cold| cold.rare.stop_deadline);
+                        let me: &ActorRef<A::Msg> = me;
+                        let work = pin!(work(actor, me, state, &mut batch, &mut left));
+                        guard(work, me, stop_after, &mut system).await
+                    }
+                }
+            };
+            handled += SLICE - left;
+            match ended {
+                Ended::Drained => {}
+                Ended::Slice => yield_now().await,
+                Ended::Stop => next = Next::Terminate,
+                Ended::Failed(failure) => next = fail(&mut core, failure, &mut system).await,
+            }
+        }
+        if next == Next::Terminate || core.state.stopping {
+            terminate(&mut core, batch, system).await;
+            return (core, Verdict::Over);
+        }
+    }
+}
+
+/// What follows after a system message or a failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Continue,
+    Terminate,
+}
+
+fn local<M>(me: &ActorRef<M>) -> &Local<M> {
+    match &me.0.body {
+        Body::Local(local) => local,
+        Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => {
+            unreachable!("an actor's own cell is a local one")
+        }
+    }
+}
+
+fn system_of<M>(me: &ActorRef<M>) -> &ActorSystem {
+    &local(me).nest.system
+}
+
+/// Hands the batch to the actor, message by message.
+async fn work<A: Actor>(
+    actor: &mut A,
+    me: &ActorRef<A::Msg>,
+    state: &mut State<A>,
+    batch: &mut VecDeque<Entry<A::Msg>>,
+    left: &mut u32,
+) -> Ended {
+    loop {
+        if state.stopping {
+            return Ended::Stop;
+        }
+        if *left == 0 {
+            return Ended::Slice;
+        }
+        let mut from_stash = None;
+        if let Some(cold) = &mut state.cold {
+            from_stash = cold.unstashed.pop_front();
+        }
+        let entry = match from_stash {
+            Some(message) => Entry::User(message),
+            None => match batch.pop_front() {
+                Some(entry) => entry,
+                None => return Ended::Drained,
+            },
+        };
+        *left -= 1;
+        let todo = match entry {
+            Entry::User(message) => {
+                if let Some(cold) = &mut state.cold {
+                    cold.before_message(|| system_of(me).now());
+                }
+                Todo::Message(message)
+            }
+            Entry::Notice(notice) => match noticed(me, state, *notice) {
+                Some(todo) => todo,
+                None => continue,
+            },
+        };
+        let result = match todo {
+            Todo::Message(message) => {
+                if state.cold.as_ref().is_some_and(|cold| cold.has_behavior()) {
+                    behave(actor, me, state, message).await
+                } else {
+                    actor.receive(message, &mut Context { me, state }).await
+                }
+            }
+            Todo::Signal(signal) => actor.signal(signal, &mut Context { me, state }).await,
+        };
+        if let Err(error) = result {
+            return Ended::Failed(Failure::Error(error));
+        }
+    }
+}
+
+enum Todo<M> {
+    Message(M),
+    Signal(Signal),
+}
+
+/// Turns what is not a plain message into what the actor sees of it, if anything.
+fn noticed<A: Actor>(
+    me: &ActorRef<A::Msg>,
+    state: &mut State<A>,
+    notice: Notice<A::Msg>,
+) -> Option<Todo<A::Msg>> {
+    match notice {
+        Notice::Headed { message, headers } => {
+            let cold = state.cold();
+            cold.before_message(|| system_of(me).now());
+            cold.headers = Some(headers);
+            Some(Todo::Message(message))
+        }
+        Notice::Run { peer, count } => {
+            state.cold().begin_run(peer, count);
+            None
+        }
+        Notice::Terminated { who, reason } => {
+            let watching = &mut state.cold.as_mut()?.watching;
+            // Gone from the set means unwatched meanwhile, or already told.
+            let who = match who {
+                Who::Ref(who) => watching.take(&who),
+                Who::Path(path) => watching.take(&ByPath(&path)),
+            }?;
+            Some(Todo::Signal(Signal::Terminated { who, reason }))
+        }
+        Notice::Signal(signal) => Some(Todo::Signal(signal)),
+        Notice::Timer { slot, generation } => {
+            let cold = state.cold.as_mut()?;
+            let message = cold.timer_fired(me, system_of(me), slot, generation)?;
+            cold.before_message(|| system_of(me).now());
+            Some(Todo::Message(message))
+        }
+        Notice::ReceiveTimeout { generation } => state
+            .cold
+            .as_mut()?
+            .receive_timeout_fired(me, system_of(me), generation)
+            .then_some(Todo::Signal(Signal::ReceiveTimeout)),
+    }
+}
+
+/// Finds a watched actor by the path a wire names.
+struct ByPath<'a>(&'a ActorPath);
+
+impl core::hash::Hash for ByPath<'_> {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        identity_of(self.0).hash(state);
+    }
+}
+
+impl Equivalent<AnyRef> for ByPath<'_> {
+    fn equivalent(&self, key: &AnyRef) -> bool {
+        key.path() == *self.0
+    }
+}
+
+async fn behave<A: Actor>(
+    actor: &mut A,
+    me: &ActorRef<A::Msg>,
+    state: &mut State<A>,
+    message: A::Msg,
+) -> Result<(), ActorError> {
+    let Some((depth, mut behavior)) = state.cold.as_mut().and_then(|cold| cold.take_behavior()) else {
+        return actor.receive(message, &mut Context { me, state }).await;
+    };
+    let result = behavior.receive(actor, message, &mut Context { me, state }).await;
+    if let Some(cold) = &mut state.cold {
+        cold.restore_behavior(depth, behavior);
+    }
+    result
+}
+
+/// Polls `work`; turns a panic into a failure, and ends a suspended handler that a stop has waited for long
+/// enough. System messages that arrive meanwhile are collected in `system`.
+async fn guard<M, F>(
+    mut work: Pin<&mut F>,
+    me: &ActorRef<M>,
+    stop_after: Option<Duration>,
+    system: &mut VecDeque<SystemMsg>,
+) -> Ended
+where
+    M: Send + 'static,
+    F: Future<Output = Ended>,
+{
+    let mut stop_at: Option<Instant> = None;
+    poll_fn(move |cx| {
+        match catch(|| work.as_mut().poll(cx)) {
+            Ok(Poll::Ready(ended)) => return Poll::Ready(ended),
+            Ok(Poll::Pending) => {}
+            Err(text) => return Poll::Ready(Ended::Failed(Failure::Panic(text))),
+        }
+        let local = local(me);
+        local.mailbox.poll_system(cx, system);
+        if system.iter().any(|message| matches!(message, SystemMsg::Stop)) {
+            let owner = &local.nest.system;
+            let now = owner.now();
+            let at = *stop_at.get_or_insert_with(|| {
+                let at = now + stop_after.unwrap_or_else(|| owner.stop_deadline());
+                let waker = cx.waker().clone();
+                owner.scheduler().schedule_at(at, move || waker.wake());
+                at
+            });
+            if now >= at {
+                return Poll::Ready(Ended::Stop);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Runs `f`; a panic inside becomes its text. Without `std` a panic cannot be caught.
+fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
+    #[cfg(feature = "std")]
+    {
+        std::panic::catch_unwind(core::panic::AssertUnwindSafe(f))
+            .map_err(|payload| crate::context::panic_text(&*payload))
+    }
+    #[cfg(not(feature = "std"))]
+    {
+        Ok(f())
+    }
+}
+
+/// Makes an instance and tells it that it has started.
+async fn start<A: Actor>(core: &mut Core<A>, system: &mut VecDeque<SystemMsg>) -> Result<(), Failure> {
+    let made = {
+        let Core { factory, me, state, .. } = &mut *core;
+        catch(|| factory(&mut Context { me, state }))
+    };
+    match made {
+        Ok(Ok(actor)) => core.actor = Some(actor),
+        Ok(Err(error)) => return Err(Failure::Error(error)),
+        Err(text) => return Err(Failure::Panic(text)),
+    }
+    signal(core, Signal::Started, system).await
+}
+
+/// Hands one signal to the instance, if there is one.
+async fn signal<A: Actor>(
+    core: &mut Core<A>,
+    signal: Signal,
+    system: &mut VecDeque<SystemMsg>,
+) -> Result<(), Failure> {
+    let Core { actor: Some(actor), me, state, .. } = core else { return Ok(()) };
+    let me: &ActorRef<A::Msg> = me;
+    let stop_after = state.cold.as_ref().and_then(|cold| cold.rare.stop_deadline);
+    let one = pin!(async {
+        match actor.signal(signal, &mut Context { me, state }).await {
+            Ok(()) => Ended::Drained,
+            Err(error) => Ended::Failed(Failure::Error(error)),
+        }
+    });
+    match guard(one, me, stop_after, system).await {
+        Ended::Failed(failure) => Err(failure),
+        Ended::Drained | Ended::Slice | Ended::Stop => Ok(()),
+    }
+}
+
+async fn control<A: Actor>(core: &mut Core<A>, message: SystemMsg, system: &mut VecDeque<SystemMsg>) -> Next {
+    match message {
+        SystemMsg::Stop => return Next::Terminate,
+        SystemMsg::Watch(watcher) => {
+            let watchers = &mut core.state.cold().watchers;
+            if !watchers.contains(&watcher) {
+                watchers.push(watcher);
+            }
+        }
+        SystemMsg::Unwatch(watcher) => {
+            if let Some(cold) = &mut core.state.cold {
+                cold.watchers.retain(|other| *other != watcher);
+            }
+        }
+        // Only of interest while waiting for the children.
+        SystemMsg::ChildGone => {}
+        SystemMsg::Escalated { child, error } => {
+            let text = format!("{child}: {error}");
+            return fail(core, Failure::Escalated(text), system).await;
+        }
+        SystemMsg::Restart { generation } => match generation {
+            // A back-off has passed, if it still is the latest.
+            Some(generation) => {
+                let current = core.state.cold.as_ref().map_or(0, |cold| cold.restart_generation);
+                if core.state.phase == Phase::BackingOff && generation == current {
+                    core.state.phase = Phase::Running;
+                    if let Err(failure) = start(core, system).await {
+                        return Box::pin(fail(core, failure, system)).await;
+                    }
+                }
+            }
+            // A sibling's failure concerns this actor too.
+            None => return restart(core, Duration::ZERO, system).await,
+        },
+    }
+    Next::Continue
+}
+
+/// Applies the supervisor's strategy to a failure of this actor.
+async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut VecDeque<SystemMsg>) -> Next {
+    let nest = local(&core.me).nest.clone();
+    let owner = nest.system.clone();
+    let me = core.me.to_any();
+    let strategy = nest.strategy.clone();
+    let error = failure.to_string();
+    let mut directive = strategy.decide(&failure);
+    let mut delay = Duration::ZERO;
+    if directive == Directive::Restart {
+        let now = owner.now();
+        let allowed = match strategy.scope() {
+            Scope::OneForOne => core.state.cold().window.allow(&strategy, now),
+            Scope::AllForOne | Scope::RestForOne => nest.allow_restart(now),
+        };
+        match allowed {
+            Some(earlier) => delay = strategy.delay(earlier, owner.random()),
+            None => directive = strategy.exhausted(),
+        }
+    }
+    owner.event_stream().publish(ActorFailed { path: me.path(), error: error.clone(), directive });
+    if let Some(parent) = &nest.parent {
+        parent.0.signal(Signal::ChildFailed { child: me.clone(), error: error.clone() });
+    }
+    if directive != Directive::Resume {
+        concern_siblings(&nest, &me, strategy.scope(), directive);
+    }
+    match directive {
+        Directive::Resume if core.actor.is_some() => Next::Continue,
+        // Nothing to resume: the factory failed.
+        Directive::Resume | Directive::Restart => restart(core, delay, system).await,
+        Directive::Stop => {
+            core.state.cold().failed = Some(error);
+            Next::Terminate
+        }
+        Directive::Escalate => {
+            if let Some(parent) = &nest.parent {
+                parent.system(SystemMsg::Escalated { child: me, error: error.clone() });
+            }
+            core.state.cold().failed = Some(error);
+            Next::Terminate
+        }
+    }
+}
+
+fn concern_siblings(nest: &crate::nest::Nest, me: &AnyRef, scope: Scope, directive: Directive) {
+    if scope == Scope::OneForOne {
+        return;
+    }
+    for sibling in nest.all() {
+        if sibling == *me || (scope == Scope::RestForOne && sibling.uid() < me.uid()) {
+            continue;
+        }
+        sibling.system(match directive {
+            Directive::Restart => SystemMsg::Restart { generation: None },
+            Directive::Resume | Directive::Stop | Directive::Escalate => SystemMsg::Stop,
+        });
+    }
+}
+
+/// Replaces the instance, at once or after a back-off.
+async fn restart<A: Actor>(core: &mut Core<A>, delay: Duration, system: &mut VecDeque<SystemMsg>) -> Next {
+    // The old instance may clean up; its failure to do so changes nothing any more.
+    let _ = signal(core, Signal::Restarting, system).await;
+    if stop_children(core, system).await == Next::Terminate {
+        return Next::Terminate;
+    }
+    drop_instance(core);
+    if let Some(nest) = local(&core.me).mailbox.nest() {
+        nest.reopen();
+    }
+    let owner = system_of(&core.me).clone();
+    let cold = core.state.cold();
+    cold.end_instance();
+    cold.restart_generation += 1;
+    let generation = cold.restart_generation;
+    if delay.is_zero() {
+        core.state.phase = Phase::Running;
+        return match start(core, system).await {
+            Ok(()) => Next::Continue,
+            Err(failure) => Box::pin(fail(core, failure, system)).await,
+        };
+    }
+    core.state.phase = Phase::BackingOff;
+    let me = core.me.to_any();
+    owner
+        .scheduler()
+        .schedule_once(delay, move || me.system(SystemMsg::Restart { generation: Some(generation) }));
+    Next::Continue
+}
+
+/// Stops all children and waits for the last one. What else arrives meanwhile is kept in `system`.
+async fn stop_children<A: Actor>(core: &mut Core<A>, system: &mut VecDeque<SystemMsg>) -> Next {
+    let Some(nest) = local(&core.me).mailbox.nest() else { return Next::Continue };
+    if !nest.stop_all() {
+        let mailbox: &Mailbox<A::Msg> = &local(&core.me).mailbox;
+        poll_fn(|cx| {
+            mailbox.poll_system(cx, system);
+            if nest.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    system.retain(|message| !matches!(message, SystemMsg::ChildGone));
+    let stop = system.iter().any(|message| matches!(message, SystemMsg::Stop));
+    if stop { Next::Terminate } else { Next::Continue }
+}
+
+fn drop_instance<A: Actor>(core: &mut Core<A>) {
+    let actor = core.actor.take();
+    // An actor's `Drop` is user code like any other.
+    let _ = catch(move || drop(actor));
+}
+
+/// The end: children first, then the instance, then whoever waits to hear of it.
+async fn terminate<A: Actor>(
+    core: &mut Core<A>,
+    mut batch: VecDeque<Entry<A::Msg>>,
+    mut system: VecDeque<SystemMsg>,
+) {
+    core.state.stopping = true;
+    // A stop that comes again changes nothing.
+    let _ = stop_children(core, &mut system).await;
+    system.retain(|message| !matches!(message, SystemMsg::Stop));
+    let _ = signal(core, Signal::Stopping, &mut system).await;
+    // The stopping handler may have spawned nothing: births are refused while stopping.
+    drop_instance(core);
+
+    let me = core.me.clone();
+    let any = me.to_any();
+    let here = local(&me);
+    let (waiting, late) = here.mailbox.close();
+    let mut watchers = Vec::new();
+    let mut failed = None;
+    if let Some(cold) = &mut core.state.cold {
+        cold.end_instance();
+        failed = cold.failed.take();
+        for message in cold.take_stash() {
+            me.0.lost(Entry::User(message), DeadLetterReason::Stopped);
+        }
+        watchers = core::mem::take(&mut cold.watchers);
+        for watched in cold.watching.drain() {
+            watched.system(SystemMsg::Unwatch(any.clone()));
+        }
+    }
+    for entry in batch.drain(..).chain(waiting) {
+        let lost = catch(|| me.0.lost(entry, DeadLetterReason::Stopped));
+        drop(lost);
+    }
+    for message in system.into_iter().chain(late) {
+        match message {
+            SystemMsg::Watch(watcher) if !watchers.contains(&watcher) => watchers.push(watcher),
+            SystemMsg::Unwatch(watcher) => watchers.retain(|other| *other != watcher),
+            SystemMsg::Watch(_)
+            | SystemMsg::Stop
+            | SystemMsg::ChildGone
+            | SystemMsg::Escalated { .. }
+            | SystemMsg::Restart { .. } => {}
+        }
+    }
+    // The name is free before anybody hears that it is.
+    let nest = &here.nest;
+    let uid = here.mailbox.uid();
+    let last = nest.leave(here.name.as_ref(), uid);
+    let reason = failed.map_or(TerminationReason::Stopped, TerminationReason::Failed);
+    for watcher in watchers {
+        watcher.0.terminated_notice(Who::Ref(any.clone()), reason.clone());
+    }
+    if last && let Some(parent) = &nest.parent {
+        parent.system(SystemMsg::ChildGone);
+    }
+    if nest.parent.is_none() {
+        nest.system.clone().guardian_terminated(&any);
+    }
+}
+
+/// Lets every other ready task run once.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(move |cx| {
+        if core::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Suspends until the next wake-up; the mailbox holds the waker already.
+async fn suspend_once() {
+    let mut suspended = false;
+    poll_fn(move |_| if core::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending })
+        .await;
+}
