@@ -5,6 +5,13 @@
 
 extern crate alloc;
 
+pub mod backpressure;
 pub mod config_error;
+pub mod correlation_trace;
+pub mod event;
+pub mod extension;
 pub mod failure_detector;
+pub mod flight_recorder;
+mod json;
+pub mod metric;
 pub mod wire;

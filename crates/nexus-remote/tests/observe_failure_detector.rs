@@ -1,6 +1,6 @@
 //! The phi detector against an independent computation on recorded intervals.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use nexus_remote::failure_detector::{FailureDetector, PhiConfig, PhiFailureDetector, evaluate};
 
@@ -18,7 +18,7 @@ impl Rng {
     }
 
     fn normal(&mut self) -> f64 {
-        (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
+        (-2.0 * self.unit().ln()).sqrt() * (core::f64::consts::TAU * self.unit()).cos()
     }
 }
 
