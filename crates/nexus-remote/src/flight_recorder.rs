@@ -3,6 +3,14 @@
 //! The structure of an entry follows Java's flight recorder: every entry has a number, a time, the association
 //! and the correlation id it belongs to, a kind, and up to two figures whose meaning the kind fixes. What is
 //! written is numbers only; names are resolved when a [`RecorderSnapshot`] is read.
+//!
+//! | word | holds |
+//! |---|---|
+//! | stamp | which entry the slot has and whether it is complete |
+//! | 0 | time, nanoseconds of the runtime's clock |
+//! | 1 | kind (8 bits), small figure such as a reason's code (24), association number (32) |
+//! | 2, 3 | the kind's two figures |
+//! | 4, 5 | correlation id, upper 64 and lower 32 bits |
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
