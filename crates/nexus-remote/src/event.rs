@@ -420,7 +420,7 @@ mod tests {
     use super::*;
     use crate::correlation_trace::HopKind;
 
-    /// Covers: EV-25, DM-07, EV-28
+    /// Covers: EV-28
     #[test]
     fn every_event_is_one_flat_object_with_peer_and_correlation() {
         let authority = Authority::new("10.0.0.2", 25520);

@@ -897,7 +897,7 @@ mod tests {
         assert_eq!(slot.read(4, || ()), Some([12; WORDS]));
     }
 
-    /// Covers: EV-29, OBS-02, DM-07
+    /// Covers: DM-07
     #[test]
     fn events_metrics_and_traces_keep_peer_and_correlation() {
         let recorder = RemotingFlightRecorder::new(64);

@@ -244,7 +244,7 @@ mod tests {
         );
     }
 
-    /// Covers: MET-11, CFG-27, OBS-15
+    /// Covers: CFG-27
     #[test]
     fn a_threshold_is_reported_once_per_crossing() {
         let limits = SreThresholds::new().with_round_trip(Duration::from_millis(50)).with_queue_depth(10);

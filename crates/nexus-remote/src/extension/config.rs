@@ -651,7 +651,6 @@ mod tests {
         assert_eq!(*heard.lock(), [(BackpressureSignal::Warning, "a:1".to_string())]);
     }
 
-    /// Covers: S116
     #[test]
     fn all_interfaces_need_an_announced_host() {
         for host in ["0.0.0.0", "::", "[::]", "::ffff:0.0.0.0", "0.0.0.0."] {
@@ -666,7 +665,6 @@ mod tests {
         }
     }
 
-    /// Covers: S132
     #[test]
     fn plain_text_beyond_this_host_must_be_asked_for() {
         for (host, local) in [
@@ -797,7 +795,7 @@ mod tests {
         assert!(offending(&config().with_heartbeat_interval(zero)).len() >= 3);
     }
 
-    /// Covers: S134, CFG-43
+    /// Covers: S134
     #[test]
     fn one_error_lists_every_offender_with_value_and_rule() {
         let error = config()
