@@ -1,1 +1,17 @@
 //! nexus
+
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod backpressure;
+pub mod config_error;
+pub mod correlation_trace;
+pub mod event;
+pub mod extension;
+pub mod failure_detector;
+pub mod flight_recorder;
+mod json;
+pub mod metric;
+pub mod wire;
