@@ -1,6 +1,8 @@
 //! Encodes and decodes exactly the vectors of `docs/wire.md`.
 
-use std::collections::BTreeMap;
+extern crate alloc;
+
+use alloc::collections::BTreeMap;
 
 use core::time::Duration;
 

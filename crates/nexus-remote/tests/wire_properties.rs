@@ -24,7 +24,7 @@ fn key() -> impl Strategy<Value = ReplyKey> {
 }
 
 fn path() -> impl Strategy<Value = String> {
-    vec("[a-zA-Z0-9$._~é-]{1,8}", 1..=32).prop_map(|elements| format!("/{}", elements.join("/")))
+    vec("[a-zA-Z0-9$_~:@-]{1,8}", 1..=32).prop_map(|elements| format!("/{}", elements.join("/")))
 }
 
 fn wire_path() -> impl Strategy<Value = WirePath> {
@@ -32,7 +32,11 @@ fn wire_path() -> impl Strategy<Value = WirePath> {
 }
 
 fn node() -> impl Strategy<Value = NodeAddress> {
-    ("[a-z0-9-]{1,120}", "[a-z0-9.:-]{0,135}", option::of(1..=u16::MAX))
+    (
+        "[a-z][a-z0-9-]{0,100}[a-z]",
+        prop_oneof!["([a-z]{1,20}\\.){0,5}[a-z]{1,20}", Just("::1".to_string()), Just(String::new())],
+        option::of(1..=u16::MAX),
+    )
         .prop_map(|(system, host, port)| NodeAddress::new(system, host, port).expect("within the limits"))
 }
 
@@ -176,7 +180,7 @@ fn headers() -> impl Strategy<Value = Headers> {
 }
 
 fn reply_to() -> impl Strategy<Value = Option<(ReplyKey, Option<String>)>> {
-    option::of((key(), option::of("fraktor\\.tcp://[a-z]{1,20}@[a-z.]{1,40}:[1-9][0-9]{1,3}")))
+    option::of((key(), option::of("fraktor\\.tcp://[a-z]{1,20}@[a-z]{1,20}\\.[a-z]{1,20}:[1-9][0-9]{1,3}")))
 }
 
 #[track_caller]
@@ -356,7 +360,7 @@ fn a_writer_takes_back_what_it_does_not_finish() {
         }
         assert_eq!(out, b"before");
     }
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    let panicked = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
         let mut writer = begin(&mut out, None).expect("no headers");
         writer.encoder().put(b"half").expect("room");
         std::panic::resume_unwind(Box::new("a serializer"));

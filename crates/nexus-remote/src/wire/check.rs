@@ -1,5 +1,7 @@
 //! The rules for texts, applied alike when a value is made and when it is read.
 
+use nexus_actor_core::path::validate_element;
+
 use super::error::{WireError, WireRule};
 use super::limit;
 
@@ -29,7 +31,7 @@ pub(crate) fn path(field: &'static str, text: &str) -> Result<(), WireError> {
     let Some(names) = text.strip_prefix('/') else { return Err(WireError::new(field, WireRule::NotAPath)) };
     let mut count = 0;
     for element in names.split('/') {
-        if element.is_empty() || element.contains('#') {
+        if validate_element(element).is_err() {
             return Err(WireError::new(field, WireRule::NotAPath));
         }
         count += 1;

@@ -42,8 +42,10 @@ pub enum WireRule {
     NotUtf8,
     /// Must not hold a control character.
     ControlCharacter,
-    /// Must be a path: `/`, then names without `/` or `#`, none of them empty.
+    /// Must be a path: `/` and a name, again and again, each in its one spelling.
     NotAPath,
+    /// Must be the name of a system, or a host.
+    NotAName,
     /// Must be `scheme://system@host:port`.
     NotAnAddress,
     /// A code, kind or flag that this version does not know.
@@ -83,7 +85,8 @@ impl fmt::Display for WireRule {
             Self::Empty => f.write_str("is empty"),
             Self::NotUtf8 => f.write_str("is not UTF-8"),
             Self::ControlCharacter => f.write_str("holds a control character"),
-            Self::NotAPath => f.write_str("is not a path of non-empty names"),
+            Self::NotAPath => f.write_str("is not a path of names in their one spelling"),
+            Self::NotAName => f.write_str("is not the name of a system or a host"),
             Self::NotAnAddress => f.write_str("is not scheme://system@host:port"),
             Self::Unknown { value } => write!(f, "unknown value {value:#x}"),
             Self::Zero => f.write_str("must not be zero"),

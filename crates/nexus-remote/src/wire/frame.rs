@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use nexus_actor_core::path::{ActorPath, ActorUid, Address};
+use nexus_actor_core::path::{ActorUid, Address};
 use nexus_actor_core::remote::ReplyKey;
 use nexus_actor_core::serialization::{Encoder, SerializerId};
 use nexus_actor_core::{AskError, CorrelationId, Headers};
@@ -302,7 +302,7 @@ impl<'a> EnvelopeReply<'a> {
     /// To a third node, at `address` (`fraktor.tcp://system@host:port`).
     ///
     /// # Errors
-    /// When the address is empty, longer than 320 bytes or holds a control character.
+    /// When the address is empty, longer than 352 bytes or holds a control character.
     pub fn to_foreign(key: ReplyKey, address: &'a str) -> Result<Self, WireError> {
         check::name("envelope.reply_to", address, limit::ADDRESS)?;
         Ok(Self { key, foreign: Some(address) })
@@ -327,17 +327,13 @@ impl<'a> EnvelopeReply<'a> {
     pub fn foreign_address(&self) -> Result<Option<Address>, WireError> {
         let Some(text) = self.foreign else { return Ok(None) };
         let fault = WireError::new("envelope.reply_to", WireRule::NotAnAddress);
-        // A whole address is a path without its elements; those must not come from the peer.
-        let path: ActorPath = format!("{text}/").parse().map_err(|_| fault)?;
-        if path.elements() != "/" || !path.uid().is_any() || path.address().authority.is_none() {
+        let address: Address = text.parse().map_err(|_| fault)?;
+        // An address without an authority is one inside a process.
+        if address.authority.is_none() {
             return Err(fault);
         }
-        let node = NodeAddress::of(path.address())?;
-        if node.host().is_empty() {
-            return Err(fault);
-        }
-        check::name("envelope.reply_to", path.address().scheme.as_str(), limit::SCHEME)?;
-        Ok(Some(path.address().clone()))
+        NodeAddress::of(&address)?;
+        Ok(Some(address))
     }
 
     const fn trailer_bytes(&self) -> usize {

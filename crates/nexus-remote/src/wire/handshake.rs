@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use nexus_actor_core::CorrelationId;
-use nexus_actor_core::path::{ActorPathScheme, ActorUid, Address, Authority};
+use nexus_actor_core::path::{ActorPathScheme, ActorUid, Address, Authority, validate_system_name};
 
 use super::error::{WireError, WireRule};
 use super::header::{FrameHeader, FrameKind, VersionRange, put_frame, put_text8};
@@ -27,7 +27,7 @@ impl NodeAddress {
     /// The node `system@host:port`.
     ///
     /// # Errors
-    /// When the system name is empty, a text holds a control character, both together are over the limit, or
+    /// When the system name or the host is not one by the core's rules, a text holds a control character, both together are over the limit, or
     /// the port is zero.
     pub fn new(
         system: impl Into<Arc<str>>,
@@ -37,12 +37,17 @@ impl NodeAddress {
         let (system, host) = (system.into(), host.into());
         check::name("node.system", &system, limit::NODE)?;
         check::text_of("node.host", &host, limit::NODE)?;
+        // The one canonical form of a host: nodes are told apart by these texts.
+        let host = if host.is_empty() { host } else { canonical_host(&host)? };
         let length = system.len() + host.len();
         if length > limit::NODE {
             return Err(WireError::new("node.host", WireRule::TooLong { length, limit: limit::NODE }));
         }
         if port == Some(0) {
             return Err(WireError::new("node.port", WireRule::Zero));
+        }
+        if validate_system_name(&system).is_err() {
+            return Err(WireError::new("node.system", WireRule::NotAName));
         }
         Ok(Self { system, host, port })
     }
@@ -111,6 +116,13 @@ impl fmt::Display for NodeAddress {
 impl fmt::Debug for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+fn canonical_host(host: &str) -> Result<Arc<str>, WireError> {
+    match Authority::try_new(host, 1) {
+        Ok(authority) => Ok(Arc::from(authority.host())),
+        Err(_) => Err(WireError::new("node.host", WireRule::NotAName)),
     }
 }
 
@@ -257,7 +269,7 @@ impl AssociationHandshake {
     /// starts the ids of the envelopes that this side sends.
     ///
     /// # Errors
-    /// When the scheme is empty, longer than 32 bytes or holds a control character.
+    /// When the scheme is empty, longer than 64 bytes or holds a control character.
     pub fn new(
         protocol: ActorPathScheme,
         node: RemoteNodeId,
@@ -555,6 +567,8 @@ mod tests {
             ("above", a(128), a(128), Some(1), Some(WireRule::TooLong { length: 256, limit: 255 })),
             ("no system", a(0), a(1), Some(1), Some(WireRule::Empty)),
             ("no host", a(1), a(0), None, None),
+            ("system with a mark", "a@b".to_string(), a(1), None, Some(WireRule::NotAName)),
+            ("host with a slash", a(1), "h/x".to_string(), None, Some(WireRule::NotAName)),
             ("port zero", a(1), a(1), Some(0), Some(WireRule::Zero)),
             ("line break", "a\nb".to_string(), a(1), None, Some(WireRule::ControlCharacter)),
         ] {

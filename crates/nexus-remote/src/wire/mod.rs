@@ -58,15 +58,15 @@ pub mod limit {
     /// Of a manifest (L11).
     pub const MANIFEST: usize = 256;
     /// Of an actor path below the root (L11).
-    pub const PATH: usize = 512;
+    pub const PATH: usize = nexus_actor_core::path::PATH_BYTES_MAX;
     /// Elements of an actor path (L11).
-    pub const PATH_ELEMENTS: usize = 32;
+    pub const PATH_ELEMENTS: usize = nexus_actor_core::path::PATH_ELEMENTS_MAX;
     /// Of a system name and a host together (L11).
-    pub const NODE: usize = 255;
+    pub const NODE: usize = nexus_actor_core::path::SYSTEM_AND_HOST_BYTES_MAX;
     /// Of a scheme.
-    pub const SCHEME: usize = 32;
+    pub const SCHEME: usize = nexus_actor_core::path::SCHEME_BYTES_MAX;
     /// Of the address of a foreign reply: a scheme, a node, a port and what stands between them.
-    pub const ADDRESS: usize = 320;
+    pub const ADDRESS: usize = 352;
     /// Of the text that explains a failure; a longer one is cut when it is written.
     pub const TEXT: usize = 1024;
     /// Pairs of headers of one envelope (L12).

@@ -17,7 +17,7 @@ use super::{check, limit};
 /// The path of an actor below the root of its node: `/user/a/b`.
 ///
 /// It names no node: a frame can only speak of the node that sends it or of the one that reads it. At most 512
-/// bytes and 32 elements, none of them empty.
+/// bytes and 32 elements, each in the one spelling that [the core](nexus_actor_core::path) gives it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WirePath(Arc<str>);
 
