@@ -1,4 +1,6 @@
 //! What every transport promises, checked on each of them through the trait alone.
+#![cfg(feature = "std")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -187,8 +189,7 @@ async fn the_hook_hears_of_each_stall_and_of_its_end() {
         fn last(&self, peer: &str) -> BackpressureSignal {
             let heard = self.0.lock().unwrap();
             for (at, (signal, authority)) in heard.iter().enumerate() {
-                let turn =
-                    if at % 2 == 0 { BackpressureSignal::Warning } else { BackpressureSignal::Normal };
+                let turn = if at % 2 == 0 { BackpressureSignal::Warning } else { BackpressureSignal::Normal };
                 assert_eq!((*signal, authority.as_str()), (turn, peer));
             }
             heard.last().unwrap().0
@@ -208,7 +209,11 @@ async fn the_hook_hears_of_each_stall_and_of_its_end() {
         fill(&near).await;
         assert_eq!(heard.last(&peer), BackpressureSignal::Warning);
         drop(near);
-        assert_eq!(heard.last(&peer), BackpressureSignal::Normal, "the end of a stalled channel ends the stall");
+        assert_eq!(
+            heard.last(&peer),
+            BackpressureSignal::Normal,
+            "the end of a stalled channel ends the stall"
+        );
     })
     .await;
 }

@@ -577,3 +577,141 @@ impl Channel for FailedDial {
         self.0.address().cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::task::Wake;
+    use core::future::Future;
+    use core::pin::pin;
+    use core::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// A waker that counts, which is all the executor that a single-threaded pump needs.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Count {
+        fn get(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn poll<F: Future>(future: F, count: &Arc<Count>) -> Poll<F::Output> {
+        let waker = Waker::from(Arc::clone(count));
+        pin!(future).poll(&mut Context::from_waker(&waker))
+    }
+
+    fn pair(network: &LoopbackNetwork) -> (TransportHandle, TransportChannel, TransportChannel) {
+        let transport = LoopbackTransport::new(network);
+        let listener = transport.spawn_listener(&TransportBind::new("node", 0)).unwrap();
+        let near = transport.open_channel(&TransportEndpoint::new(listener.local_address())).unwrap();
+        match poll(listener.accept(), &Arc::default()) {
+            Poll::Ready(Ok(far)) => (listener, near, far),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Covers: TR-10
+    #[test]
+    fn a_hand_driven_pump_is_woken_by_each_change_and_by_nothing_else() {
+        let (_listener, near, far) = pair(&LoopbackNetwork::with_pipe_bytes_max(4));
+        let (reader, writer) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let mut buf = [0; 8];
+        assert!(poll(far.read(&mut buf), &reader).is_pending());
+        assert!(poll(far.read(&mut buf), &reader).is_pending());
+        assert_eq!(poll(near.write(b"abcdef"), &writer), Poll::Ready(Ok(4)), "up to the bound");
+        assert_eq!((reader.get(), writer.get()), (1, 0));
+        assert!(poll(near.write(b"ef"), &writer).is_pending());
+        assert_eq!(poll(far.read(&mut buf[..3]), &reader), Poll::Ready(Ok(3)));
+        assert_eq!((reader.get(), writer.get()), (1, 1));
+        // Wraps around inside the pipe.
+        assert_eq!(poll(near.write(b"ef"), &writer), Poll::Ready(Ok(2)));
+        assert_eq!(poll(far.read(&mut buf), &reader), Poll::Ready(Ok(3)));
+        assert_eq!(&buf[..3], b"def");
+        assert_eq!((reader.get(), writer.get()), (1, 1), "nobody waited");
+        assert!(poll(far.read(&mut buf), &reader).is_pending());
+        near.finish();
+        assert_eq!(reader.get(), 2);
+        assert_eq!(poll(far.read(&mut buf), &reader), Poll::Ready(Ok(0)));
+    }
+
+    #[test]
+    fn a_later_task_takes_over_a_direction() {
+        let (_listener, near, far) = pair(&LoopbackNetwork::new());
+        let (first, second) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        assert!(poll(far.read(&mut [0; 1]), &first).is_pending());
+        assert!(poll(far.read(&mut [0; 1]), &second).is_pending());
+        assert!(poll(near.write(b"x"), &first).is_ready());
+        assert_eq!((first.get(), second.get()), (0, 1));
+    }
+
+    #[test]
+    fn a_full_backlog_is_not_a_refusal() {
+        let network = LoopbackNetwork::new();
+        let transport = LoopbackTransport::new(&network);
+        for limit in [1, 3] {
+            let bind = TransportBind::new("node", 0).with_backlog(limit);
+            let listener = transport.spawn_listener(&bind).unwrap();
+            let remote = TransportEndpoint::new(listener.local_address());
+            let mut dialled = Vec::new();
+            for at in 0..=limit {
+                let channel = transport.open_channel(&remote).unwrap();
+                let connected = poll(channel.connected(), &Arc::default());
+                if at < limit {
+                    assert_eq!(connected, Poll::Ready(Ok(())), "{at} of {limit}");
+                } else {
+                    assert!(matches!(connected, Poll::Ready(Err(TransportError::Unreachable { .. }))));
+                }
+                dialled.push(channel);
+            }
+            assert!(matches!(poll(listener.accept(), &Arc::default()), Poll::Ready(Ok(_))));
+            let channel = transport.open_channel(&remote).unwrap();
+            assert_eq!(poll(channel.connected(), &Arc::default()), Poll::Ready(Ok(())), "room again");
+        }
+    }
+
+    #[test]
+    fn hosts_are_told_apart_unless_the_listener_answers_for_all() {
+        let network = LoopbackNetwork::new();
+        let transport = LoopbackTransport::new(&network).with_host("10.0.0.7");
+        let listen = |host| transport.spawn_listener(&TransportBind::new(host, 25520)).unwrap();
+        let dial = |host| {
+            let remote = TransportEndpoint::new(Authority::new(host, 25520));
+            let channel = transport.open_channel(&remote).unwrap();
+            poll(channel.connected(), &Arc::default())
+        };
+        let one = listen("one");
+        assert_eq!(dial("one"), Poll::Ready(Ok(())));
+        assert!(matches!(dial("two"), Poll::Ready(Err(TransportError::Refused { .. }))));
+        let all = listen("0.0.0.0");
+        assert_eq!(dial("two"), Poll::Ready(Ok(())));
+        match poll(one.accept(), &Arc::default()) {
+            Poll::Ready(Ok(channel)) => {
+                let (local, peer) = (channel.local_address().unwrap(), channel.peer_address().unwrap());
+                assert_eq!((local.to_string().as_str(), peer.host()), ("one:25520", "10.0.0.7"));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(poll(one.accept(), &Arc::default()).is_pending(), "an exact name goes before the wildcard");
+        assert!(poll(all.accept(), &Arc::default()).is_ready());
+    }
+
+    #[test]
+    fn port_zero_passes_over_ports_in_use_and_ends_when_all_are() {
+        let network = LoopbackNetwork::new();
+        let transport = LoopbackTransport::new(&network);
+        let bind = TransportBind::new("node", 0);
+        let mut held: Vec<_> = PORTS.map(|_| transport.spawn_listener(&bind).unwrap()).collect();
+        assert!(matches!(transport.spawn_listener(&bind), Err(TransportError::AddressInUse { .. })));
+        let freed = held.remove(1234).local_address();
+        assert_eq!(transport.spawn_listener(&bind).unwrap().local_address(), freed);
+    }
+}

@@ -4,12 +4,13 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::future::Future;
+use core::net::SocketAddr;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::Authority;
@@ -149,8 +150,7 @@ async fn dial(address: Authority, connect_timeout: Duration) -> Result<TcpStream
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(candidates.len() + 1).unwrap_or(u32::MAX);
         let error = match tokio::time::timeout(share, TcpStream::connect(candidate)).await {
-            // A dial to a free port of the own host may be given that very port, and so meet itself.
-            Ok(Ok(stream)) if stream.local_addr().ok() == Some(candidate) => {
+            Ok(Ok(stream)) if meets_itself(&stream) => {
                 reset_on_drop(&stream);
                 TransportError::Refused { address: address.clone() }
             }
@@ -170,6 +170,12 @@ async fn dial(address: Authority, connect_timeout: Duration) -> Result<TcpStream
         }
     }
     Err(worst.unwrap_or_else(|| TransportError::NameNotFound { address, cause: Arc::from("no address") }))
+}
+
+/// Whether both ends are one socket. A dial to a free port of the own host is sometimes given that very port as
+/// its source, and the kernel calls that a connection: a node that is down would seem to listen.
+fn meets_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
 }
 
 /// Failures are left alone: a socket that refuses its options is already dead, and the first read says so.
@@ -548,5 +554,55 @@ fn io_error(address: &Authority, error: &io::Error) -> TransportError {
             TransportError::Reset { address }
         }
         kind => TransportError::Io { address, kind: Arc::from(kind.to_string()), cause: text(error) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dial_that_meets_itself_is_seen() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.connect(&socket.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(socket.into()).unwrap();
+        assert!(meets_itself(&stream));
+
+        let listener = TcpListener::bind(any).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(!meets_itself(&stream));
+    }
+
+    #[tokio::test]
+    async fn both_ends_have_their_socket_options() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let address = authority(listener.local_addr().unwrap());
+        let near = dial(address, Duration::from_secs(5)).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        tune(&far);
+        for stream in [near, far] {
+            let socket = SockRef::from(&stream);
+            assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
+            #[cfg(target_os = "linux")]
+            assert_eq!(
+                (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()),
+                (KEEPALIVE, KEEPALIVE)
+            );
+            #[cfg(target_os = "linux")]
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_written_as_the_one_it_maps() {
+        for (given, expected) in
+            [("[::ffff:10.0.0.1]:7", "10.0.0.1:7"), ("[::1]:7", "[::1]:7"), ("10.0.0.1:7", "10.0.0.1:7")]
+        {
+            assert_eq!(authority(given.parse().unwrap()).to_string(), expected);
+        }
     }
 }
