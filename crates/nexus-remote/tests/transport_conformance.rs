@@ -1,6 +1,6 @@
 //! What every transport promises, checked on each of them through the trait alone.
 #![cfg(feature = "std")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, clippy::unwrap_used, reason = "a test")]
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -442,6 +442,49 @@ async fn ping_pong_across_threads_misses_no_wake_up() {
         });
         driver.await.unwrap();
         echo.await.unwrap();
+    })
+    .await;
+}
+
+/// Closing races with polls on other threads: whoever waits is told, whichever comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_close_from_another_thread_is_never_missed() {
+    check(|transport| async move {
+        for round in 0..300_u32 {
+            let (listener, near, far) = pair(&transport).await;
+            let listener = Arc::new(listener);
+            let reader = tokio::spawn({
+                let near = near.clone();
+                async move { read_to_end(&near).await.unwrap_err() }
+            });
+            let writer = tokio::spawn({
+                let near = near.clone();
+                async move {
+                    loop {
+                        if let Err(error) = near.write(&[0; 64 * 1024]).await {
+                            break error;
+                        }
+                    }
+                }
+            });
+            let acceptor = tokio::spawn({
+                let listener = Arc::clone(&listener);
+                async move { listener.accept().await.map(drop).unwrap_err() }
+            });
+            let closer = tokio::spawn(async move {
+                for _ in 0..round % 7 {
+                    tokio::task::yield_now().await;
+                }
+                near.close();
+                listener.close();
+            });
+            for waiting in [reader, writer, acceptor] {
+                let error = waiting.await.unwrap();
+                assert!(matches!(error, TransportError::Closed { .. }), "{error}");
+            }
+            closer.await.unwrap();
+            drop(far);
+        }
     })
     .await;
 }

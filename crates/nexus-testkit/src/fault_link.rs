@@ -237,7 +237,8 @@ impl FaultControl {
         value
     }
 
-    /// Cuts every connection now and says how many there were. Later dials are untouched.
+    /// Cuts every connection now, dials that reached the inner transport included, and says how many there
+    /// were. Later dials are untouched.
     pub fn cut(&self, how: Cut) -> usize {
         self.change(|link, after| {
             let cut = link.connections.values_mut().filter_map(|c| c.cut(how, after).then_some(())).count();
@@ -317,8 +318,8 @@ impl FaultControl {
         });
     }
 
-    /// Lets at most `bytes` (at least 1) pass with each poll, or as much as there is with `None`. Shows code that takes one
-    /// read for one frame.
+    /// Lets at most `bytes` (at least 1) pass with each poll, or as much as there is with `None`. Shows code
+    /// that takes one read for one frame.
     pub fn throttle(&self, bytes: Option<usize>) {
         self.0.lock().bytes_per_poll = bytes.map(|bytes| bytes.max(1));
     }

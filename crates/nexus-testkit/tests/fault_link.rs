@@ -1,5 +1,5 @@
 //! The faults of a fault link, each on loopback and on TCP.
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, clippy::unwrap_used, reason = "a test")]
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -58,7 +58,8 @@ pub trait RemoteTransport: Send + Sync {
     /// [`TransportError::AddressInUse`], with address and cause, and its like; nothing is left running.
     fn spawn_listener(&self, bind: &TransportBind) -> Result<TransportHandle, TransportError>;
 
-    /// Begins to dial `remote` and returns at once; [`TransportChannel::poll_connected`] reports the end.
+    /// Begins to dial `remote` and returns at once. The dial advances while
+    /// [`TransportChannel::poll_connected`] is polled, which also reports its end; dropping the channel ends it.
     ///
     /// A name is resolved anew by every dial.
     ///
