@@ -346,6 +346,19 @@ impl TcpChannel {
         if self.finished.load(Ordering::Acquire) { Err(self.closed()) } else { self.stream() }
     }
 
+    fn is_closed(&self) -> bool {
+        matches!(*self.state.lock(), State::Closed)
+    }
+
+    /// Why the stream failed: by our own doing, if this side closed it meanwhile.
+    fn failed(&self, error: &io::Error) -> TransportError {
+        if self.is_closed() { self.closed() } else { io_error(&self.peer, error) }
+    }
+
+    fn write_failed(&self, error: &io::Error) -> TransportError {
+        if self.finished.load(Ordering::Acquire) { self.closed() } else { self.failed(error) }
+    }
+
     /// Remembers the waker for [`close`](Channel::close), which the socket's own registration does not serve.
     fn wait(&self, cx: &Context<'_>, direction: Direction) -> Poll<Result<usize, TransportError>> {
         let mut ours = None;
@@ -436,13 +449,15 @@ impl Channel for TcpChannel {
         let stream = self.stream()?;
         loop {
             match stream.try_read(buf) {
+                // A close on another thread ends the stream before it takes it from this turn.
+                Ok(0) if self.is_closed() => return Poll::Ready(Err(self.closed())),
                 Ok(read) => return Poll::Ready(Ok(read)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(io_error(&self.peer, &error))),
+                Err(error) => return Poll::Ready(Err(self.failed(&error))),
             }
             match stream.poll_read_ready(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(io_error(&self.peer, &error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failed(&error))),
                 Poll::Pending => return self.wait(cx, Direction::Read),
             }
         }
@@ -457,11 +472,11 @@ impl Channel for TcpChannel {
                     return Poll::Ready(Ok(written));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(io_error(&self.peer, &error))),
+                Err(error) => return Poll::Ready(Err(self.write_failed(&error))),
             }
             match stream.poll_write_ready(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(io_error(&self.peer, &error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.write_failed(&error))),
                 Poll::Pending => {
                     self.report.note(true);
                     return self.wait(cx, Direction::Write);
@@ -474,7 +489,7 @@ impl Channel for TcpChannel {
         match self.writable()?.try_write(bytes) {
             Ok(written) => Ok(written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(error) => Err(io_error(&self.peer, &error)),
+            Err(error) => Err(self.write_failed(&error)),
         }
     }
 
