@@ -1,4 +1,6 @@
-//! nexus
+//! Remoting for nexus actors: the native wire protocol, its association machine and its transports.
+//!
+//! `no_std` with `alloc`; the feature `std` (on by default) brings TCP over tokio.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
@@ -14,4 +16,5 @@ pub mod failure_detector;
 pub mod flight_recorder;
 mod json;
 pub mod metric;
+pub mod transport;
 pub mod wire;

@@ -1,1 +1,26 @@
-//! nexus
+//! What tests of nexus actors need and production does not.
+//!
+//! [`FaultLink`] puts a bad network between nodes, on any transport, without waiting for anything:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use nexus_remote::transport::{LoopbackNetwork, LoopbackTransport};
+//! use nexus_testkit::{Cut, Direction, FaultLink};
+//!
+//! let network = LoopbackNetwork::new();
+//! let link = FaultLink::new(Arc::new(LoopbackTransport::new(&network)));
+//! let control = link.control();
+//! // Hand `link` to a node as its transport; then, while it runs:
+//! control.stall(Direction::Inbound);      // a half-open link: it sends, and hears nothing
+//! control.pass(Direction::Inbound);
+//! control.cut(Cut::Reset);                // every connection breaks now
+//! assert_eq!(control.counts().cut, 0);    // there was none
+//! ```
+
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod fault_link;
+
+pub use fault_link::{Cut, DialFate, Direction, FaultControl, FaultCounts, FaultLink};
