@@ -653,3 +653,54 @@ fn last_arguments<'t>(ty: &'t Type, name: &str) -> Option<Vec<&'t GenericArgumen
         _ => Vec::new(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{RESERVED, RESERVED_TELL, last_arguments, variant_of};
+    use quote::format_ident;
+
+    /// A method that `ActorRef` gains hides a generated one of its name, so it must be refused here.
+    #[test]
+    fn every_method_of_a_reference_is_reserved() {
+        let source = include_str!("../../../nexus-actor-core/src/actor_ref.rs");
+        let file = syn::parse_file(source).unwrap();
+        let mut count = 0;
+        for item in &file.items {
+            let syn::Item::Impl(block) = item else { continue };
+            if block.trait_.is_some() || last_arguments(&block.self_ty, "ActorRef").is_none() {
+                continue;
+            }
+            for item in &block.items {
+                let syn::ImplItem::Fn(function) = item else { continue };
+                if !matches!(function.vis, syn::Visibility::Public(_)) {
+                    continue;
+                }
+                let name = function.sig.ident.to_string();
+                let is_tell = name.strip_prefix("tell_").is_some_and(|rest| RESERVED_TELL.contains(&rest));
+                assert!(is_tell || RESERVED.contains(&name.as_str()), "{name} is missing");
+                count += 1;
+            }
+        }
+        assert!(count >= 10, "the methods of ActorRef have moved");
+    }
+
+    #[test]
+    fn variants() {
+        for (method, expected) in [
+            ("add", Some("Add")),
+            ("add_item", Some("AddItem")),
+            ("r#type", Some("Type")),
+            ("_a__b2_", Some("AB2")),
+            ("addItem", Some("AddItem")),
+            ("_1", None),
+            ("__", None),
+            ("self_", None),
+        ] {
+            let method = match method.strip_prefix("r#") {
+                Some(raw) => proc_macro2::Ident::new_raw(raw, proc_macro2::Span::call_site()),
+                None => format_ident!("{method}"),
+            };
+            assert_eq!(variant_of(&method).ok().map(|v| v.to_string()).as_deref(), expected, "{method}");
+        }
+    }
+}
