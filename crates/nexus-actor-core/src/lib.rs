@@ -8,6 +8,8 @@
 
 extern crate alloc;
 
+#[doc(hidden)]
+pub mod __private;
 pub mod actor;
 pub mod actor_ref;
 pub mod address;
