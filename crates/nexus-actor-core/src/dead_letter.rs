@@ -227,13 +227,16 @@ const _: () = {
 #[derive(Default)]
 struct Shared {
     counts: [AtomicU64; REASONS],
+    unpublished: AtomicU64,
     events: EventStream,
 }
 
 /// The dead-letter office of one system. A handle: clones are the same office.
 ///
 /// Every dead letter is counted; the event is made only when somebody is subscribed to [`DeadLetterEvent`]. It
-/// writes no log: whoever logs subscribes, and limits the rate.
+/// writes no log: whoever logs subscribes, and limits the rate. A letter that a handler of [`DeadLetterEvent`]
+/// causes is counted and not published ([`DeadLetters::unpublished`]), or a subscriber that has stopped would
+/// make dead letters for ever.
 #[derive(Clone, Default)]
 pub struct DeadLetters(Arc<Shared>);
 
@@ -241,22 +244,25 @@ impl DeadLetters {
     /// An office that publishes on `events`.
     #[must_use]
     pub fn new(events: EventStream) -> Self {
-        Self(Arc::new(Shared { counts: Default::default(), events }))
+        Self(Arc::new(Shared { events, ..Shared::default() }))
     }
 
     /// Counts `letter`, and publishes its [`DeadLetterEvent`] if somebody is subscribed.
     ///
     /// Subscribers run before this returns: it must not be called under a lock.
     pub fn record(&self, letter: DeadLetter) {
-        self.add(letter.reason());
-        self.0.events.publish_with(|| DeadLetterEvent::from(letter));
+        if self.counted(letter.reason()) {
+            self.0.events.publish_with(|| DeadLetterEvent::from(letter));
+        }
     }
 
     /// Counts a letter of `reason`; `letter` makes it only when somebody is subscribed.
     ///
     /// For paths that lose many at once. The letter must be of that reason. Not to be called under a lock.
     pub fn record_with(&self, reason: DeadLetterReason, letter: impl FnOnce() -> DeadLetter) {
-        self.add(reason);
+        if !self.counted(reason) {
+            return;
+        }
         self.0.events.publish_with(|| {
             let letter = letter();
             debug_assert_eq!(letter.reason(), reason);
@@ -281,10 +287,23 @@ impl DeadLetters {
         DeadLetterReason::ALL.into_iter().map(|reason| (reason, self.count(reason)))
     }
 
-    fn add(&self, reason: DeadLetterReason) {
+    /// How many letters were counted and not published, because a handler of dead letters caused them.
+    #[must_use]
+    pub fn unpublished(&self) -> u64 {
+        self.0.unpublished.load(Ordering::Relaxed)
+    }
+
+    /// Counts a letter and says whether to publish it.
+    fn counted(&self, reason: DeadLetterReason) -> bool {
         if let Some(count) = self.0.counts.get(reason as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        // A subscriber that stopped or is full turns the event into the next dead letter, without end.
+        let nested = self.0.events.is_delivering::<DeadLetterEvent>();
+        if nested {
+            self.0.unpublished.fetch_add(1, Ordering::Relaxed);
+        }
+        !nested
     }
 }
 
@@ -403,6 +422,28 @@ mod tests {
             ),
         ] {
             assert_eq!(DeadLetterEvent::from(letter).response(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_about_a_dead_letter_is_only_counted() {
+        let events = EventStream::new();
+        let letters = DeadLetters::new(events.clone());
+        let seen = Arc::new(AtomicU64::new(0));
+        let _guard = {
+            let (seen, letters) = (seen.clone(), letters.clone());
+            events.subscribe(move |_: &DeadLetterEvent| {
+                seen.fetch_add(1, Ordering::Relaxed);
+                // What a tell to a subscriber that has stopped does.
+                letters
+                    .record(DeadLetter::new::<u8>(path("fraktor://s/user/log"), DeadLetterReason::Stopped));
+                letters.record_with(DeadLetterReason::Stopped, || unreachable!());
+            })
+        };
+        for round in 1..=2 {
+            letters.record(DeadLetter::new::<u8>(path("fraktor://s/user/a"), DeadLetterReason::Decode));
+            let counts = (seen.load(Ordering::Relaxed), letters.unpublished(), letters.total());
+            assert_eq!(counts, (round, 2 * round, 3 * round));
         }
     }
 }

@@ -29,6 +29,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use hashbrown::HashMap;
 use portable_atomic::AtomicU64;
 
+use crate::actor_ref::ActorRef;
 use crate::correlation_id::CorrelationId;
 use crate::lock::Lock;
 use crate::path::{ActorPath, Authority};
@@ -59,6 +60,8 @@ struct Shared {
     handler_panics: AtomicU64,
     #[cfg(not(feature = "std"))]
     put_off: Lock<Option<VecDeque<Delivery>>>,
+    #[cfg(not(feature = "std"))]
+    delivering: Lock<Option<TypeId>>,
 }
 
 /// Publishes events of any type to those who subscribed to that type. A handle: clones are the same stream.
@@ -89,12 +92,14 @@ impl EventStream {
         let event = make();
         let shared = self.0.clone();
         self.in_order(move || {
+            shared.set_delivering(Some(TypeId::of::<E>()));
             for subscriber in subscribers.iter() {
                 // Unsubscribed since: by a handler before this one, or on another thread.
                 if subscriber.active.load(Ordering::Acquire) {
                     shared.call(&*subscriber.handler, &event);
                 }
             }
+            shared.set_delivering(None);
         });
     }
 
@@ -121,6 +126,16 @@ impl EventStream {
         self.0.subscriptions.fetch_add(1, Ordering::Release);
         drop(by_type);
         Subscription { shared: Arc::downgrade(&self.0), id, remove: remove::<E> }
+    }
+
+    /// Tells `who` every event of type `E` until the returned guard is dropped.
+    pub fn subscribe_ref<E: Clone + Send + Sync + 'static>(&self, who: ActorRef<E>) -> Subscription {
+        self.subscribe(move |event: &E| who.tell(event.clone()))
+    }
+
+    /// Whether this is called from inside a handler of an `E`; without `std`, whether such a handler is running.
+    pub(crate) fn is_delivering<E: 'static>(&self) -> bool {
+        self.0.delivering() == Some(TypeId::of::<E>())
     }
 
     /// Whether anybody is subscribed to `E`.
@@ -179,6 +194,26 @@ impl EventStream {
 
 impl Shared {
     #[cfg(feature = "std")]
+    fn set_delivering(&self, to: Option<TypeId>) {
+        per_thread::set_delivering(to);
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn set_delivering(&self, to: Option<TypeId>) {
+        *self.delivering.lock() = to;
+    }
+
+    #[cfg(feature = "std")]
+    fn delivering(&self) -> Option<TypeId> {
+        per_thread::delivering()
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn delivering(&self) -> Option<TypeId> {
+        *self.delivering.lock()
+    }
+
+    #[cfg(feature = "std")]
     fn call<E>(&self, handler: &(dyn Fn(&E) + Send + Sync), event: &E) {
         // Sound to go on after: the handler's own state is all that it can have left half done.
         let call = core::panic::AssertUnwindSafe(|| handler(event));
@@ -204,13 +239,24 @@ impl fmt::Debug for EventStream {
 mod per_thread {
     use alloc::boxed::Box;
     use alloc::collections::VecDeque;
-    use core::cell::RefCell;
+    use core::any::TypeId;
+    use core::cell::{Cell, RefCell};
 
     use super::Delivery;
 
     std::thread_local! {
         /// `Some` while a delivery is under way on this thread: what is to follow it.
         static PUT_OFF: RefCell<Option<VecDeque<Delivery>>> = const { RefCell::new(None) };
+        /// The type of the event that is being delivered.
+        static DELIVERING: Cell<Option<TypeId>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn set_delivering(to: Option<TypeId>) {
+        DELIVERING.set(to);
+    }
+
+    pub(super) fn delivering() -> Option<TypeId> {
+        DELIVERING.get()
     }
 
     /// Ends the delivery, also when a delivered event panics as it is dropped.
@@ -221,6 +267,7 @@ mod per_thread {
             let left = PUT_OFF.try_with(|put_off| put_off.borrow_mut().take());
             // Dropped outside the borrow: events may do anything as they go.
             drop(left);
+            set_delivering(None);
         }
     }
 
@@ -489,6 +536,46 @@ mod tests {
             let _owned = &owned;
         }));
         assert_eq!(seen(&log), ["a:\"gone\""]);
+    }
+
+    #[test]
+    fn an_actor_gets_events_as_messages_and_stopping_it_makes_no_endless_dead_letters() {
+        use crate::actor::{Actor, ActorError};
+        use crate::context::Context;
+        use crate::dead_letter::{DeadLetter, DeadLetterEvent, MessageInfo};
+        use crate::{ActorSystem, Props, runtime::PumpRuntime};
+
+        struct Keeper(Log);
+        impl Actor for Keeper {
+            type Msg = DeadLetterEvent;
+            async fn receive(&mut self, msg: Self::Msg, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+                self.0.lock().push(msg.reason().to_string());
+                Ok(())
+            }
+        }
+
+        let (pump, log) = (PumpRuntime::new(), log());
+        let system = ActorSystem::builder("s").with_runtime(pump.clone()).build().unwrap();
+        let keeper = {
+            let log = log.clone();
+            system.spawn("keeper", Props::from_fn(move || Keeper(log.clone()))).unwrap()
+        };
+        let other = {
+            let log = log.clone();
+            system.spawn("other", Props::from_fn(move || Keeper(log.clone()))).unwrap()
+        };
+        let letter = DeadLetter::of(MessageInfo::of::<u8>(), crate::DeadLetterReason::Decode);
+        let _guard = system.event_stream().subscribe_ref(keeper.clone());
+        system.dead_letters().record(letter.clone());
+        pump.run_until_idle();
+        assert_eq!(seen(&log), ["decode"]);
+
+        keeper.stop();
+        other.stop();
+        pump.run_until_idle();
+        other.tell(DeadLetterEvent::from(letter));
+        assert_eq!(system.dead_letters().total(), 3, "the first, the one to `other`, and the event about it");
+        assert_eq!(system.dead_letters().unpublished(), 1);
     }
 
     #[cfg(feature = "std")]
