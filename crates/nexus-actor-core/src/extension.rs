@@ -389,4 +389,77 @@ mod tests {
         assert!(matches!(late, Err(ExtensionError::Shutdown { .. })));
         assert!(names(&extensions).is_empty());
     }
+
+    use crate::runtime::PumpRuntime;
+    use core::time::Duration;
+
+    type Log = Arc<Lock<Vec<String>>>;
+
+    /// Notes when it is made and ended; `FAILS` makes an extension that cannot be made.
+    struct Noting<const N: u8, const FAILS: bool>(Log);
+    struct Noted<const N: u8>(Log);
+
+    impl<const N: u8, const FAILS: bool> ExtensionId for Noting<N, FAILS> {
+        type Ext = Noted<N>;
+        fn create(&self, _: &ActorSystem) -> Result<Noted<N>, Box<dyn core::error::Error + Send + Sync>> {
+            if FAILS {
+                return Err("no port left".into());
+            }
+            self.0.lock().push(alloc::format!("made {N}"));
+            Ok(Noted(self.0.clone()))
+        }
+    }
+
+    impl<const N: u8> Extension for Noted<N> {
+        fn shutdown(self: Arc<Self>, system: &ActorSystem) -> ExtensionEnding {
+            let system = system.clone();
+            Box::pin(async move {
+                let earlier = system.extension::<Noted<1>>().is_ok();
+                self.0.lock().push(alloc::format!("ended {N}, 1 is there: {earlier}"));
+            })
+        }
+    }
+
+    /// Covers: RT-34, RT-36, API-54
+    #[test]
+    fn a_system_makes_its_extensions_in_order_and_ends_them_in_reverse() {
+        let (pump, log) = (PumpRuntime::new(), Log::default());
+        let config = ExtensionsConfig::default()
+            .with_extension_config(Noting::<1, false>(log.clone()))
+            .with_extension_config(Noting::<2, false>(log.clone()));
+        let system = ActorSystem::builder("s")
+            .with_runtime(pump.clone())
+            .with_extensions_config(config)
+            .build()
+            .unwrap();
+        assert!(system.extension::<Noted<2>>().is_ok() && system.extension::<Noted<3>>().is_err());
+        let ended = {
+            let system = system.clone();
+            pump.block_on(Duration::from_secs(60), async move { system.shutdown().await.is_ok() })
+        };
+        assert_eq!(ended, Some(true));
+        assert_eq!(
+            *log.lock(),
+            ["made 1", "made 2", "ended 2, 1 is there: true", "ended 1, 1 is there: false"]
+        );
+    }
+
+    #[test]
+    fn a_system_with_a_failing_or_double_extension_is_not_built() {
+        for (name, double) in [("failing", false), ("double", true)] {
+            let (pump, log) = (PumpRuntime::new(), Log::default());
+            let config = ExtensionsConfig::default().with_extension_config(Noting::<1, false>(log.clone()));
+            let config = if double {
+                config.with_extension_config(Noting::<1, false>(log.clone()))
+            } else {
+                config.with_extension_config(Noting::<2, true>(log.clone()))
+            };
+            let built =
+                ActorSystem::builder("s").with_runtime(pump.clone()).with_extensions_config(config).build();
+            let error = built.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(if double { "already" } else { "no port left" }), "{name}: {error}");
+            pump.run_until_idle();
+            assert_eq!(*log.lock(), ["made 1", "ended 1, 1 is there: false"], "{name}");
+        }
+    }
 }
