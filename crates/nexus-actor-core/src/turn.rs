@@ -132,7 +132,7 @@ pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
     if core.state.phase == Phase::New {
         core.state.phase = Phase::Running;
         if let Err(failure) = start(&mut core, &mut system).await {
-            if fail(&mut core, failure, &mut system).await == Next::Terminate {
+            if Box::pin(fail(&mut core, failure, &mut system)).await == Next::Terminate {
                 terminate(&mut core, batch, system).await;
                 return (core, Verdict::Over);
             }
@@ -164,7 +164,10 @@ pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
         while next == Next::Continue
             && let Some(message) = system.pop_front()
         {
-            next = control(&mut core, message, &mut system).await;
+            next = match control(&mut core, message) {
+                Ok(next) => next,
+                Err(rare) => Box::pin(control_rare(&mut core, rare, &mut system)).await,
+            };
         }
         if next == Next::Continue && core.state.phase == Phase::Running {
             let mut left = SLICE;
@@ -185,7 +188,9 @@ pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
                 Ended::Drained => {}
                 Ended::Slice => yield_now().await,
                 Ended::Stop => next = Next::Terminate,
-                Ended::Failed(failure) => next = fail(&mut core, failure, &mut system).await,
+                // Boxed like everything rare: the turn's future is allocated at every wake-up, and it must
+                // stay well below the size from which allocators take their slow path.
+                Ended::Failed(failure) => next = Box::pin(fail(&mut core, failure, &mut system)).await,
             }
         }
         if next == Next::Terminate || core.state.stopping {
@@ -434,9 +439,10 @@ async fn signal<A: Actor>(
     }
 }
 
-async fn control<A: Actor>(core: &mut Core<A>, message: SystemMsg, system: &mut VecDeque<SystemMsg>) -> Next {
+/// Applies a system message; those that take time come back.
+fn control<A: Actor>(core: &mut Core<A>, message: SystemMsg) -> Result<Next, SystemMsg> {
     match message {
-        SystemMsg::Stop => return Next::Terminate,
+        SystemMsg::Stop => return Ok(Next::Terminate),
         SystemMsg::Watch(watcher) => {
             let watchers = &mut core.state.cold().watchers;
             if !watchers.contains(&watcher) {
@@ -450,26 +456,39 @@ async fn control<A: Actor>(core: &mut Core<A>, message: SystemMsg, system: &mut 
         }
         // Only of interest while waiting for the children.
         SystemMsg::ChildGone => {}
+        rare @ (SystemMsg::Escalated { .. } | SystemMsg::Restart { .. }) => return Err(rare),
+    }
+    Ok(Next::Continue)
+}
+
+async fn control_rare<A: Actor>(
+    core: &mut Core<A>,
+    message: SystemMsg,
+    system: &mut VecDeque<SystemMsg>,
+) -> Next {
+    match message {
         SystemMsg::Escalated { child, error } => {
             let text = format!("{child}: {error}");
-            return fail(core, Failure::Escalated(text), system).await;
+            fail(core, Failure::Escalated(text), system).await
         }
-        SystemMsg::Restart { generation } => match generation {
-            // A back-off has passed, if it still is the latest.
-            Some(generation) => {
-                let current = core.state.cold.as_ref().map_or(0, |cold| cold.restart_generation);
-                if core.state.phase == Phase::BackingOff && generation == current {
-                    core.state.phase = Phase::Running;
-                    if let Err(failure) = start(core, system).await {
-                        return Box::pin(fail(core, failure, system)).await;
-                    }
-                }
+        // A sibling's failure concerns this actor too.
+        SystemMsg::Restart { generation: None } => restart(core, Duration::ZERO, system).await,
+        // A back-off has passed, if it still is the latest.
+        SystemMsg::Restart { generation: Some(generation) } => {
+            let current = core.state.cold.as_ref().map_or(0, |cold| cold.restart_generation);
+            if core.state.phase != Phase::BackingOff || generation != current {
+                return Next::Continue;
             }
-            // A sibling's failure concerns this actor too.
-            None => return restart(core, Duration::ZERO, system).await,
-        },
+            core.state.phase = Phase::Running;
+            match start(core, system).await {
+                Ok(()) => Next::Continue,
+                Err(failure) => Box::pin(fail(core, failure, system)).await,
+            }
+        }
+        SystemMsg::Stop | SystemMsg::Watch(_) | SystemMsg::Unwatch(_) | SystemMsg::ChildGone => {
+            control(core, message).unwrap_or(Next::Continue)
+        }
     }
-    Next::Continue
 }
 
 /// Applies the supervisor's strategy to a failure of this actor.
