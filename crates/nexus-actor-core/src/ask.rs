@@ -1,5 +1,6 @@
 //! Questions and answers: [`Reply`], [`Ask`] and the one table of their deadlines.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -10,14 +11,14 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
-use portable_atomic::{AtomicU64, Ordering};
+use portable_atomic::{AtomicBool, AtomicU64, Ordering};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use crate::lock::Lock;
 use crate::reason::AskError;
 use crate::remote::{PendingReply, ReplyKey, ReplyTo, Route};
-use crate::serialization::scope::{self, LiftedReply};
+use crate::serialization::scope::{self, ForeignReply, LiftedReply};
 use crate::serialization::{DecodeError, Decoder, EncodeError, Encoder};
 use crate::system::ActorSystem;
 use crate::time::Instant;
@@ -35,7 +36,21 @@ pub struct Reply<T>(Inner<T>);
 
 enum Inner<T> {
     Local(Arc<Slot<T>>),
-    Remote { to: Option<ReplyTo>, encode: fn(&T, &mut Encoder<'_>) -> Result<(), EncodeError> },
+    /// Boxed, so that the many messages with a reply inside stay small; `None` once used.
+    Remote(Option<Box<RemoteReply<T>>>),
+}
+
+struct RemoteReply<T> {
+    to: ReplyTo,
+    encode: fn(&T, &mut Encoder<'_>) -> Result<(), EncodeError>,
+    /// Set while it is being passed on inside a message; true once that message was accepted.
+    lifted: Lock<Option<Arc<AtomicBool>>>,
+}
+
+impl ReplyTo {
+    fn fail(self, why: AskError) {
+        self.route.reply_failed(self.key, self.correlation_id, why);
+    }
 }
 
 impl<T> Reply<T> {
@@ -43,11 +58,12 @@ impl<T> Reply<T> {
     pub fn send(mut self, value: T) {
         match self.take() {
             Inner::Local(slot) => slot.finish(Ok(value)),
-            Inner::Remote { to, encode } => {
-                let Some(ReplyTo { route, key }) = to else { return };
-                if let Err(refusal) = route.reply(key, &mut |e| encode(&value, e)) {
+            Inner::Remote(remote) => {
+                let Some(remote) = remote else { return };
+                let RemoteReply { to, encode, .. } = *remote;
+                if let Err(refusal) = to.route.reply(to.key, to.correlation_id, &mut |e| encode(&value, e)) {
                     // The asker learns why its answer could not travel, if that much gets through.
-                    route.reply_failed(key, AskError::from(refusal));
+                    to.fail(AskError::from(refusal));
                 }
             }
         }
@@ -57,9 +73,9 @@ impl<T> Reply<T> {
     pub fn fail(mut self, error: AskError) {
         match self.take() {
             Inner::Local(slot) => slot.finish(Err(error)),
-            Inner::Remote { to, .. } => {
-                if let Some(ReplyTo { route, key }) = to {
-                    route.reply_failed(key, error);
+            Inner::Remote(remote) => {
+                if let Some(remote) = remote {
+                    remote.to.fail(error);
                 }
             }
         }
@@ -67,7 +83,7 @@ impl<T> Reply<T> {
 
     /// Uses the right up: what stays behind is a remote reply to nobody, whose drop means nothing.
     fn take(&mut self) -> Inner<T> {
-        core::mem::replace(&mut self.0, Inner::Remote { to: None, encode: |_, _| Ok(()) })
+        core::mem::replace(&mut self.0, Inner::Remote(None))
     }
 
     /// Whether the asker here has given up. Of an asker on another node nothing is known: `false`.
@@ -75,7 +91,7 @@ impl<T> Reply<T> {
     pub fn is_over(&self) -> bool {
         match &self.0 {
             Inner::Local(slot) => slot.state.lock().over,
-            Inner::Remote { .. } => false,
+            Inner::Remote(_) => false,
         }
     }
 }
@@ -88,7 +104,7 @@ impl<T: WireValue> Reply<T> {
                 slot.state.lock().lifted = true;
                 slot.clone()
             }
-            Inner::Remote { .. } => unreachable!("made by an ask of this process"),
+            Inner::Remote(_) => unreachable!("made by an ask of this process"),
         }
     }
 }
@@ -104,9 +120,11 @@ impl<T> Drop for Reply<T> {
                 drop(state);
                 slot.finish(Err(drop_reason()));
             }
-            Inner::Remote { to, .. } => {
-                if let Some(ReplyTo { route, key }) = to.take() {
-                    route.reply_failed(key, drop_reason());
+            Inner::Remote(remote) => {
+                let Some(remote) = remote.take() else { return };
+                let lifted = remote.lifted.into_inner();
+                if !lifted.is_some_and(|passed_on| passed_on.load(Ordering::Acquire)) {
+                    remote.to.fail(drop_reason());
                 }
             }
         }
@@ -117,7 +135,7 @@ impl<T> fmt::Debug for Reply<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Inner::Local(_) => f.write_str("Reply(local)"),
-            Inner::Remote { to, .. } => write!(f, "Reply({to:?})"),
+            Inner::Remote(remote) => write!(f, "Reply({:?})", remote.as_ref().map(|remote| &remote.to)),
         }
     }
 }
@@ -126,8 +144,12 @@ impl<T: WireValue> Serialize for Reply<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let lifted = match &self.0 {
             Inner::Local(slot) => LiftedReply::Pending(slot.clone()),
-            Inner::Remote { to: Some(to), .. } => LiftedReply::Foreign(to.clone()),
-            Inner::Remote { to: None, .. } => return Err(fault_ser("this Reply has been used")),
+            Inner::Remote(Some(remote)) => {
+                let (lifted, passed_on) = ForeignReply::new(remote.to.clone());
+                *remote.lifted.lock() = Some(passed_on);
+                LiftedReply::Foreign(lifted)
+            }
+            Inner::Remote(None) => return Err(fault_ser("this Reply has been used")),
         };
         scope::lift(lifted).map_err(fault_ser)?;
         serializer.serialize_unit()
@@ -147,7 +169,8 @@ impl<'de, T: WireValue> Deserialize<'de> for Reply<T> {
             scope::set_fault(text.to_string());
             return Err(D::Error::custom(text));
         };
-        Ok(Self(Inner::Remote { to: Some(to), encode: |value, encoder| encoder.postcard(value) }))
+        let remote = RemoteReply { to, encode: |value, encoder| encoder.postcard(value), lifted: Lock::new(None) };
+        Ok(Self(Inner::Remote(Some(Box::new(remote)))))
     }
 }
 

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::task::{Context, Poll};
 
 use crate::actor_ref::AnyRef;
+use crate::correlation_id::CorrelationId;
 use crate::headers::Headers;
 use crate::path::{ActorPath, Address};
 use crate::reason::{AskError, Refusal};
@@ -27,6 +28,8 @@ pub struct ReplyTo {
     pub route: Arc<dyn Route>,
     /// The ask there.
     pub key: ReplyKey,
+    /// The id of the question, which its answer carries back.
+    pub correlation_id: CorrelationId,
 }
 
 impl core::fmt::Debug for ReplyTo {
@@ -79,13 +82,13 @@ pub trait Route: Send + Sync + 'static {
     fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal>;
     /// Ready when the ordinary lane has room again, or when waiting is of no use.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
-    /// Answers an ask of the peer.
+    /// Answers an ask of the peer; `id` is the question's.
     ///
     /// # Errors
     /// Nothing was queued.
-    fn reply(&self, to: ReplyKey, encode: Encode<'_>) -> Result<(), Refusal>;
+    fn reply(&self, to: ReplyKey, id: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal>;
     /// Tells the peer that an ask will not be answered, and why.
-    fn reply_failed(&self, to: ReplyKey, why: AskError);
+    fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError);
     /// The asker gave up: frees the place of a pending ask.
     fn forget(&self, key: ReplyKey);
     /// Watches `target` for `watcher`; exactly one termination notice follows unless unwatched before.

@@ -74,7 +74,7 @@ impl<M: Message> Inlet for Typed<M> {
             Ok(message) => message,
             Err(error) => {
                 if let Some(to) = scope::take_reply_to() {
-                    to.route.reply_failed(to.key, AskError::Decode(error.to_string()));
+                    to.route.reply_failed(to.key, to.correlation_id, AskError::Decode(error.to_string()));
                 }
                 return Err(error);
             }

@@ -7,6 +7,8 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use portable_atomic::{AtomicBool, Ordering};
+
 use crate::remote::{PendingReply, ReplyTo, Route};
 use crate::system::ActorSystem;
 
@@ -16,7 +18,27 @@ pub enum LiftedReply {
     /// A reply awaited here; the association gives it a key and completes it.
     Pending(Arc<dyn PendingReply>),
     /// A reply awaited on another node, passed on.
-    Foreign(ReplyTo),
+    Foreign(ForeignReply),
+}
+
+/// The right to answer a question of another node, on its way to a third.
+#[derive(Clone)]
+pub struct ForeignReply {
+    /// Where the answer goes.
+    pub to: ReplyTo,
+    passed_on: Arc<AtomicBool>,
+}
+
+impl ForeignReply {
+    pub(crate) fn new(to: ReplyTo) -> (Self, Arc<AtomicBool>) {
+        let passed_on = Arc::new(AtomicBool::new(false));
+        (Self { to, passed_on: passed_on.clone() }, passed_on)
+    }
+
+    /// Says that the message around it was accepted: dropping the value that is left here means nothing now.
+    pub fn passed_on(&self) {
+        self.passed_on.store(true, Ordering::Release);
+    }
 }
 
 #[derive(Default)]
