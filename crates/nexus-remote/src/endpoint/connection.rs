@@ -1,0 +1,296 @@
+//! One task per connection: it drives both directions and decides nothing.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::task::{Context, Poll};
+
+use nexus_actor_core::CorrelationId;
+use nexus_actor_core::path::Address;
+
+use super::node::Node;
+use super::peer::{Peer, dial_error};
+use super::reader::{EndpointReader, ReadFault};
+use super::writer::{EndpointWriter, Wrote};
+use crate::association::{
+    Admitted, ConnectionId, ConnectionNumber, LostCause, PeerProof, Transmit, refusal,
+};
+use crate::event::{RefusedBy, RemotingLifecycleEvent};
+use crate::transport::{TransportChannel, TransportError};
+use crate::wire::{ControlFrame, FrameReader, Preamble, RefuseReason, Request, StreamError};
+
+/// Steps of one poll before other tasks run.
+const STEPS: usize = 32;
+/// Bytes read in one step before the writing side has its turn.
+const READ_STEP: usize = 256 * 1024;
+
+/// A connection in service of one association.
+pub(crate) struct Connection {
+    peer: Arc<Peer>,
+    conn: ConnectionId,
+    channel: TransportChannel,
+    reader: EndpointReader,
+    writer: EndpointWriter,
+}
+
+/// How a connection ended.
+enum Ended {
+    /// The association closed it, and everything meant for it is written.
+    ByUs,
+    Lost(LostCause),
+}
+
+impl Connection {
+    /// A connection this node opens.
+    pub(crate) fn dialled(peer: Arc<Peer>, conn: ConnectionId, channel: TransportChannel) -> Self {
+        Self::new(peer, conn, channel, FrameReader::new())
+    }
+
+    fn new(peer: Arc<Peer>, conn: ConnectionId, channel: TransportChannel, frames: FrameReader) -> Self {
+        Self { peer, conn, channel, reader: EndpointReader::new(frames), writer: EndpointWriter::default() }
+    }
+
+    /// Dials, then serves until either side ends it.
+    pub(crate) async fn run(mut self) {
+        let mut nothing = Transmit::new();
+        let dialled = poll_fn(|cx| {
+            // Registers the waker: the association may give the dial up.
+            if self.peer.poll_transmit(cx, self.conn, &mut nothing) {
+                return Poll::Ready(None);
+            }
+            self.channel.poll_connected(cx).map(Some)
+        })
+        .await;
+        match dialled {
+            None => {
+                self.channel.close();
+                self.peer.forget_connection(self.conn);
+            }
+            Some(Err(error)) => {
+                let error = dial_error(&error);
+                let conn = self.conn;
+                self.peer.forget_connection(conn);
+                self.peer.apply(|association, now| association.handle_dialled(now, conn, Err(error)));
+            }
+            Some(Ok(())) => {
+                let conn = self.conn;
+                self.peer.apply(|association, now| association.handle_dialled(now, conn, Ok(())));
+                self.serve().await;
+            }
+        }
+    }
+
+    async fn serve(mut self) {
+        let ended = poll_fn(|cx| self.poll_serve(cx)).await;
+        match ended {
+            Ended::ByUs => {
+                self.peer.forget_connection(self.conn);
+                self.farewell().await;
+            }
+            Ended::Lost(cause) => {
+                self.channel.close();
+                self.peer.connection_ended(self.conn, cause);
+            }
+        }
+    }
+
+    /// Ends the writing side and reads to the peer's end, so that our last bytes are not destroyed by a reset.
+    async fn farewell(self) {
+        self.channel.finish();
+        let Some(system) = self.peer.node.system.upgrade() else { return self.channel.close() };
+        let mut sleep = system.runtime().sleep_until(system.now() + core::time::Duration::from_secs(1));
+        drop(system);
+        let mut scrap = alloc::vec![0; 4096];
+        poll_fn(|cx| {
+            loop {
+                match self.channel.poll_read(cx, &mut scrap) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return sleep.as_mut().poll(cx),
+                }
+            }
+        })
+        .await;
+        self.channel.close();
+    }
+
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        for _ in 0..STEPS {
+            let mut progress = false;
+            match self.read(cx) {
+                Ok(more) => progress |= more,
+                Err(cause) => return Poll::Ready(Ended::Lost(cause)),
+            }
+            match self.writer.poll(cx, &self.peer, self.conn, &self.channel) {
+                Ok(Wrote::Progress) => progress = true,
+                Ok(Wrote::Pending) => {}
+                Ok(Wrote::Finished) => return Poll::Ready(Ended::ByUs),
+                Err(error) => return Poll::Ready(Ended::Lost(lost_cause(&error))),
+            }
+            self.reader.attach(&self.peer, self.conn);
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads and works off what is there. True when there may be more.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, LostCause> {
+        let mut read = 0;
+        while read < READ_STEP {
+            match self.channel.poll_read(cx, self.reader.frames.spare()) {
+                Poll::Pending => {
+                    self.reader.report(&self.peer, self.conn, true);
+                    return Ok(false);
+                }
+                Poll::Ready(Ok(0)) => return Err(LostCause::Closed),
+                Poll::Ready(Ok(count)) => {
+                    read += count;
+                    self.reader.frames.received(count);
+                    self.reader.count(count);
+                    if let Err(ReadFault::Protocol(fault)) = self.reader.take_frames(&self.peer, self.conn) {
+                        let conn = self.conn;
+                        self.peer.apply(|association, now| association.handle_fault(now, conn, fault));
+                        return Ok(true);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(lost_cause(&error)),
+            }
+        }
+        self.reader.report(&self.peer, self.conn, false);
+        Ok(true)
+    }
+}
+
+fn lost_cause(error: &TransportError) -> LostCause {
+    match error {
+        TransportError::Closed { .. } => LostCause::Closed,
+        _ => LostCause::Broken,
+    }
+}
+
+/// Receives a connection that a peer opened: nobody is known behind it until its whole request has arrived.
+pub(crate) async fn receive(node: Arc<Node>, channel: TransportChannel) {
+    let number = ConnectionNumber(node.next_number());
+    let source = channel.peer_address().and_then(|authority| authority.host().parse().ok());
+    let admitted = node.admission.lock().accept(node.now(), number, source);
+    match admitted {
+        Admitted::Yes => {}
+        Admitted::InPlaceOf(other) => node.evict(other),
+        Admitted::No => return channel.abort(),
+    }
+    node.await_hello(number, channel.clone());
+    node.arm_admission();
+    let hello = hello(&node, number, &channel).await;
+    node.hello_over(number);
+    let Ok((request, frames)) = hello else {
+        let now = node.now();
+        node.admission.lock().closed(now, number);
+        if let Err(Some(refuse)) = hello {
+            let mut bytes = Vec::new();
+            Preamble::OURS.encode(&mut bytes);
+            refuse.encode(&mut bytes);
+            // When not even this fits, the peer learns by the close.
+            let _ = channel.try_write(&bytes);
+            channel.finish();
+        }
+        channel.close();
+        return;
+    };
+    node.admission.lock().associated(number);
+    let address = request.handshake.node().address().to_address(request.handshake.protocol().clone());
+    let Some(peer) = peer_of(&node, &address, &request, &channel) else { return channel.close() };
+    let conn = ConnectionId::accepted(number.0);
+    peer.add_driver(conn);
+    let proof = PeerProof::Claimed;
+    peer.apply(|association, now| association.handle_accepted(now, conn, request, proof));
+    Connection::new(peer, conn, channel, frames).serve().await;
+}
+
+/// The association a request is for, or nothing and the peer has been told why.
+fn peer_of(node: &Arc<Node>, address: &Address, request: &Request, channel: &TransportChannel) -> Option<Arc<Peer>> {
+    let local = node.local_id()?;
+    let refused = if node.is_closing() {
+        Some(RefuseReason::Shutdown)
+    } else if node.is_blocked(address) {
+        Some(RefuseReason::Blocked)
+    } else {
+        None
+    };
+    let found = if refused.is_none() { node.peer(address) } else { None };
+    if found.is_none() {
+        let reason = refused.unwrap_or(RefuseReason::Limit);
+        let mut bytes = Vec::new();
+        Preamble::OURS.encode(&mut bytes);
+        refusal(&local, Some(request), reason).encode(&mut bytes);
+        let _ = channel.try_write(&bytes);
+        channel.finish();
+        if let Some(authority) = address.authority.clone() {
+            node.publish(RemotingLifecycleEvent::Refused {
+                authority,
+                by: RefusedBy::Us,
+                reason,
+                correlation_id: CorrelationId::NIL,
+            });
+        }
+    }
+    found
+}
+
+/// Reads until the peer's request is whole. `Err` with a refusal to send, or without one for bytes that are not
+/// ours.
+async fn hello(
+    node: &Arc<Node>,
+    number: ConnectionNumber,
+    channel: &TransportChannel,
+) -> Result<(Request, FrameReader), Option<crate::wire::Refuse>> {
+    let mut frames = FrameReader::new();
+    loop {
+        let count = poll_fn(|cx| channel.poll_read(cx, frames.spare())).await.map_err(|_| None)?;
+        if count == 0 {
+            return Err(None);
+        }
+        frames.received(count);
+        let fits = node.admission.lock().handle_bytes(number, count, frames.capacity());
+        if fits.is_err() {
+            node.report_stranger(channel, "more bytes than a handshake has");
+            return Err(None);
+        }
+        match frames.next_frame() {
+            Ok(None) => {
+                if let Some(preamble) = frames.preamble()
+                    && preamble.versions().agree(Preamble::OURS.versions()).is_none()
+                {
+                    return Err(node.local_id().map(|local| refusal(&local, None, RefuseReason::Version)));
+                }
+            }
+            Ok(Some(raw)) => match ControlFrame::decode(raw) {
+                Ok(ControlFrame::Request(request)) => {
+                    node.admission.lock().hello(number);
+                    return Ok((*request, frames));
+                }
+                Ok(_) => {
+                    node.report_stranger(channel, "another frame than a request");
+                    return Err(None);
+                }
+                Err(error) => {
+                    node.report_stranger(channel, &alloc::string::ToString::to_string(&error));
+                    return Err(None);
+                }
+            },
+            Err(error) => {
+                node.report_stranger(channel, &alloc::string::ToString::to_string(&error));
+                let refuse = match error {
+                    StreamError::Versions(_) => {
+                        node.local_id().map(|local| refusal(&local, None, RefuseReason::Version))
+                    }
+                    _ => None,
+                };
+                return Err(refuse);
+            }
+        }
+    }
+}
+

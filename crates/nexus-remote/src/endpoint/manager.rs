@@ -1,0 +1,392 @@
+//! Decides nothing the machines decide, and does everything they ask the node for.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+
+use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
+use nexus_actor_core::path::{ActorPath, ActorUid, Authority};
+use nexus_actor_core::remote_authority::RemoteAuthorityManager;
+use nexus_actor_core::system::ActorSystem;
+use nexus_actor_core::{
+    Actor, ActorError, Context, CorrelationId, DeadLetterReason, Refusal,
+};
+
+use super::connection;
+use super::node::Node;
+use super::peer::Peer;
+use super::watcher::WatchCommand;
+use crate::association::{AssociationEvent, LostMessage, PressureLevel, StateKind, SuspendCause};
+use crate::association::{AssociationState, StateChange};
+use crate::backpressure::BackpressureSignal;
+use crate::event::{RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent};
+use crate::failure_detector::PeerHealth;
+use crate::flight_recorder::{FlightEvent, FlightKind};
+use crate::metric::{RemotingMetric, ThresholdWatch};
+use crate::transport::{TransportChannel, TransportEndpoint};
+use crate::wire::{QuarantineReason, SystemMessage};
+
+/// What the manager is told. Public name and first five forms are those of the remoting foundation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EndpointManagerCommand {
+    /// A peer has opened a connection.
+    RegisterInbound {
+        /// The connection.
+        handle: TransportChannel,
+    },
+    /// Connect to a peer.
+    Associate {
+        /// Where.
+        endpoint: TransportEndpoint,
+    },
+    /// Messages that waited for the association may go out; the association does so by itself, this wakes it.
+    FlushDeferred {
+        /// The peer.
+        authority: String,
+    },
+    /// Refuse a peer's present incarnation.
+    Quarantine {
+        /// The peer.
+        authority: String,
+        /// Why.
+        reason: QuarantineReason,
+    },
+    /// Publish the figures of every peer.
+    PublishMetrics,
+    /// Work off what the associations have to tell.
+    Drain,
+}
+
+/// The actor that carries out what associations ask for, and the only one that publishes lifecycle events.
+pub(crate) struct EndpointManager {
+    node: Arc<Node>,
+    thresholds: ThresholdWatch,
+}
+
+impl EndpointManager {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        let thresholds = ThresholdWatch::new(node.config.sre_thresholds());
+        Self { node, thresholds }
+    }
+
+    /// Carries out one command.
+    fn handle(&mut self, command: EndpointManagerCommand, system: &ActorSystem, me: &nexus_actor_core::ActorRef<EndpointManagerCommand>) {
+        match command {
+            EndpointManagerCommand::RegisterInbound { handle } => {
+                self.node.spawn(connection::receive(self.node.clone(), handle));
+            }
+            EndpointManagerCommand::Associate { endpoint } => {
+                for peer in self.node.registry.at(endpoint.authority()) {
+                    peer.apply(|association, now| association.associate(now));
+                }
+            }
+            EndpointManagerCommand::FlushDeferred { authority } => {
+                for peer in self.at(&authority) {
+                    peer.apply(|association, now| association.associate(now));
+                }
+            }
+            EndpointManagerCommand::Quarantine { authority, reason } => {
+                for peer in self.at(&authority) {
+                    peer.apply(|association, now| association.quarantine(now, None, reason));
+                }
+            }
+            EndpointManagerCommand::PublishMetrics => self.publish_metrics(),
+            EndpointManagerCommand::Drain => {
+                let max = self.node.config.endpoint_manager_batch_size() as usize;
+                for (peer, event) in self.node.take_posted(max) {
+                    self.event(&peer, event, system);
+                }
+                if self.node.has_posted() {
+                    // One batch a turn, so that commands are not kept waiting by a storm of events.
+                    me.tell(EndpointManagerCommand::Drain);
+                }
+            }
+        }
+    }
+
+    fn at(&self, authority: &str) -> alloc::vec::Vec<Arc<Peer>> {
+        authority.parse::<Authority>().map(|authority| self.node.registry.at(&authority)).unwrap_or_default()
+    }
+
+    fn event(&self, peer: &Arc<Peer>, event: AssociationEvent, system: &ActorSystem) {
+        let authority = || peer.authority().clone();
+        let authorities: &RemoteAuthorityManager = system.remote_authorities();
+        let correlation_id = CorrelationId::NIL;
+        match event {
+            AssociationEvent::StateChanged(change) => self.state_changed(peer, &change, system),
+            AssociationEvent::Associated { remote, resumed, .. } => {
+                authorities.set_connected_to(peer.authority(), remote.uid());
+                if let Some(manager) = self.node.manager() {
+                    manager.tell(EndpointManagerCommand::FlushDeferred { authority: authority().to_string() });
+                }
+                self.node.publish(RemotingLifecycleEvent::Connected {
+                    authority: authority(),
+                    uid: remote.uid(),
+                    resumed,
+                    correlation_id,
+                });
+            }
+            AssociationEvent::Disconnected { uid, cause } => {
+                peer.note_error(&alloc::format!("{cause:?}"));
+                self.node.publish(RemotingLifecycleEvent::Disconnected {
+                    authority: authority(),
+                    uid,
+                    cause: alloc::format!("{cause:?}"),
+                    correlation_id,
+                });
+            }
+            AssociationEvent::AttemptFailed { cause, .. } | AssociationEvent::GivenUp { cause, .. } => {
+                peer.note_error(&alloc::format!("{cause:?}"));
+            }
+            AssociationEvent::RefusedByPeer { reason, .. } => {
+                peer.note_error(&alloc::format!("refused: {reason}"));
+                let by = RefusedBy::Peer;
+                self.node.publish(RemotingLifecycleEvent::Refused {
+                    authority: authority(),
+                    by,
+                    reason,
+                    correlation_id,
+                });
+            }
+            AssociationEvent::RefusedPeer { reason, .. } => {
+                let by = RefusedBy::Us;
+                self.node.publish(RemotingLifecycleEvent::Refused {
+                    authority: authority(),
+                    by,
+                    reason,
+                    correlation_id,
+                });
+            }
+            AssociationEvent::Quarantined { uid, reason, deadline, facts } => {
+                authorities.set_quarantine(peer.authority(), deadline);
+                peer.note_error(&alloc::format!("quarantined: {reason}"));
+                self.session_ended(peer);
+                self.node.publish(RemotingLifecycleEvent::Quarantined {
+                    authority: authority(),
+                    uid: uid.unwrap_or(ActorUid::ANY),
+                    reason,
+                    facts,
+                    deadline,
+                    correlation_id,
+                });
+            }
+            AssociationEvent::Recovered { uid } => {
+                authorities.clear(peer.authority());
+                self.node.publish(RemotingLifecycleEvent::QuarantineLifted {
+                    authority: authority(),
+                    uid: uid.unwrap_or(ActorUid::ANY),
+                    correlation_id,
+                });
+            }
+            AssociationEvent::QuarantinedByPeer { reason } => {
+                let uid = peer.remote_uid();
+                self.node.publish(RemotingLifecycleEvent::QuarantinedByPeer {
+                    authority: authority(),
+                    uid,
+                    reason,
+                    correlation_id,
+                });
+            }
+            AssociationEvent::Left { uid } => {
+                authorities.clear(peer.authority());
+                self.session_ended(peer);
+                self.node.publish(RemotingLifecycleEvent::Left { authority: authority(), uid, correlation_id });
+            }
+            AssociationEvent::Lost(lost) => self.lost(peer, lost, system),
+            AssociationEvent::SystemMessageLost { message, reason } => {
+                self.system_message_lost(peer, &message, reason, system);
+            }
+            AssociationEvent::AskFailed { ask, error } => ask.fail(error),
+            AssociationEvent::Terminated(notice) => {
+                let due = peer.intake.lock().inbound.hold(notice);
+                if let (Some(notice), Some(watcher)) = (due, self.node.watcher()) {
+                    watcher.tell(WatchCommand::Notify { peer: peer.clone(), notice });
+                }
+            }
+            AssociationEvent::WatchRequested { path, uid } => {
+                self.to_watcher(WatchCommand::PeerWatches { peer: peer.clone(), path, uid });
+            }
+            AssociationEvent::UnwatchRequested { path, uid } => {
+                self.to_watcher(WatchCommand::PeerUnwatches { peer: peer.clone(), path, uid });
+            }
+            AssociationEvent::PeerWatchesEnded { targets } => {
+                for (path, uid) in targets {
+                    self.to_watcher(WatchCommand::PeerUnwatches { peer: peer.clone(), path, uid });
+                }
+            }
+            AssociationEvent::StopRequested { path, uid } => self.stop_requested(peer, path.as_str(), uid, system),
+            AssociationEvent::Pressure { level, messages, bytes } => {
+                let signal = match level {
+                    PressureLevel::Normal => BackpressureSignal::Normal,
+                    PressureLevel::Warning => BackpressureSignal::Warning,
+                    PressureLevel::Critical => BackpressureSignal::Critical,
+                };
+                peer.note_pressure(signal);
+                let event = RemotingBackpressureEvent {
+                    authority: authority(),
+                    signal,
+                    listener: None,
+                    messages: messages as u64,
+                    bytes: bytes as u64,
+                    correlation_id: peer.last_sent(),
+                };
+                self.node.publisher.signal(system.now(), &self.node.listeners, event);
+            }
+            AssociationEvent::Room => peer.wake_room(),
+            AssociationEvent::Health(health) => {
+                let uid = peer.remote_uid();
+                self.node.publish(match health {
+                    PeerHealth::Suspect => RemotingLifecycleEvent::Suspect {
+                        authority: authority(),
+                        uid,
+                        suspicion: peer.suspicion(),
+                        correlation_id,
+                    },
+                    _ => RemotingLifecycleEvent::Reachable { authority: authority(), uid, correlation_id },
+                });
+            }
+            AssociationEvent::Reincarnated { .. } => self.session_ended(peer),
+            AssociationEvent::Closed { .. } => peer.closed(),
+            AssociationEvent::Unused => self.node.registry.remove(peer),
+        }
+    }
+
+    /// What waited for the session need wait no longer, and nobody waits for room in vain.
+    fn session_ended(&self, peer: &Arc<Peer>) {
+        let (gone, released) = {
+            let mut intake = peer.intake.lock();
+            let gone = intake.inbound.detach();
+            let mut released = alloc::vec::Vec::new();
+            while let Some(notice) = intake.inbound.released() {
+                released.push(notice);
+            }
+            (gone, released)
+        };
+        drop(gone);
+        for notice in released {
+            self.to_watcher(WatchCommand::Notify { peer: peer.clone(), notice });
+        }
+        peer.wake_room();
+    }
+
+    fn to_watcher(&self, command: WatchCommand) {
+        if let Some(watcher) = self.node.watcher() {
+            watcher.tell(command);
+        }
+    }
+
+    fn state_changed(&self, peer: &Arc<Peer>, change: &StateChange, _system: &ActorSystem) {
+        let authority = peer.authority().clone();
+        let correlation_id = CorrelationId::NIL;
+        let uid = change.uid.unwrap_or(ActorUid::ANY);
+        match &change.to {
+            AssociationState::Associating { attempt } => {
+                self.node.publish(RemotingLifecycleEvent::AssociationAttempt {
+                    authority,
+                    attempt: *attempt,
+                    correlation_id,
+                });
+            }
+            AssociationState::Gated { until, cause } => {
+                self.node.publish(RemotingLifecycleEvent::Gated {
+                    authority,
+                    until: *until,
+                    cause: alloc::format!("{cause:?}"),
+                    correlation_id,
+                });
+            }
+            AssociationState::Suspended { cause: SuspendCause::ByHand } => {
+                self.node.publish(RemotingLifecycleEvent::Suspended { authority, uid, correlation_id });
+            }
+            AssociationState::Connected { .. } if change.from == StateKind::Suspended && !peer.is_suspended() => {
+                // A connection that came back is told by its own event.
+            }
+            AssociationState::Unassociated
+            | AssociationState::Connected { .. }
+            | AssociationState::Suspended { .. }
+            | AssociationState::Quarantined { .. } => {}
+        }
+    }
+
+    fn lost(&self, peer: &Arc<Peer>, lost: LostMessage, system: &ActorSystem) {
+        peer.note_lost();
+        self.node.recorder.record(FlightEvent {
+            time: system.now(),
+            association: peer.recorded_as,
+            correlation_id: lost.correlation_id,
+            kind: FlightKind::Lost { reason: lost.reason, bytes: lost.size as u64 },
+        });
+        system.dead_letters().record_with(lost.reason, || {
+            let letter = DeadLetter::of(MessageInfo::encoded("", lost.size), lost.reason)
+                .with_peer(lost.peer)
+                .with_correlation_id(lost.correlation_id);
+            match lost.recipient {
+                Some(recipient) => letter.with_recipient(recipient),
+                None => letter,
+            }
+        });
+    }
+
+    fn system_message_lost(
+        &self,
+        peer: &Arc<Peer>,
+        message: &SystemMessage,
+        reason: DeadLetterReason,
+        system: &ActorSystem,
+    ) {
+        peer.note_lost();
+        system.dead_letters().record_with(reason, || {
+            DeadLetter::of(MessageInfo::encoded("system message", 0), reason)
+                .with_peer(peer.address().clone())
+                .with_detail(alloc::format!("{message:?}"))
+        });
+    }
+
+    /// A peer asks that an actor here be stopped. Without a certificate nobody has that permission.
+    fn stop_requested(&self, peer: &Arc<Peer>, path: &str, uid: ActorUid, system: &ActorSystem) {
+        let reason = DeadLetterReason::Denied;
+        system.dead_letters().record_with(reason, || {
+            DeadLetter::of(MessageInfo::encoded("stop", 0), reason)
+                .with_peer(peer.address().clone())
+                .with_recipient(ActorPath::new(system.address(), path, uid))
+                .with_detail("this peer has no permission to stop actors here")
+        });
+    }
+
+    fn publish_metrics(&mut self) {
+        let now = self.node.now();
+        for peer in self.node.registry.all() {
+            let metric: RemotingMetric = peer.metric();
+            for crossed in self.thresholds.update(&metric) {
+                self.node.publisher.publish(now, crate::event::RemotingEvent::Threshold(crossed));
+            }
+            self.node.publisher.publish_metric(now, metric);
+        }
+    }
+}
+
+impl Actor for EndpointManager {
+    type Msg = EndpointManagerCommand;
+
+    async fn receive(
+        &mut self,
+        command: EndpointManagerCommand,
+        cx: &mut Context<'_, Self>,
+    ) -> Result<(), ActorError> {
+        let (system, me) = (cx.system().clone(), cx.me());
+        self.handle(command, &system, &me);
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Records a system message that was refused before it was queued.
+    pub(crate) fn dead_system_message(&self, peer: &Peer, what: &'static str, target: &ActorPath, refusal: &Refusal) {
+        let Some(system) = self.system.upgrade() else { return };
+        system.dead_letters().record_with(refusal.reason(), || {
+            DeadLetter::of(MessageInfo::encoded(what, 0), refusal.reason())
+                .with_peer(peer.address().clone())
+                .with_recipient(target.clone())
+        });
+    }
+}

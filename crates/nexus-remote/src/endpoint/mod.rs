@@ -1,0 +1,22 @@
+//! The endpoint layer: connects associations to transports on one side and to actors on the other.
+//!
+//! The machine decides ([`crate::association`]), the transport moves bytes ([`crate::transport`]); here is only
+//! wiring: one task per connection, one actor that carries out what machines ask for, one that owns the transport.
+
+mod connection;
+mod home;
+mod manager;
+mod node;
+mod peer;
+mod reader;
+mod registry;
+mod supervisor;
+mod watcher;
+mod writer;
+
+pub use manager::EndpointManagerCommand;
+pub use watcher::RemoteWatcherDaemon;
+
+pub(crate) use node::Node;
+pub(crate) use peer::Peer;
+pub(crate) use supervisor::{EndpointSupervisor, SupervisorCommand, listen};

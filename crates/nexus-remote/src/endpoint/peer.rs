@@ -1,0 +1,468 @@
+//! One association at run time: the machine behind its lock, and the route that actors send by.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::fmt;
+use core::task::{Context, Poll, Waker};
+
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::{ActorPath, Address, Authority};
+use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
+use nexus_actor_core::scheduler::Cancel;
+use nexus_actor_core::serialization::{DecodeError, SerializerId};
+use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Instant, Refusal};
+
+use super::connection::Connection;
+use super::node::Node;
+use super::reader::Intake;
+use super::watcher::WatchCommand;
+use crate::association::{Association, AssociationEvent, ConnectionId, DialError, LostCause, Sent};
+use crate::correlation_trace::HopKind;
+use crate::flight_recorder::AssociationNumber;
+use crate::wire::RemoteNodeId;
+
+/// The association with one peer node, shared by senders, connections and the manager.
+pub(crate) struct Peer {
+    pub(crate) node: Arc<Node>,
+    me: Weak<Self>,
+    address: Address,
+    authority: Authority,
+    number: u16,
+    pub(crate) recorded_as: AssociationNumber,
+    machine: Lock<Machine>,
+    /// What only readers use.
+    pub(crate) intake: Lock<Intake>,
+    /// Senders that wait for room.
+    room: Lock<Vec<Waker>>,
+}
+
+struct Machine {
+    association: Association,
+    /// The deadline a timer runs for.
+    armed: Option<(Instant, Cancel)>,
+    drivers: Vec<Driver>,
+}
+
+/// The connection task as the machine's side sees it.
+struct Driver {
+    id: ConnectionId,
+    waker: Option<Waker>,
+    closing: bool,
+}
+
+/// What the machine wants done, collected under its lock and done outside.
+#[derive(Default)]
+struct Wants {
+    wakers: Vec<Waker>,
+    dials: Vec<ConnectionId>,
+    posted: bool,
+    arm: Option<Instant>,
+    disarm: Option<Cancel>,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        node: &Arc<Node>,
+        local: RemoteNodeId,
+        address: Address,
+        authority: Authority,
+        number: u16,
+    ) -> Option<Arc<Self>> {
+        let association =
+            Association::new(node.association_config.clone(), local, address.clone(), number, node.random())
+                .ok()?;
+        let recorded_as = node.recorder.intern(&authority);
+        Some(Arc::new_cyclic(|me| Self {
+            node: node.clone(),
+            me: me.clone(),
+            address,
+            authority,
+            number,
+            recorded_as,
+            machine: Lock::new(Machine { association, armed: None, drivers: Vec::new() }),
+            intake: Lock::new(Intake::default()),
+            room: Lock::default(),
+        }))
+    }
+
+    pub(crate) const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(crate) const fn number(&self) -> u16 {
+        self.number
+    }
+
+    fn arc(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// Runs `f` on the machine and then does what the machine wants: wakes drivers, dials, arms the timer, posts
+    /// what it has to tell.
+    pub(crate) fn apply<R>(&self, f: impl FnOnce(&mut Association, Instant) -> R) -> R {
+        let now = self.node.now();
+        let mut wants = Wants::default();
+        let result = {
+            let mut machine = self.machine.lock();
+            let result = f(&mut machine.association, now);
+            self.harvest(&mut machine, now, &mut wants);
+            result
+        };
+        self.fulfil(wants);
+        result
+    }
+
+    /// Reads the machine without changing what it wants.
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&mut Association) -> R) -> R {
+        f(&mut self.machine.lock().association)
+    }
+
+    fn harvest(&self, machine: &mut Machine, now: Instant, wants: &mut Wants) {
+        let Machine { association, armed, drivers } = machine;
+        if let Some(me) = self.arc() {
+            while let Some(event) = association.poll_event() {
+                self.node.post(me.clone(), event);
+                wants.posted = true;
+            }
+        }
+        while let Some(conn) = association.poll_dial(now) {
+            drivers.push(Driver { id: conn, waker: None, closing: false });
+            wants.dials.push(conn);
+        }
+        while let Some((conn, _)) = association.poll_close() {
+            if let Some(driver) = drivers.iter_mut().find(|driver| driver.id == conn) {
+                driver.closing = true;
+                wants.wakers.extend(driver.waker.take());
+            }
+        }
+        if association.take_wake() {
+            wants.wakers.extend(drivers.iter_mut().filter_map(|driver| driver.waker.take()));
+        }
+        match (association.poll_timeout(), &*armed) {
+            (Some((at, _)), Some((running, _))) if *running <= at => {}
+            (Some((at, _)), _) => {
+                wants.disarm = armed.take().map(|(_, cancel)| cancel);
+                wants.arm = Some(at);
+            }
+            // A timer that runs for nothing is harmless and stops by itself.
+            (None, _) => {}
+        }
+    }
+
+    fn fulfil(&self, wants: Wants) {
+        let Wants { wakers, dials, posted, arm, disarm } = wants;
+        for waker in wakers {
+            waker.wake();
+        }
+        if let Some(cancel) = disarm {
+            cancel.cancel();
+        }
+        if let Some(at) = arm {
+            self.arm(at);
+        }
+        for conn in dials {
+            self.dial(conn);
+        }
+        if posted {
+            self.node.notify();
+        }
+    }
+
+    fn arm(&self, at: Instant) {
+        let Some(system) = self.node.system.upgrade() else { return };
+        let me = self.me.clone();
+        let cancel = system.scheduler().schedule_at(at, move || {
+            if let Some(peer) = me.upgrade() {
+                {
+                    let mut machine = peer.machine.lock();
+                    if machine.armed.as_ref().is_some_and(|(running, _)| *running <= at) {
+                        machine.armed = None;
+                    }
+                }
+                peer.apply(|association, now| association.handle_timeout(now));
+            }
+        });
+        let superseded = {
+            let mut machine = self.machine.lock();
+            match &machine.armed {
+                // Another thread armed an earlier one meanwhile.
+                Some((running, _)) if *running <= at => Some(cancel),
+                _ => machine.armed.replace((at, cancel)).map(|(_, old)| old),
+            }
+        };
+        if let Some(cancel) = superseded {
+            cancel.cancel();
+        }
+    }
+
+    fn dial(&self, conn: ConnectionId) {
+        let Some(me) = self.arc() else { return };
+        let opened = self.node.transport().map(|transport| {
+            let endpoint = crate::transport::TransportEndpoint::new(self.authority.clone())
+                .with_connect_timeout(self.node.config.connect_timeout());
+            transport.open_channel(&endpoint)
+        });
+        match opened {
+            Some(Ok(channel)) => self.node.spawn(Connection::dialled(me, conn, channel).run()),
+            Some(Err(error)) => {
+                let error = dial_error(&error);
+                self.apply(|association, now| association.handle_dialled(now, conn, Err(error)));
+                self.forget_driver(conn);
+            }
+            None => {
+                self.apply(|association, now| {
+                    association.handle_dialled(now, conn, Err(DialError::Failed));
+                });
+                self.forget_driver(conn);
+            }
+        }
+    }
+
+    /// A connection that the peer opened begins to serve this association.
+    pub(crate) fn add_driver(&self, conn: ConnectionId) {
+        self.machine.lock().drivers.push(Driver { id: conn, waker: None, closing: false });
+    }
+
+    fn forget_driver(&self, conn: ConnectionId) {
+        let old = {
+            let mut machine = self.machine.lock();
+            let at = machine.drivers.iter().position(|driver| driver.id == conn);
+            at.map(|at| machine.drivers.swap_remove(at))
+        };
+        drop(old);
+    }
+
+    /// The connection has ended.
+    pub(crate) fn connection_ended(&self, conn: ConnectionId, cause: LostCause) {
+        self.forget_driver(conn);
+        self.apply(|association, now| association.handle_connection_lost(now, conn, cause));
+    }
+
+    /// Asks for what to write next on `conn`, and registers its task's waker for when there is more.
+    ///
+    /// Returns whether the machine wants the connection closed once what is in `transmit` is written.
+    pub(crate) fn poll_transmit(
+        &self,
+        cx: &Context<'_>,
+        conn: ConnectionId,
+        transmit: &mut crate::association::Transmit,
+    ) -> bool {
+        let now = self.node.now();
+        let mut wants = Wants::default();
+        let mut old = None;
+        let closing = {
+            let mut guard = self.machine.lock();
+            let machine = &mut *guard;
+            machine.association.poll_transmit(now, conn, transmit);
+            let mut closing = true;
+            if let Some(driver) = machine.drivers.iter_mut().find(|driver| driver.id == conn) {
+                closing = driver.closing;
+                match &driver.waker {
+                    Some(waker) if waker.will_wake(cx.waker()) => {}
+                    _ => old = driver.waker.replace(cx.waker().clone()),
+                }
+            }
+            self.harvest(machine, now, &mut wants);
+            closing
+        };
+        drop(old);
+        self.fulfil(wants);
+        closing
+    }
+
+    /// Wakes every sender that waits for room.
+    pub(crate) fn wake_room(&self) {
+        let waiting = core::mem::take(&mut *self.room.lock());
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    /// After a send: wakes the driver if it was idle and does the rest of what the machine wants.
+    fn after_send(&self, sent: Result<Sent, Refusal>, size_hint: u64) -> Result<CorrelationId, Refusal> {
+        let Sent { correlation_id, ask, .. } = sent?;
+        if let Some((pending, key)) = ask
+            && let Some(me) = self.arc()
+        {
+            pending.pending_at(Some((me, key)));
+        }
+        if self.node.recorder.is_enabled() {
+            self.node.recorder.record_hop(
+                self.node.now(),
+                self.recorded_as,
+                correlation_id,
+                HopKind::Send,
+                size_hint,
+            );
+        }
+        Ok(correlation_id)
+    }
+
+    fn transact(
+        &self,
+        f: impl FnOnce(&mut Association, Instant) -> Result<Sent, Refusal>,
+    ) -> Result<CorrelationId, Refusal> {
+        let now = self.node.now();
+        let mut wants = Wants::default();
+        let sent = {
+            let mut guard = self.machine.lock();
+            let machine = &mut *guard;
+            let sent = f(&mut machine.association, now);
+            match &sent {
+                Ok(sent) if !sent.wake && !machine.association.has_output() => {}
+                _ => {
+                    if matches!(&sent, Ok(sent) if sent.wake) {
+                        wants.wakers.extend(machine.drivers.iter_mut().filter_map(|d| d.waker.take()));
+                    }
+                    self.harvest(machine, now, &mut wants);
+                }
+            }
+            sent
+        };
+        self.fulfil(wants);
+        self.after_send(sent, 0)
+    }
+}
+
+/// What a failed dial means to the machine.
+pub(crate) fn dial_error(error: &crate::transport::TransportError) -> DialError {
+    use crate::transport::TransportError;
+    match error {
+        TransportError::Refused { .. } => DialError::Refused,
+        TransportError::TimedOut { .. } => DialError::TimedOut,
+        TransportError::NameNotFound { .. } => DialError::Unresolved,
+        _ => DialError::Failed,
+    }
+}
+
+impl Route for Peer {
+    fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn intern(
+        &self,
+        path: &ActorPath,
+        serializer: SerializerId,
+        manifest: &'static str,
+    ) -> Result<u32, Refusal> {
+        self.read(|association| association.intern(path, serializer, manifest))
+    }
+
+    fn release(&self, recipient: u32) {
+        self.read(|association| association.release(recipient));
+    }
+
+    fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal> {
+        // Re-entry would wait for the lock this thread holds: the serialization of a message that is being sent
+        // to this peer sends to it.
+        if nexus_actor_core::serialization::scope::is_encoding() {
+            return Err(Refusal::Encode(alloc::string::String::from(
+                "a message cannot be sent from inside the serialization of another",
+            )));
+        }
+        self.transact(|association, now| association.send(now, recipient, headers, encode)).map(drop)
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        {
+            let mut room = self.room.lock();
+            if !room.iter().any(|waker| waker.will_wake(cx.waker())) {
+                room.push(cx.waker().clone());
+            }
+        }
+        // Asked after registering: room made in between is not missed.
+        if self.read(Association::has_room) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn reply(&self, to: ReplyKey, encode: Encode<'_>) -> Result<(), Refusal> {
+        self.transact(|association, now| {
+            association.reply(now, to, CorrelationId::NIL, encode)
+        })
+        .map(drop)
+    }
+
+    fn reply_failed(&self, to: ReplyKey, why: AskError) {
+        // When not even this can be queued, the asker learns by its deadline.
+        let _ = self
+            .transact(|association, now| association.reply_failed(now, to, CorrelationId::NIL, why));
+    }
+
+    fn forget(&self, key: ReplyKey) {
+        let ask = self.read(|association| association.forget(key));
+        drop(ask);
+    }
+
+    fn watch(&self, target: &ActorPath, watcher: AnyRef) {
+        self.to_watcher(|peer| WatchCommand::Watch { peer, target: target.clone(), watcher });
+    }
+
+    fn unwatch(&self, target: &ActorPath, watcher: &AnyRef) {
+        let watcher = watcher.clone();
+        self.to_watcher(|peer| WatchCommand::Unwatch { peer, target: target.clone(), watcher });
+    }
+
+    fn stop(&self, target: &ActorPath) {
+        if let Err(refusal) = self.apply(|association, now| association.stop(now, target)) {
+            self.node.dead_system_message(self, "stop", target, &refusal);
+        }
+    }
+
+    fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>) {
+        let found: Arc<dyn PendingReply> = Arc::new(FoundUid(found));
+        let sent =
+            self.transact(|association, now| association.lookup(now, path, manifest, found.clone()));
+        if let Err(refusal) = sent {
+            found.fail(AskError::from(refusal));
+        }
+    }
+}
+
+impl Peer {
+    fn to_watcher(&self, command: impl FnOnce(Arc<Self>) -> WatchCommand) {
+        if let (Some(me), Some(watcher)) = (self.arc(), self.node.watcher()) {
+            watcher.tell(command(me));
+        }
+    }
+}
+
+/// Turns a lookup's answer, 8 bytes on the wire, into the value its ask waits for.
+struct FoundUid(Arc<dyn PendingReply>);
+
+impl PendingReply for FoundUid {
+    fn complete(&self, payload: &[u8]) -> Result<(), DecodeError> {
+        let Ok(bytes) = <[u8; 8]>::try_from(payload) else {
+            let error = DecodeError::failed("the answer to a lookup has 8 bytes");
+            self.0.fail(AskError::Decode(alloc::string::ToString::to_string(&error)));
+            return Err(error);
+        };
+        let mut value = Vec::new();
+        nexus_actor_core::serialization::Encoder::new(&mut value, 16)
+            .postcard(&u64::from_le_bytes(bytes))
+            .map_err(DecodeError::failed)?;
+        self.0.complete(&value)
+    }
+
+    fn fail(&self, error: AskError) {
+        self.0.fail(error);
+    }
+
+    fn pending_at(&self, place: Option<(Arc<dyn Route>, ReplyKey)>) {
+        self.0.pending_at(place);
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({})", self.authority)
+    }
+}
+

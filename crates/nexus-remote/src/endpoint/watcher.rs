@@ -1,0 +1,146 @@
+//! Death watch across nodes: who here watches whom elsewhere, and whom here others watch.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use nexus_actor_core::path::{ActorPath, ActorUid};
+use nexus_actor_core::{Actor, ActorError, AnyRef, Context, Signal, TerminationReason};
+
+use super::node::Node;
+use super::peer::Peer;
+use crate::association::{TerminationNotice, WatcherId};
+use crate::wire::WirePath;
+
+/// The daemon at `/system/remote_watcher_daemon`.
+///
+/// Watches and unwatches of this node's actors pass through its mailbox, so that they keep their order with the
+/// notices that come back; on behalf of peers it watches actors here as any actor would.
+pub struct RemoteWatcherDaemon {
+    node: Arc<Node>,
+    /// Watchers here, by peer and by the number the association knows them under.
+    watchers: HashMap<(u16, WatcherId), Watcher>,
+    /// Actors here, and which peers watch them under which name.
+    watched: HashMap<AnyRef, Vec<(Arc<Peer>, WirePath, ActorUid)>>,
+}
+
+struct Watcher {
+    actor: AnyRef,
+    /// How many actors of that peer it watches.
+    targets: usize,
+}
+
+/// What the daemon is told.
+pub(crate) enum WatchCommand {
+    /// An actor here watches one at a peer.
+    Watch { peer: Arc<Peer>, target: ActorPath, watcher: AnyRef },
+    /// It does not any more.
+    Unwatch { peer: Arc<Peer>, target: ActorPath, watcher: AnyRef },
+    /// A watched actor at a peer has terminated.
+    Notify { peer: Arc<Peer>, notice: TerminationNotice },
+    /// A peer watches an actor here.
+    PeerWatches { peer: Arc<Peer>, path: WirePath, uid: ActorUid },
+    /// It does not any more.
+    PeerUnwatches { peer: Arc<Peer>, path: WirePath, uid: ActorUid },
+}
+
+impl RemoteWatcherDaemon {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node, watchers: HashMap::new(), watched: HashMap::new() }
+    }
+
+    fn watch(&mut self, peer: &Arc<Peer>, target: &ActorPath, watcher: AnyRef) {
+        let id = WatcherId(watcher.uid().get());
+        let entry =
+            self.watchers.entry((peer.number(), id)).or_insert(Watcher { actor: watcher, targets: 0 });
+        entry.targets += 1;
+        peer.apply(|association, now| association.watch(now, id, target));
+    }
+
+    fn unwatch(&mut self, peer: &Arc<Peer>, target: &ActorPath, watcher: &AnyRef) {
+        let id = WatcherId(watcher.uid().get());
+        peer.apply(|association, now| association.unwatch(now, id, target));
+        self.release((peer.number(), id));
+    }
+
+    fn release(&mut self, key: (u16, WatcherId)) {
+        if let Some(watcher) = self.watchers.get_mut(&key) {
+            watcher.targets = watcher.targets.saturating_sub(1);
+            if watcher.targets == 0 {
+                self.watchers.remove(&key);
+            }
+        }
+    }
+
+    fn notify(&mut self, peer: &Arc<Peer>, notice: &TerminationNotice) {
+        for id in &notice.watchers {
+            let key = (peer.number(), *id);
+            if let Some(watcher) = self.watchers.get(&key) {
+                watcher.actor.notify_terminated(&notice.target, notice.reason.clone());
+                self.release(key);
+            }
+        }
+    }
+
+    fn peer_watches(&mut self, peer: Arc<Peer>, path: WirePath, uid: ActorUid, cx: &mut Context<'_, Self>) {
+        let found = path.as_str().starts_with("/user/").then(|| cx.system().find(path.as_str())).flatten();
+        let found = found.filter(|found| uid.is_any() || found.uid() == uid);
+        let Some(found) = found else {
+            let reason =
+                if uid.is_any() { TerminationReason::NeverExisted } else { TerminationReason::Stopped };
+            peer.apply(|association, now| association.local_terminated(now, &path, uid, reason));
+            return;
+        };
+        let by = self.watched.entry(found.clone()).or_default();
+        if !by.iter().any(|(p, at, of)| Arc::ptr_eq(p, &peer) && *at == path && *of == uid) {
+            by.push((peer, path, uid));
+        }
+        cx.watch_any(&found);
+    }
+
+    fn peer_unwatches(&mut self, peer: &Arc<Peer>, path: &WirePath, uid: ActorUid, cx: &mut Context<'_, Self>) {
+        let mut done = Vec::new();
+        for (actor, by) in &mut self.watched {
+            by.retain(|(p, at, of)| !(Arc::ptr_eq(p, peer) && at == path && *of == uid));
+            if by.is_empty() {
+                done.push(actor.clone());
+            }
+        }
+        for actor in done {
+            self.watched.remove(&actor);
+            cx.unwatch_any(&actor);
+        }
+    }
+}
+
+impl Actor for RemoteWatcherDaemon {
+    type Msg = WatchCommand;
+
+    async fn receive(&mut self, command: WatchCommand, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        match command {
+            WatchCommand::Watch { peer, target, watcher } => self.watch(&peer, &target, watcher),
+            WatchCommand::Unwatch { peer, target, watcher } => self.unwatch(&peer, &target, &watcher),
+            WatchCommand::Notify { peer, notice } => self.notify(&peer, &notice),
+            WatchCommand::PeerWatches { peer, path, uid } => self.peer_watches(peer, path, uid, cx),
+            WatchCommand::PeerUnwatches { peer, path, uid } => self.peer_unwatches(&peer, &path, uid, cx),
+        }
+        Ok(())
+    }
+
+    async fn signal(&mut self, signal: Signal, _cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        match signal {
+            Signal::Started => {
+                // Made anew after a failure it knows no watcher any more; better told than forgotten.
+                let _ = &self.node;
+            }
+            Signal::Terminated { who, reason } => {
+                for (peer, path, uid) in self.watched.remove(&who).unwrap_or_default() {
+                    let reason = reason.clone();
+                    peer.apply(|association, now| association.local_terminated(now, &path, uid, reason));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

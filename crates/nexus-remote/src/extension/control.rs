@@ -1,0 +1,305 @@
+//! What an application does with remoting: start, associate, quarantine, recover, look, shut down.
+
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::future::Future;
+
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::{ActorPathParts, Address, Authority};
+use nexus_actor_core::{ActorRef, CorrelationId};
+use portable_atomic::Ordering;
+
+use crate::association::AssociationStatistics;
+use crate::backpressure::{ListenerGuard, RemotingBackpressureListener};
+use crate::endpoint::{EndpointManagerCommand, EndpointSupervisor, Node, Peer, SupervisorCommand, listen};
+use crate::error::RemotingError;
+use crate::event::RemotingLifecycleEvent;
+use crate::flight_recorder::RemotingFlightRecorder;
+use crate::metric::RemoteAuthoritySnapshot;
+use crate::transport::TransportEndpoint;
+use crate::wire::QuarantineReason;
+
+/// The operations on one node's remoting.
+pub trait RemotingControl: Send + Sync {
+    /// Starts listening. Calling it again changes nothing.
+    ///
+    /// # Errors
+    /// When the address cannot be bound; nothing is left running and it may be called again. After a shutdown it
+    /// does not start again.
+    fn start(&self) -> Result<(), RemotingError>;
+
+    /// Connects to a node before anything is sent to it.
+    ///
+    /// # Errors
+    /// When remoting has not been started, or the parts name no other node.
+    fn associate(&self, address: &ActorPathParts) -> Result<(), RemotingError>;
+
+    /// Refuses the present incarnation of the node at `authority` (`host:port`) until it restarts or
+    /// [`recover`](Self::recover) is called. An unknown authority is no error: there is nothing to refuse.
+    fn quarantine(&self, authority: &str, reason: QuarantineReason);
+
+    /// Ends a quarantine: both nodes agree a new session without a restart.
+    ///
+    /// # Errors
+    /// When there is no association with that authority.
+    fn recover(&self, authority: &str) -> Result<(), RemotingError>;
+
+    /// Stops sending to and accepting from a node until [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// When there is no association with that authority.
+    fn suspend(&self, authority: &str) -> Result<(), RemotingError>;
+
+    /// Ends a suspension.
+    ///
+    /// # Errors
+    /// When there is no association with that authority.
+    fn resume(&self, authority: &str) -> Result<(), RemotingError>;
+
+    /// Leaves every peer in order and closes the listener, in the background. Calling it again changes nothing.
+    ///
+    /// # Errors
+    /// When remoting was never started.
+    fn shutdown(&self) -> Result<(), RemotingError>;
+
+    /// Has `listener` told of every backpressure signal until the returned guard is dropped.
+    fn register_backpressure_listener(&self, listener: Arc<dyn RemotingBackpressureListener>) -> ListenerGuard;
+
+    /// The state and figures of every association, in the order of their authorities.
+    fn connections_snapshot(&self) -> Vec<RemoteAuthoritySnapshot>;
+}
+
+/// A handle on one node's remoting; clones mean the same.
+#[derive(Clone)]
+pub struct RemotingControlHandle {
+    pub(crate) node: Arc<Node>,
+    pub(crate) life: Arc<Lock<Life>>,
+}
+
+/// Where remoting stands.
+#[derive(Default)]
+pub(crate) struct Life {
+    supervisor: Option<ActorRef<SupervisorCommand>>,
+    over: bool,
+}
+
+impl RemotingControlHandle {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node, life: Arc::default() }
+    }
+
+    fn peers(&self, authority: &str) -> Vec<Arc<Peer>> {
+        authority.parse::<Authority>().map(|authority| self.node.registry.at(&authority)).unwrap_or_default()
+    }
+
+    fn known(&self, authority: &str) -> Result<Vec<Arc<Peer>>, RemotingError> {
+        let peers = self.peers(authority);
+        if peers.is_empty() {
+            return Err(RemotingError::UnknownAuthority { authority: authority.to_string() });
+        }
+        Ok(peers)
+    }
+
+    /// The address other nodes reach this one by; `None` before the start.
+    #[must_use]
+    pub fn address(&self) -> Option<Address> {
+        self.node.address()
+    }
+
+    /// The recorder of this node.
+    #[must_use]
+    pub fn flight_recorder(&self) -> &Arc<RemotingFlightRecorder> {
+        &self.node.recorder
+    }
+
+    /// The counts of the association with `authority`; `None` when there is none.
+    #[must_use]
+    pub fn statistics(&self, authority: &str) -> Option<AssociationStatistics> {
+        let peer = self.peers(authority).into_iter().next()?;
+        Some(peer.read(crate::association::Association::statistics))
+    }
+
+    /// How many connections and listeners run.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.node.tasks()
+    }
+
+    /// How many associations are kept.
+    #[must_use]
+    pub fn associations(&self) -> usize {
+        self.node.registry.len()
+    }
+
+    /// Leaves every peer in order, closes the listener and waits until nothing of remoting runs.
+    ///
+    /// What was accepted before the call is delivered as far as the flush time allows; the rest is recorded as
+    /// *shutdown*. Ends within the configured shutdown time whatever peers do.
+    ///
+    /// # Cancel safety
+    /// The shutdown goes on without the future.
+    pub async fn shutdown_and_wait(&self) {
+        let begun = self.begin_shutdown();
+        if let Some(ending) = begun {
+            ending.await;
+        } else {
+            self.node.tasks_ended().await;
+        }
+    }
+
+    /// Marks the end and gives the future that brings it about; `None` when that was done before.
+    fn begin_shutdown(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let supervisor = {
+            let mut life = self.life.lock();
+            if core::mem::replace(&mut life.over, true) {
+                return None;
+            }
+            life.supervisor.take()
+        };
+        self.node.begin_closing();
+        let node = self.node.clone();
+        Some(async move {
+            let Some(system) = node.system.upgrade() else { return };
+            let deadline = system.now() + node.config.shutdown_timeout();
+            for peer in node.registry.all() {
+                peer.apply(|association, now| association.leave(now));
+            }
+            let left = node.clone();
+            let peers = node.registry.all();
+            node.within(&system, deadline, async move {
+                for peer in peers {
+                    peer.when_closed().await;
+                }
+                left.tasks_ended().await;
+            })
+            .await;
+            for peer in node.registry.all() {
+                peer.apply(|association, now| association.abort(now));
+            }
+            // Connections that were told to end get a moment to do so.
+            let grace = system.now() + core::time::Duration::from_millis(500);
+            let rest = node.clone();
+            node.within(&system, grace, async move { rest.tasks_ended().await }).await;
+            node.drain_posted(&system);
+            let authority = node.own_authority();
+            node.publish(RemotingLifecycleEvent::Shutdown { authority, correlation_id: CorrelationId::NIL });
+            if let Some(supervisor) = supervisor {
+                supervisor.stop();
+            }
+            node.registry.clear();
+            node.set_manager(None);
+            let transport = node.transport.lock().take();
+            drop(transport);
+        })
+    }
+}
+
+impl RemotingControl for RemotingControlHandle {
+    fn start(&self) -> Result<(), RemotingError> {
+        let system = self.node.system.upgrade().ok_or(RemotingError::Shutdown)?;
+        let mut life = self.life.lock();
+        if life.over || system.is_shutting_down() {
+            return Err(RemotingError::Shutdown);
+        }
+        if life.supervisor.is_some() {
+            return Ok(());
+        }
+        let supervisor = system
+            .spawn_system("remoting", EndpointSupervisor::props(self.node.clone()))
+            .map_err(RemotingError::Actor)?;
+        if let Err(error) = listen(&self.node, &supervisor) {
+            supervisor.stop();
+            self.node.clear_local();
+            return Err(error);
+        }
+        life.supervisor = Some(supervisor);
+        Ok(())
+    }
+
+    fn associate(&self, address: &ActorPathParts) -> Result<(), RemotingError> {
+        let own = self.node.address().ok_or(RemotingError::NotStarted)?;
+        if self.node.is_closing() {
+            return Err(RemotingError::Shutdown);
+        }
+        let target = address.clone().address(&own.system);
+        let Some(authority) = target.authority.clone() else {
+            return Err(RemotingError::InvalidAddress {
+                address: target.to_string(),
+                rule: "an address of another node has `host:port`".to_string(),
+            });
+        };
+        if Some(&authority) == own.authority.as_ref() {
+            return Err(RemotingError::InvalidAddress {
+                address: target.to_string(),
+                rule: "this is the node's own address".to_string(),
+            });
+        }
+        let target = Address { scheme: own.scheme.clone(), ..target };
+        self.node.peer(&target).ok_or(RemotingError::TooManyAssociations)?;
+        if let Some(manager) = self.node.manager() {
+            manager.tell(EndpointManagerCommand::Associate { endpoint: TransportEndpoint::new(authority) });
+        } else {
+            for peer in self.node.registry.at(&authority) {
+                peer.apply(|association, now| association.associate(now));
+            }
+        }
+        Ok(())
+    }
+
+    fn quarantine(&self, authority: &str, reason: QuarantineReason) {
+        for peer in self.peers(authority) {
+            peer.apply(|association, now| association.quarantine(now, None, reason));
+        }
+    }
+
+    fn recover(&self, authority: &str) -> Result<(), RemotingError> {
+        for peer in self.known(authority)? {
+            peer.apply(|association, now| association.recover(now));
+        }
+        Ok(())
+    }
+
+    fn suspend(&self, authority: &str) -> Result<(), RemotingError> {
+        for peer in self.known(authority)? {
+            peer.set_suspended(true);
+            peer.apply(|association, now| association.suspend(now));
+        }
+        Ok(())
+    }
+
+    fn resume(&self, authority: &str) -> Result<(), RemotingError> {
+        for peer in self.known(authority)? {
+            peer.set_suspended(false);
+            peer.apply(|association, now| association.resume(now));
+        }
+        Ok(())
+    }
+
+    fn shutdown(&self) -> Result<(), RemotingError> {
+        if let Some(ending) = self.begin_shutdown()
+            && let Some(system) = self.node.system.upgrade()
+        {
+            system.spawn_task(ending);
+        }
+        Ok(())
+    }
+
+    fn register_backpressure_listener(&self, listener: Arc<dyn RemotingBackpressureListener>) -> ListenerGuard {
+        self.node.listeners.register(listener)
+    }
+
+    fn connections_snapshot(&self) -> Vec<RemoteAuthoritySnapshot> {
+        self.node.registry.all().iter().map(|peer| peer.snapshot()).collect()
+    }
+}
+
+impl fmt::Debug for RemotingControlHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemotingControlHandle")
+            .field("address", &self.node.address())
+            .field("closing", &self.node.closing.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
