@@ -106,6 +106,7 @@ impl Association {
                     },
                 );
             }
+            self.backoff.reset();
             self.session = Some(Session {
                 id: terms.session,
                 remote: terms.remote.clone(),
@@ -428,8 +429,8 @@ impl Association {
         }
         self.wish = true;
         if now - self.connected_at < self.config.heartbeat_interval() {
-            // It broke as soon as it was made: that is no reason to hurry.
-            self.retry(now, GateCause::Unstable, false);
+            // It broke as soon as it was made: that is no reason to hurry, but the host is up.
+            self.retry(now, GateCause::Unstable, true);
         } else {
             self.backoff.reset();
             self.start_dial(now);

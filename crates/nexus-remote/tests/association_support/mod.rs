@@ -5,7 +5,7 @@
 //! handshake and control frames, which is more than a real transport would ever do to them. Ordinary frames are
 //! numbered by position and so are only ever cut off, also in the middle of a frame.
 
-#![allow(dead_code)]
+#![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
