@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod association;
 pub mod backpressure;
 pub mod config_error;
 pub mod correlation_trace;
