@@ -543,6 +543,12 @@ impl ActorSystem {
         self.0.random.lock().f64()
     }
 
+    /// 64 bits from this system's seeded generator; never for secrets.
+    #[must_use]
+    pub fn random_u64(&self) -> u64 {
+        self.0.random.lock().u64(..)
+    }
+
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

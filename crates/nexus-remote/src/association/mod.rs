@@ -837,6 +837,20 @@ impl Association {
         }
     }
 
+    /// Whether [`poll_event`](Self::poll_event) or [`poll_dial`](Self::poll_dial) would return something: a sender
+    /// need not ask both after every message.
+    #[inline]
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.events.is_empty() || !self.salvage.is_empty() || self.dial_wanted.is_some() || self.wake
+    }
+
+    /// The id of the message accepted last.
+    #[must_use]
+    pub const fn last_correlation_id(&self) -> CorrelationId {
+        self.correlation
+    }
+
     /// Whether something happened that an idle driver must look at; asked once after each command that is not
     /// a send, whose [`Sent`] says it.
     #[must_use]

@@ -261,7 +261,7 @@ async fn hello(
         match frames.next_frame() {
             Ok(None) => {
                 if let Some(preamble) = frames.preamble()
-                    && preamble.versions().agree(Preamble::OURS.versions()).is_none()
+                    && preamble.versions.agree(Preamble::OURS.versions).is_none()
                 {
                     return Err(node.local_id().map(|local| refusal(&local, None, RefuseReason::Version)));
                 }

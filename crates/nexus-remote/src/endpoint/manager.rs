@@ -108,7 +108,7 @@ impl EndpointManager {
         authority.parse::<Authority>().map(|authority| self.node.registry.at(&authority)).unwrap_or_default()
     }
 
-    fn event(&self, peer: &Arc<Peer>, event: AssociationEvent, system: &ActorSystem) {
+    pub(crate) fn event(&self, peer: &Arc<Peer>, event: AssociationEvent, system: &ActorSystem) {
         let authority = || peer.authority().clone();
         let authorities: &RemoteAuthorityManager = system.remote_authorities();
         let correlation_id = CorrelationId::NIL;

@@ -2,29 +2,30 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::task::{Poll, Waker};
 
+use hashbrown::HashMap;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorUid, Address, Authority};
 use nexus_actor_core::system::{ActorSystem, WeakSystem};
 use nexus_actor_core::{ActorRef, CorrelationId, Instant};
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use super::manager::EndpointManagerCommand;
+use super::manager::{EndpointManager, EndpointManagerCommand};
 use super::peer::Peer;
 use super::registry::EndpointRegistry;
 use super::watcher::WatchCommand;
-use crate::association::{Admission, AssociationConfig, AssociationEvent};
+use crate::association::{Admission, AssociationConfig, AssociationEvent, ConnectionNumber};
 use crate::backpressure::BackpressureListeners;
 use crate::event_publisher::EventPublisher;
 use crate::extension::RemotingExtensionConfig;
 use crate::flight_recorder::RemotingFlightRecorder;
-use crate::transport::RemoteTransport;
+use crate::transport::{RemoteTransport, TransportChannel};
 use crate::wire::RemoteNodeId;
 
 /// The shared state of one node's remoting. Everything else holds it by `Arc`.
@@ -52,6 +53,13 @@ pub(crate) struct Node {
     tasks_waiting: Lock<Vec<Waker>>,
     random: Lock<fastrand::Rng>,
     next_number: AtomicU64,
+    closing_waiting: Lock<Vec<Waker>>,
+    /// Accepted connections whose request is not whole yet.
+    strangers: Lock<HashMap<ConnectionNumber, TransportChannel>>,
+    admission_armed: Lock<Option<Instant>>,
+    /// What one source may have said of it, so that a flood of strangers is one line.
+    stranger_last: Lock<Option<Instant>>,
+    strangers_unreported: AtomicU64,
 }
 
 impl Node {
@@ -90,6 +98,11 @@ impl Node {
             tasks_waiting: Lock::default(),
             random: Lock::new(random),
             next_number: AtomicU64::new(0),
+            closing_waiting: Lock::default(),
+            strangers: Lock::default(),
+            admission_armed: Lock::new(None),
+            stranger_last: Lock::new(None),
+            strangers_unreported: AtomicU64::new(0),
             config,
         }
     }
@@ -184,6 +197,154 @@ impl Node {
         !self.inbox.lock().is_empty()
     }
 
+    /// Tells a manager that has just been made of what was posted before it.
+    pub(crate) fn notify_again(&self) {
+        self.inbox_told.store(false, Ordering::Release);
+        if self.has_posted() {
+            self.notify();
+        }
+    }
+
+    /// Works off what is posted without a manager, when that has ended.
+    pub(crate) fn drain_posted(self: &Arc<Self>, system: &ActorSystem) {
+        let manager = EndpointManager::new(self.clone());
+        loop {
+            let posted = self.take_posted(usize::MAX);
+            if posted.is_empty() {
+                return;
+            }
+            for (peer, event) in posted {
+                manager.event(&peer, event, system);
+            }
+        }
+    }
+
+    /// Nothing new is begun from now on.
+    pub(crate) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+        let waiting = core::mem::take(&mut *self.closing_waiting.lock());
+        for waker in waiting {
+            waker.wake();
+        }
+        let strangers = core::mem::take(&mut *self.strangers.lock());
+        for channel in strangers.into_values() {
+            channel.close();
+        }
+    }
+
+    /// Completes when closing begins.
+    pub(crate) fn closing_notice(self: &Arc<Self>) -> Ending {
+        let node = self.clone();
+        Box::pin(poll_fn(move |cx| {
+            if node.is_closing() {
+                return Poll::Ready(());
+            }
+            {
+                let mut waiting = node.closing_waiting.lock();
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
+            }
+            if node.is_closing() { Poll::Ready(()) } else { Poll::Pending }
+        }))
+    }
+
+    /// Runs `future` until it ends or `deadline` passes.
+    pub(crate) async fn within(
+        &self,
+        system: &ActorSystem,
+        deadline: Instant,
+        future: impl Future<Output = ()> + Send,
+    ) {
+        let mut sleep = system.runtime().sleep_until(deadline);
+        let mut future = core::pin::pin!(future);
+        poll_fn(move |cx| {
+            if future.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    /// Whether an operator refuses this system or authority.
+    pub(crate) fn is_blocked(&self, address: &Address) -> bool {
+        let authority = address.authority.as_ref().map(ToString::to_string);
+        self.config
+            .blocked_systems()
+            .iter()
+            .any(|blocked| **blocked == *address.system || Some(blocked) == authority.as_ref())
+    }
+
+    // Accepted connections
+
+    pub(crate) fn await_hello(&self, number: ConnectionNumber, channel: TransportChannel) {
+        self.strangers.lock().insert(number, channel);
+    }
+
+    pub(crate) fn hello_over(&self, number: ConnectionNumber) {
+        let channel = self.strangers.lock().remove(&number);
+        drop(channel);
+    }
+
+    /// Closes a connection in favour of a newer one.
+    pub(crate) fn evict(&self, number: ConnectionNumber) {
+        let channel = self.strangers.lock().remove(&number);
+        if let Some(channel) = channel {
+            channel.abort();
+        }
+    }
+
+    /// Runs a timer for the earliest deadline of those who have not introduced themselves.
+    pub(crate) fn arm_admission(self: &Arc<Self>) {
+        let Some(system) = self.system.upgrade() else { return };
+        let at = {
+            let Some(at) = self.admission.lock().poll_timeout() else { return };
+            let mut armed = self.admission_armed.lock();
+            if armed.is_some_and(|running| running <= at) {
+                return;
+            }
+            *armed = Some(at);
+            at
+        };
+        let node = Arc::downgrade(self);
+        system.scheduler().schedule_at(at, move || {
+            let Some(node) = node.upgrade() else { return };
+            *node.admission_armed.lock() = None;
+            let now = node.now();
+            let late = node.admission.lock().handle_timeout(now);
+            for number in late {
+                node.evict(number);
+            }
+            node.arm_admission();
+        });
+    }
+
+    /// A connection was not from a node of ours. One event a second, with a count of those held back.
+    pub(crate) fn report_stranger(&self, channel: &TransportChannel, why: &str) {
+        let now = self.now();
+        {
+            let mut last = self.stranger_last.lock();
+            if last.is_some_and(|last| now - last < core::time::Duration::from_secs(1)) {
+                self.strangers_unreported.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            *last = Some(now);
+        }
+        let held_back = self.strangers_unreported.swap(0, Ordering::Relaxed);
+        if let Some(system) = self.system.upgrade() {
+            let source = channel.peer_address();
+            system.event_stream().publish_with(|| StrangerEvent { source, why: why.to_string(), held_back });
+        }
+    }
+
+    /// The listener could not take a connection, or has ended.
+    pub(crate) fn report_listener(&self, why: &str) {
+        if let Some(system) = self.system.upgrade() {
+            system.event_stream().publish_with(|| ListenerFault { why: why.to_string() });
+        }
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -261,6 +422,24 @@ impl fmt::Debug for Node {
             .field("tasks", &self.tasks())
             .finish_non_exhaustive()
     }
+}
+
+/// Published when a connection was not from a node of ours; at most one a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StrangerEvent {
+    /// Where it came from, if the transport knows.
+    pub source: Option<Authority>,
+    /// What was wrong with its first bytes.
+    pub why: String,
+    /// How many more there were since the last event.
+    pub held_back: u64,
+}
+
+/// Published when the listener failed; it is made again with growing waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerFault {
+    /// The transport's error.
+    pub why: String,
 }
 
 /// A boxed future of the endpoint layer.

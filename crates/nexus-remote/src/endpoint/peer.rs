@@ -1,24 +1,31 @@
 //! One association at run time: the machine behind its lock, and the route that actors send by.
 
+use alloc::string::{String, ToString};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
+use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 
 use nexus_actor_core::lock::Lock;
-use nexus_actor_core::path::{ActorPath, Address, Authority};
+use nexus_actor_core::path::{ActorPath, ActorUid, Address, Authority};
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
+use nexus_actor_core::remote_authority::AuthorityState;
 use nexus_actor_core::scheduler::Cancel;
 use nexus_actor_core::serialization::{DecodeError, SerializerId};
+use portable_atomic::{AtomicBool, Ordering};
+
 use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Instant, Refusal};
 
 use super::connection::Connection;
 use super::node::Node;
 use super::reader::Intake;
 use super::watcher::WatchCommand;
-use crate::association::{Association, AssociationEvent, ConnectionId, DialError, LostCause, Sent};
+use crate::association::{Association, AssociationState, ConnectionId, DialError, LostCause, Sent};
+use crate::backpressure::BackpressureSignal;
 use crate::correlation_trace::HopKind;
 use crate::flight_recorder::AssociationNumber;
+use crate::metric::{RemoteAuthoritySnapshot, RemotingMetric};
 use crate::wire::RemoteNodeId;
 
 /// The association with one peer node, shared by senders, connections and the manager.
@@ -34,6 +41,19 @@ pub(crate) struct Peer {
     pub(crate) intake: Lock<Intake>,
     /// Senders that wait for room.
     room: Lock<Vec<Waker>>,
+    suspended: AtomicBool,
+    facts: Lock<Facts>,
+    closed: AtomicBool,
+    closed_waiting: Lock<Vec<Waker>>,
+}
+
+/// What operators are shown.
+#[derive(Default)]
+struct Facts {
+    errors: u64,
+    last_error: Option<String>,
+    pressure: Option<BackpressureSignal>,
+    last_sent: CorrelationId,
 }
 
 struct Machine {
@@ -80,8 +100,12 @@ impl Peer {
             number,
             recorded_as,
             machine: Lock::new(Machine { association, armed: None, drivers: Vec::new() }),
-            intake: Lock::new(Intake::default()),
+            intake: Lock::new(Intake::new(&node.association_config)),
             room: Lock::default(),
+            suspended: AtomicBool::new(false),
+            facts: Lock::default(),
+            closed: AtomicBool::new(false),
+            closed_waiting: Lock::default(),
         }))
     }
 
@@ -211,13 +235,13 @@ impl Peer {
             Some(Err(error)) => {
                 let error = dial_error(&error);
                 self.apply(|association, now| association.handle_dialled(now, conn, Err(error)));
-                self.forget_driver(conn);
+                self.forget_connection(conn);
             }
             None => {
                 self.apply(|association, now| {
                     association.handle_dialled(now, conn, Err(DialError::Failed));
                 });
-                self.forget_driver(conn);
+                self.forget_connection(conn);
             }
         }
     }
@@ -227,7 +251,7 @@ impl Peer {
         self.machine.lock().drivers.push(Driver { id: conn, waker: None, closing: false });
     }
 
-    fn forget_driver(&self, conn: ConnectionId) {
+    pub(crate) fn forget_connection(&self, conn: ConnectionId) {
         let old = {
             let mut machine = self.machine.lock();
             let at = machine.drivers.iter().position(|driver| driver.id == conn);
@@ -238,7 +262,7 @@ impl Peer {
 
     /// The connection has ended.
     pub(crate) fn connection_ended(&self, conn: ConnectionId, cause: LostCause) {
-        self.forget_driver(conn);
+        self.forget_connection(conn);
         self.apply(|association, now| association.handle_connection_lost(now, conn, cause));
     }
 
@@ -272,6 +296,105 @@ impl Peer {
         drop(old);
         self.fulfil(wants);
         closing
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Release);
+    }
+
+    pub(crate) fn note_error(&self, what: &str) {
+        let mut facts = self.facts.lock();
+        facts.errors += 1;
+        facts.last_error = Some(String::from(what));
+    }
+
+    pub(crate) fn note_lost(&self) {
+        self.facts.lock().errors += 1;
+    }
+
+    pub(crate) fn note_pressure(&self, signal: BackpressureSignal) {
+        self.facts.lock().pressure = Some(signal);
+    }
+
+    /// The id of the message that was sent last.
+    pub(crate) fn last_sent(&self) -> CorrelationId {
+        self.read(|association| association.last_correlation_id())
+    }
+
+    pub(crate) fn remote_uid(&self) -> ActorUid {
+        self.read(|association| association.remote().map_or(ActorUid::ANY, RemoteNodeId::uid))
+    }
+
+    pub(crate) fn suspicion(&self) -> f64 {
+        let now = self.node.now();
+        self.read(|association| association.health(now).suspicion)
+    }
+
+    /// The figures of this peer now.
+    pub(crate) fn metric(&self) -> RemotingMetric {
+        let now = self.node.now();
+        let (depth, latency) = self.read(|association| {
+            let health = association.health(now);
+            (association.statistics().in_flight, health.round_trip)
+        });
+        let mut metric = RemotingMetric::new(self.authority.to_string());
+        metric.latency_ms =
+            latency.map_or(0, |trip| u32::try_from(trip.as_millis()).unwrap_or(u32::MAX));
+        metric.deferred_depth = u32::try_from(depth).unwrap_or(u32::MAX);
+        metric.correlation_id = self.last_sent();
+        let facts = self.facts.lock();
+        metric.error_count = facts.errors;
+        metric.backpressure = facts.pressure;
+        metric.last_error.clone_from(&facts.last_error);
+        metric
+    }
+
+    /// The state and figures of this peer now.
+    pub(crate) fn snapshot(&self) -> RemoteAuthoritySnapshot {
+        let metric = self.metric();
+        let (state, last_change) = self.read(|association| {
+            let since = association.last_change().map_or(Instant::ZERO, |change| change.at);
+            (association.state().clone(), since)
+        });
+        let state = match state {
+            AssociationState::Connected { remote_id } => AuthorityState::Connected { uid: remote_id.uid() },
+            AssociationState::Quarantined { deadline, .. } => AuthorityState::Quarantine { deadline },
+            AssociationState::Unassociated
+            | AssociationState::Associating { .. }
+            | AssociationState::Suspended { .. }
+            | AssociationState::Gated { .. } => AuthorityState::Unresolved,
+        };
+        RemoteAuthoritySnapshot {
+            authority: self.authority.to_string(),
+            state,
+            last_change: last_change.as_millis(),
+            deferred_count: metric.deferred_depth,
+            metric,
+        }
+    }
+
+    /// The association has left in order, or was given up.
+    pub(crate) fn closed(&self) {
+        self.closed.store(true, Ordering::Release);
+        let waiting = core::mem::take(&mut *self.closed_waiting.lock());
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    pub(crate) async fn when_closed(&self) {
+        poll_fn(|cx| {
+            if self.closed.load(Ordering::Acquire) {
+                return Poll::Ready(());
+            }
+            self.closed_waiting.lock().push(cx.waker().clone());
+            if self.closed.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Wakes every sender that waits for room.
@@ -361,7 +484,7 @@ impl Route for Peer {
         // Re-entry would wait for the lock this thread holds: the serialization of a message that is being sent
         // to this peer sends to it.
         if nexus_actor_core::serialization::scope::is_encoding() {
-            return Err(Refusal::Encode(alloc::string::String::from(
+            return Err(Refusal::Encode(String::from(
                 "a message cannot be sent from inside the serialization of another",
             )));
         }
@@ -379,17 +502,13 @@ impl Route for Peer {
         if self.read(Association::has_room) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn reply(&self, to: ReplyKey, encode: Encode<'_>) -> Result<(), Refusal> {
-        self.transact(|association, now| {
-            association.reply(now, to, CorrelationId::NIL, encode)
-        })
-        .map(drop)
+    fn reply(&self, to: ReplyKey, id: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
+        self.transact(|association, now| association.reply(now, to, id, encode)).map(drop)
     }
 
-    fn reply_failed(&self, to: ReplyKey, why: AskError) {
+    fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError) {
         // When not even this can be queued, the asker learns by its deadline.
-        let _ = self
-            .transact(|association, now| association.reply_failed(now, to, CorrelationId::NIL, why));
+        let _ = self.transact(|association, now| association.reply_failed(now, to, id, why));
     }
 
     fn forget(&self, key: ReplyKey) {
@@ -437,7 +556,7 @@ impl PendingReply for FoundUid {
     fn complete(&self, payload: &[u8]) -> Result<(), DecodeError> {
         let Ok(bytes) = <[u8; 8]>::try_from(payload) else {
             let error = DecodeError::failed("the answer to a lookup has 8 bytes");
-            self.0.fail(AskError::Decode(alloc::string::ToString::to_string(&error)));
+            self.0.fail(AskError::Decode(error.to_string()));
             return Err(error);
         };
         let mut value = Vec::new();

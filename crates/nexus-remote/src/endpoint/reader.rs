@@ -284,7 +284,7 @@ impl Turn<'_> {
         }
         let Some(cached) = &mut entry.cached else { return };
         if let Some(reply) = &envelope.reply_to {
-            match self.reply_to(reply) {
+            match self.reply_to(reply, envelope.correlation_id) {
                 Some(to) => scope::set_reply_to(Some(to)),
                 None => {
                     let to = self.local_path(&entry.path, entry.uid);
@@ -321,17 +321,17 @@ impl Turn<'_> {
         ActorPath::new(self.system.address(), path, uid)
     }
 
-    fn reply_to(&self, reply: &crate::wire::EnvelopeReply<'_>) -> Option<ReplyTo> {
+    fn reply_to(&self, reply: &crate::wire::EnvelopeReply<'_>, correlation_id: CorrelationId) -> Option<ReplyTo> {
         let key = reply.key();
         let Some(address) = reply.foreign_address().ok()? else {
-            return Some(ReplyTo { route: self.route.clone(), key });
+            return Some(ReplyTo { route: self.route.clone(), key, correlation_id });
         };
         if self.system.is_own(&address) {
             // A question of this node that came back with a message about it.
-            return Some(ReplyTo { route: Arc::new(Home::new(self.peer.node.clone(), address)), key });
+            return Some(ReplyTo { route: Arc::new(Home::new(self.peer.node.clone(), address)), key, correlation_id });
         }
         let route = self.peer.node.peer(&address)?;
-        Some(ReplyTo { route, key })
+        Some(ReplyTo { route, key, correlation_id })
     }
 
     fn pending(&self, key: ReplyKey) -> Option<Arc<dyn nexus_actor_core::remote::PendingReply>> {
@@ -364,11 +364,12 @@ impl Turn<'_> {
         match answer {
             Ok(uid) => {
                 let bytes = uid.get().to_le_bytes();
-                if let Err(refusal) = self.route.reply(lookup.key(), &mut |e| e.put(&bytes)) {
-                    self.route.reply_failed(lookup.key(), AskError::from(refusal));
+                let id = lookup.correlation_id();
+                if let Err(refusal) = self.route.reply(lookup.key(), id, &mut |e| e.put(&bytes)) {
+                    self.route.reply_failed(lookup.key(), id, AskError::from(refusal));
                 }
             }
-            Err(error) => self.route.reply_failed(lookup.key(), error),
+            Err(error) => self.route.reply_failed(lookup.key(), lookup.correlation_id(), error),
         }
     }
 
@@ -381,15 +382,15 @@ impl Turn<'_> {
         size: usize,
         detail: &str,
     ) {
-        if let Some(reply) = envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply)) {
-            reply.route.reply_failed(reply.key, AskError::from_reason(reason));
+        if let Some(reply) = envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id)) {
+            reply.route.reply_failed(reply.key, reply.correlation_id, AskError::from_reason(reason));
         }
         self.lost(to, reason, size, envelope.correlation_id, detail);
     }
 
     fn undecodable(&self, envelope: &Envelope<'_>, to: ActorPath, manifest: &str, size: usize, why: &str) {
-        if let Some(reply) = envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply)) {
-            reply.route.reply_failed(reply.key, AskError::Decode(why.to_string()));
+        if let Some(reply) = envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id)) {
+            reply.route.reply_failed(reply.key, reply.correlation_id, AskError::Decode(why.to_string()));
         }
         self.decode_failed(to, manifest, size, envelope.correlation_id, why);
     }

@@ -10,11 +10,13 @@ use core::time::Duration;
 
 use nexus_actor_core::path::{ActorPathScheme, Authority};
 
+use crate::association::{AdmissionConfig, AssociationConfig, ReconnectPolicy};
 use crate::backpressure::{BackpressureMarks, RemotingBackpressureListener};
 use crate::config_error::{ConfigError, Violations};
 use crate::failure_detector::DetectorChoice;
 use crate::flight_recorder::{RECORDER_SIZE, RECORDER_SIZE_MAX};
 use crate::metric::SreThresholds;
+use crate::transport::TransportFactory;
 
 /// The host announced when neither an advertised nor a bound one is set.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
@@ -59,6 +61,7 @@ pub struct RemotingExtensionConfig {
     connection_detector: DetectorChoice,
     backpressure_listeners: Vec<Arc<dyn RemotingBackpressureListener>>,
     blocked_systems: Vec<String>,
+    transports: TransportFactory,
     values: Values,
 }
 
@@ -188,6 +191,7 @@ impl Default for RemotingExtensionConfig {
             connection_detector: DetectorChoice::default(),
             backpressure_listeners: Vec::new(),
             blocked_systems: Vec::new(),
+            transports: TransportFactory::default(),
             values: Values::default(),
         }
     }
@@ -321,6 +325,66 @@ impl RemotingExtensionConfig {
             self.values.backpressure_warning_threshold,
             self.values.backpressure_critical_threshold,
         )
+    }
+
+    /// What makes the transport of [`Self::transport_scheme`].
+    #[must_use]
+    pub const fn transport_factory(&self) -> &TransportFactory {
+        &self.transports
+    }
+
+    /// Sets [`Self::transport_factory`]: for the loopback, which needs its network, and for transports of your own.
+    #[must_use]
+    pub fn with_transport_factory(mut self, transports: TransportFactory) -> Self {
+        self.transports = transports;
+        self
+    }
+
+    /// The part of this that associations read.
+    ///
+    /// # Errors
+    /// Every offending setting, with its value and its rule.
+    pub(crate) fn association_config(&self) -> Result<Arc<AssociationConfig>, ConfigError> {
+        AssociationConfig::builder()
+            .connect_timeout(self.connect_timeout())
+            .handshake_timeout(self.handshake_timeout())
+            .never_reached_timeout(self.never_reached_give_up())
+            .reconnect_policy(ReconnectPolicy::Exponential {
+                min: self.reconnect_initial_backoff(),
+                max: self.reconnect_max_backoff(),
+            })
+            .reconnect_jitter(self.reconnect_jitter())
+            .reconnect_attempts_max(self.reconnect_max_retries())
+            .refused_delay_max(self.refused_dial_wait_max())
+            .refused_verdict(Some(self.refused_dials_give_up()))
+            .detector(self.watch_detector().clone())
+            .heartbeat_interval(self.heartbeat_interval())
+            .idle_timeout(self.idle_timeout())
+            .liveness_interval(self.probe_after())
+            .forget_timeout(self.forget_after())
+            .quarantine_period(self.quarantine_period())
+            .quarantine_memory(self.dead_uid_memory())
+            .system_give_up(self.system_message_give_up())
+            .system_queue_max(self.system_messages_max() as usize)
+            .system_queue_bytes_max(self.system_bytes_max())
+            .watches_max(self.watches_max() as usize)
+            .lane_messages_max(self.queue_messages_max() as usize)
+            .lane_bytes_max(self.queue_bytes_max())
+            .warning_mark(self.backpressure_warning_threshold())
+            .critical_mark(self.backpressure_critical_threshold())
+            .frame_max(self.frame_bytes_max())
+            .asks_max(self.pending_asks_max() as usize)
+            .flush_timeout(self.shutdown_flush())
+            .build()
+    }
+
+    /// The part of this that concerns connections which have not introduced themselves.
+    pub(crate) fn admission_config(&self) -> AdmissionConfig {
+        AdmissionConfig {
+            first_byte: self.first_byte_timeout(),
+            whole: self.handshake_timeout(),
+            ..AdmissionConfig::default()
+        }
     }
 
     /// Systems or authorities refused from the start; none by default.
