@@ -483,7 +483,6 @@ pub(crate) trait AnyCell: Send + Sync + 'static {
     fn current(&self) -> Option<AnyRef>;
     fn is_local(&self) -> bool;
     fn is_terminated(&self) -> bool;
-    fn remote(&self) -> Option<&Arc<dyn Route>>;
     fn owner(&self) -> Option<&ActorSystem>;
     fn target(&self) -> Option<&AnyRef>;
     fn mailbox_len(&self) -> usize;
@@ -599,13 +598,6 @@ impl<M: Send + 'static> AnyCell for Cell<M> {
 
     fn is_terminated(&self) -> bool {
         self.terminated()
-    }
-
-    fn remote(&self) -> Option<&Arc<dyn Route>> {
-        match &self.body {
-            Body::Remote(remote) => Some(&remote.route),
-            Body::Local(_) | Body::Named(_) | Body::Adapter(_) => None,
-        }
     }
 
     fn owner(&self) -> Option<&ActorSystem> {

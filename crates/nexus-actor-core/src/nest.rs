@@ -73,16 +73,16 @@ impl Nest {
     ) -> Result<(), EnterError> {
         let mut children = self.children.lock();
         if children.closed {
-            return Err(EnterError::Closed(child));
+            return Err(EnterError::Closed);
         }
         if let Some(name) = name {
             let str: &str = &name.0;
             if children.by_name.contains_key(str) {
-                return Err(EnterError::Taken(child));
+                return Err(EnterError::Taken);
             }
             children.by_name.insert(name.clone(), uid.get());
         }
-        children.by_uid.insert(uid.get(), child);
+        children.by_uid.insert(uid.get(), child.clone());
         Ok(())
     }
 
@@ -132,10 +132,6 @@ impl Nest {
         self.children.lock().by_uid.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.children.lock().by_uid.len()
-    }
-
     /// All children, the eldest first.
     pub(crate) fn all(&self) -> Vec<AnyRef> {
         let mut all: Vec<_> =
@@ -161,10 +157,10 @@ impl Nest {
     }
 }
 
-/// Why a child could not be entered; the reference comes back so that it is dropped without the lock.
+/// Why a child could not be entered.
 pub(crate) enum EnterError {
-    Closed(AnyRef),
-    Taken(AnyRef),
+    Closed,
+    Taken,
 }
 
 /// Why an actor could not be spawned.

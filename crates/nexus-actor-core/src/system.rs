@@ -357,8 +357,8 @@ impl ActorSystem {
         }
         match nest.enter(name.as_ref(), uid, me.to_any()) {
             Ok(()) => {}
-            Err(EnterError::Closed(_)) => return Err(SpawnError::ParentStopped),
-            Err(EnterError::Taken(_)) => {
+            Err(EnterError::Closed) => return Err(SpawnError::ParentStopped),
+            Err(EnterError::Taken) => {
                 return Err(SpawnError::NameTaken { path: me.path().elements().to_string() });
             }
         }

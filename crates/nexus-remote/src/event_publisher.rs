@@ -1,12 +1,12 @@
 //! The one place from which remoting tells the outside what happens.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 
-use nexus_actor_core::event_stream::{EventStream, EventStreamEvent, RemotingRecord};
 use nexus_actor_core::Instant;
+use nexus_actor_core::event_stream::{EventStream, EventStreamEvent, RemotingRecord};
 
-use crate::backpressure::{BackpressureListeners, BackpressureSignal};
+use crate::backpressure::BackpressureListeners;
 use crate::event::{RemotingBackpressureEvent, RemotingEvent, RemotingLifecycleEvent};
 use crate::flight_recorder::RemotingFlightRecorder;
 use crate::metric::{RemotingMetric, ThresholdCrossed};
@@ -42,8 +42,8 @@ impl EventPublisher {
     /// Publishes one turn in an association's or the node's life.
     pub fn publish_lifecycle(&self, now: Instant, event: RemotingLifecycleEvent) {
         let record = RemotingRecord {
-            name: String::from(event.name()).into(),
-            authority: event.authority().to_string().into(),
+            name: event.name(),
+            authority: Some(event.authority().clone()),
             correlation_id: event.correlation_id(),
             json: event.to_json().into(),
         };
@@ -57,15 +57,18 @@ impl EventPublisher {
     pub fn signal(&self, now: Instant, listeners: &BackpressureListeners, event: RemotingBackpressureEvent) {
         let told = listeners.notify(event.signal, &event.authority.to_string());
         for listener in told.told {
-            self.publish_backpressure(now, RemotingBackpressureEvent { listener: Some(listener), ..event.clone() });
+            self.publish_backpressure(
+                now,
+                RemotingBackpressureEvent { listener: Some(listener), ..event.clone() },
+            );
         }
         self.publish_backpressure(now, RemotingBackpressureEvent { listener: None, ..event });
     }
 
     fn publish_backpressure(&self, now: Instant, event: RemotingBackpressureEvent) {
         let record = RemotingRecord {
-            name: String::from(BackpressureSignal::as_str(event.signal)).into(),
-            authority: event.authority.to_string().into(),
+            name: "Backpressure",
+            authority: Some(event.authority.clone()),
             correlation_id: event.correlation_id,
             json: event.to_json().into(),
         };
@@ -78,8 +81,8 @@ impl EventPublisher {
     /// Publishes the figures of one peer.
     pub fn publish_metric(&self, now: Instant, metric: RemotingMetric) {
         let record = RemotingRecord {
-            name: String::from("metric").into(),
-            authority: metric.authority.clone().into(),
+            name: "Metric",
+            authority: metric.authority.parse().ok(),
             correlation_id: metric.correlation_id,
             json: metric.to_json().into(),
         };

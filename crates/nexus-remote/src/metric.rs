@@ -7,9 +7,45 @@ use core::time::Duration;
 
 use nexus_actor_core::CorrelationId;
 
+use nexus_actor_core::remote_authority::AuthorityState;
+
 use crate::backpressure::BackpressureSignal;
 use crate::config_error::{ConfigError, Violations};
 use crate::json::Object;
+
+/// The state of one association and its figures at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteAuthoritySnapshot {
+    /// The peer, `host:port`.
+    pub authority: String,
+    /// What this node thinks of it.
+    pub state: AuthorityState,
+    /// When the state changed last, in milliseconds on this node's monotonic clock; 0 if never.
+    pub last_change: u64,
+    /// Messages waiting or unacknowledged.
+    pub deferred_count: u32,
+    /// Its figures.
+    pub metric: RemotingMetric,
+}
+
+impl RemoteAuthoritySnapshot {
+    /// As a JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let (state, uid) = match &self.state {
+            AuthorityState::Connected { uid } => ("connected", Some(uid.get())),
+            AuthorityState::Quarantine { .. } => ("quarantined", None),
+            _ => ("unresolved", None),
+        };
+        self.metric
+            .object()
+            .with("state", state)
+            .with_some("uid", uid)
+            .with("last_change_ms", self.last_change)
+            .with("deferred_count", self.deferred_count)
+            .finish()
+    }
+}
 
 /// Figures of one peer at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

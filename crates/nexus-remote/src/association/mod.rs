@@ -446,9 +446,14 @@ impl Association {
                     }
                     None => None,
                 },
-                Some(LiftedReply::Foreign(to)) => {
-                    let address = to.route.address().to_string();
-                    Some(EnvelopeReply::to_foreign(to.key, &address).and_then(|r| writer.finish(Some(r))))
+                Some(LiftedReply::Foreign(foreign)) => {
+                    let address = foreign.to.route.address().to_string();
+                    let size = EnvelopeReply::to_foreign(foreign.to.key, &address)
+                        .and_then(|reply| writer.finish(Some(reply)));
+                    if size.is_ok() {
+                        foreign.passed_on();
+                    }
+                    Some(size)
                 }
             }
         };

@@ -1,5 +1,6 @@
 //! One task per connection: it drives both directions and decides nothing.
 
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::poll_fn;
@@ -12,9 +13,7 @@ use super::node::Node;
 use super::peer::{Peer, dial_error};
 use super::reader::{EndpointReader, ReadFault};
 use super::writer::{EndpointWriter, Wrote};
-use crate::association::{
-    Admitted, ConnectionId, ConnectionNumber, LostCause, PeerProof, Transmit, refusal,
-};
+use crate::association::{Admitted, ConnectionId, ConnectionNumber, LostCause, PeerProof, Transmit, refusal};
 use crate::event::{RefusedBy, RemotingLifecycleEvent};
 use crate::transport::{TransportChannel, TransportError};
 use crate::wire::{ControlFrame, FrameReader, Preamble, RefuseReason, Request, StreamError};
@@ -51,7 +50,7 @@ impl Connection {
     }
 
     /// Dials, then serves until either side ends it.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         let mut nothing = Transmit::new();
         let dialled = poll_fn(|cx| {
             // Registers the waker: the association may give the dial up.
@@ -150,9 +149,10 @@ impl Connection {
                     read += count;
                     self.reader.frames.received(count);
                     self.reader.count(count);
-                    if let Err(ReadFault::Protocol(fault)) = self.reader.take_frames(&self.peer, self.conn) {
+                    if let Err(ReadFault { reason, facts }) = self.reader.take_frames(&self.peer, self.conn) {
                         let conn = self.conn;
-                        self.peer.apply(|association, now| association.handle_fault(now, conn, fault));
+                        self.peer
+                            .apply(|association, now| association.handle_fault(now, conn, reason, &facts));
                         return Ok(true);
                     }
                 }
@@ -206,14 +206,23 @@ pub(crate) async fn receive(node: Arc<Node>, channel: TransportChannel) {
     peer.add_driver(conn);
     let proof = PeerProof::Claimed;
     peer.apply(|association, now| association.handle_accepted(now, conn, request, proof));
+    // The request is whole. What follows is the peer's confirmation, once it has our answer; until the association
+    // has taken that, an ordinary frame is a fault.
+    let mut frames = frames;
+    frames.established(peer.node.association_config.frame_max());
     Connection::new(peer, conn, channel, frames).serve().await;
 }
 
 /// The association a request is for, or nothing and the peer has been told why.
-fn peer_of(node: &Arc<Node>, address: &Address, request: &Request, channel: &TransportChannel) -> Option<Arc<Peer>> {
+fn peer_of(
+    node: &Arc<Node>,
+    address: &Address,
+    request: &Request,
+    channel: &TransportChannel,
+) -> Option<Arc<Peer>> {
     let local = node.local_id()?;
     let refused = if node.is_closing() {
-        Some(RefuseReason::Shutdown)
+        Some(RefuseReason::Left)
     } else if node.is_blocked(address) {
         Some(RefuseReason::Blocked)
     } else {
@@ -276,12 +285,12 @@ async fn hello(
                     return Err(None);
                 }
                 Err(error) => {
-                    node.report_stranger(channel, &alloc::string::ToString::to_string(&error));
+                    node.report_stranger(channel, &error.to_string());
                     return Err(None);
                 }
             },
             Err(error) => {
-                node.report_stranger(channel, &alloc::string::ToString::to_string(&error));
+                node.report_stranger(channel, &error.to_string());
                 let refuse = match error {
                     StreamError::Versions(_) => {
                         node.local_id().map(|local| refusal(&local, None, RefuseReason::Version))
@@ -293,4 +302,3 @@ async fn hello(
         }
     }
 }
-

@@ -1,6 +1,6 @@
 //! The way back to this node itself, for a reply that has travelled.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
@@ -59,8 +59,10 @@ impl Route for Home {
             Ok((Ok(()), Some(_))) => {
                 return Err(Refusal::Encode(String::from("an answer cannot carry a Reply")));
             }
-            Ok((Err(error), _)) => return Err(Refusal::Encode(alloc::string::ToString::to_string(&error))),
-            Err(()) => return Err(Refusal::Encode(String::from("inside the serialization of another message"))),
+            Ok((Err(error), _)) => return Err(Refusal::Encode(error.to_string())),
+            Err(()) => {
+                return Err(Refusal::Encode(String::from("inside the serialization of another message")));
+            }
         }
         if let (Some(ask), Some(system)) = (self.pending(to), self.node.system.upgrade()) {
             let _scope = scope::DecodeScope::enter(&system, None);

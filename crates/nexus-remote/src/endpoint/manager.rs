@@ -2,14 +2,13 @@
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::path::{ActorPath, ActorUid, Authority};
 use nexus_actor_core::remote_authority::RemoteAuthorityManager;
 use nexus_actor_core::system::ActorSystem;
-use nexus_actor_core::{
-    Actor, ActorError, Context, CorrelationId, DeadLetterReason, Refusal,
-};
+use nexus_actor_core::{Actor, ActorError, Context, CorrelationId, DeadLetterReason, Refusal};
 
 use super::connection;
 use super::node::Node;
@@ -70,13 +69,18 @@ impl EndpointManager {
     }
 
     /// Carries out one command.
-    fn handle(&mut self, command: EndpointManagerCommand, system: &ActorSystem, me: &nexus_actor_core::ActorRef<EndpointManagerCommand>) {
+    fn handle(
+        &mut self,
+        command: EndpointManagerCommand,
+        system: &ActorSystem,
+        me: &nexus_actor_core::ActorRef<EndpointManagerCommand>,
+    ) {
         match command {
             EndpointManagerCommand::RegisterInbound { handle } => {
                 self.node.spawn(connection::receive(self.node.clone(), handle));
             }
             EndpointManagerCommand::Associate { endpoint } => {
-                for peer in self.node.registry.at(endpoint.authority()) {
+                for peer in self.node.registry.at(&endpoint.authority) {
                     peer.apply(|association, now| association.associate(now));
                 }
             }
@@ -104,7 +108,7 @@ impl EndpointManager {
         }
     }
 
-    fn at(&self, authority: &str) -> alloc::vec::Vec<Arc<Peer>> {
+    fn at(&self, authority: &str) -> Vec<Arc<Peer>> {
         authority.parse::<Authority>().map(|authority| self.node.registry.at(&authority)).unwrap_or_default()
     }
 
@@ -117,7 +121,8 @@ impl EndpointManager {
             AssociationEvent::Associated { remote, resumed, .. } => {
                 authorities.set_connected_to(peer.authority(), remote.uid());
                 if let Some(manager) = self.node.manager() {
-                    manager.tell(EndpointManagerCommand::FlushDeferred { authority: authority().to_string() });
+                    manager
+                        .tell(EndpointManagerCommand::FlushDeferred { authority: authority().to_string() });
                 }
                 self.node.publish(RemotingLifecycleEvent::Connected {
                     authority: authority(),
@@ -190,7 +195,11 @@ impl EndpointManager {
             AssociationEvent::Left { uid } => {
                 authorities.clear(peer.authority());
                 self.session_ended(peer);
-                self.node.publish(RemotingLifecycleEvent::Left { authority: authority(), uid, correlation_id });
+                self.node.publish(RemotingLifecycleEvent::Left {
+                    authority: authority(),
+                    uid,
+                    correlation_id,
+                });
             }
             AssociationEvent::Lost(lost) => self.lost(peer, lost, system),
             AssociationEvent::SystemMessageLost { message, reason } => {
@@ -214,7 +223,9 @@ impl EndpointManager {
                     self.to_watcher(WatchCommand::PeerUnwatches { peer: peer.clone(), path, uid });
                 }
             }
-            AssociationEvent::StopRequested { path, uid } => self.stop_requested(peer, path.as_str(), uid, system),
+            AssociationEvent::StopRequested { path, uid } => {
+                self.stop_requested(peer, path.as_str(), uid, system)
+            }
             AssociationEvent::Pressure { level, messages, bytes } => {
                 let signal = match level {
                     PressureLevel::Normal => BackpressureSignal::Normal,
@@ -256,7 +267,7 @@ impl EndpointManager {
         let (gone, released) = {
             let mut intake = peer.intake.lock();
             let gone = intake.inbound.detach();
-            let mut released = alloc::vec::Vec::new();
+            let mut released = Vec::new();
             while let Some(notice) = intake.inbound.released() {
                 released.push(notice);
             }
@@ -298,7 +309,9 @@ impl EndpointManager {
             AssociationState::Suspended { cause: SuspendCause::ByHand } => {
                 self.node.publish(RemotingLifecycleEvent::Suspended { authority, uid, correlation_id });
             }
-            AssociationState::Connected { .. } if change.from == StateKind::Suspended && !peer.is_suspended() => {
+            AssociationState::Connected { .. }
+                if change.from == StateKind::Suspended && !peer.is_suspended() =>
+            {
                 // A connection that came back is told by its own event.
             }
             AssociationState::Unassociated
@@ -381,7 +394,13 @@ impl Actor for EndpointManager {
 
 impl Node {
     /// Records a system message that was refused before it was queued.
-    pub(crate) fn dead_system_message(&self, peer: &Peer, what: &'static str, target: &ActorPath, refusal: &Refusal) {
+    pub(crate) fn dead_system_message(
+        &self,
+        peer: &Peer,
+        what: &'static str,
+        target: &ActorPath,
+        refusal: &Refusal,
+    ) {
         let Some(system) = self.system.upgrade() else { return };
         system.dead_letters().record_with(refusal.reason(), || {
             DeadLetter::of(MessageInfo::encoded(what, 0), refusal.reason())

@@ -15,8 +15,8 @@ mod watcher;
 mod writer;
 
 pub use manager::EndpointManagerCommand;
-pub use watcher::RemoteWatcherDaemon;
 
 pub(crate) use node::Node;
+pub use node::{ListenerFault, StrangerEvent};
 pub(crate) use peer::Peer;
 pub(crate) use supervisor::{EndpointSupervisor, SupervisorCommand, listen};

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorUid, Address, Authority};
 use nexus_actor_core::system::{ActorSystem, WeakSystem};
-use nexus_actor_core::{ActorRef, CorrelationId, Instant};
+use nexus_actor_core::{ActorRef, Instant};
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::manager::{EndpointManager, EndpointManagerCommand};
@@ -388,11 +388,6 @@ impl Node {
         self.registry.get_or_insert(&authority, &address.system, |number| {
             Peer::new(self, local, address.clone(), authority.clone(), number)
         })
-    }
-
-    pub(crate) fn correlation_id(&self) -> CorrelationId {
-        let mut random = self.random.lock();
-        CorrelationId::new(random.u64(1..), random.u32(..))
     }
 
     /// Publishes and records one turn in the node's own life.

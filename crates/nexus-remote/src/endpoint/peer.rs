@@ -53,7 +53,6 @@ struct Facts {
     errors: u64,
     last_error: Option<String>,
     pressure: Option<BackpressureSignal>,
-    last_sent: CorrelationId,
 }
 
 struct Machine {
@@ -342,8 +341,7 @@ impl Peer {
             (association.statistics().in_flight, health.round_trip)
         });
         let mut metric = RemotingMetric::new(self.authority.to_string());
-        metric.latency_ms =
-            latency.map_or(0, |trip| u32::try_from(trip.as_millis()).unwrap_or(u32::MAX));
+        metric.latency_ms = latency.map_or(0, |trip| u32::try_from(trip.as_millis()).unwrap_or(u32::MAX));
         metric.deferred_depth = u32::try_from(depth).unwrap_or(u32::MAX);
         metric.correlation_id = self.last_sent();
         let facts = self.facts.lock();
@@ -533,8 +531,7 @@ impl Route for Peer {
 
     fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>) {
         let found: Arc<dyn PendingReply> = Arc::new(FoundUid(found));
-        let sent =
-            self.transact(|association, now| association.lookup(now, path, manifest, found.clone()));
+        let sent = self.transact(|association, now| association.lookup(now, path, manifest, found.clone()));
         if let Err(refusal) = sent {
             found.fail(AskError::from(refusal));
         }
@@ -584,4 +581,3 @@ impl fmt::Debug for Peer {
         write!(f, "Peer({})", self.authority)
     }
 }
-

@@ -1,7 +1,7 @@
 //! From a connection's bytes to actors' mailboxes.
 
 use alloc::boxed::Box;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -10,7 +10,7 @@ use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, SerializationFailure};
 use nexus_actor_core::path::{ActorPath, ActorUid};
 use nexus_actor_core::remote::{ReplyKey, ReplyTo, Route};
-use nexus_actor_core::serialization::{Inlet, scope};
+use nexus_actor_core::serialization::{Inlet, SerializerId, scope};
 use nexus_actor_core::system::ActorSystem;
 use nexus_actor_core::{AskError, CorrelationId, DeadLetterReason, Instant};
 
@@ -19,7 +19,9 @@ use super::peer::Peer;
 use super::watcher::WatchCommand;
 use crate::association::{Attachment, ConnectionId, Inbound, Placed};
 use crate::correlation_trace::HopKind;
-use crate::wire::{ControlFrame, Envelope, FrameReader, Lane, Lookup, OrdinaryFrame, RawFrame, WireError, WireRule};
+use crate::wire::{
+    ControlFrame, Envelope, FrameReader, Lane, Lookup, OrdinaryFrame, QuarantineReason, RawFrame,
+};
 
 /// What is read from one peer, over all its connections: the session's receiving side and, for each recipient,
 /// the way into its mailbox.
@@ -63,10 +65,16 @@ impl Intake {
 }
 
 /// What ends a connection from the reading side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadFault {
-    /// The peer broke a rule of the protocol.
-    Protocol(WireError),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReadFault {
+    pub(crate) reason: QuarantineReason,
+    pub(crate) facts: String,
+}
+
+impl ReadFault {
+    fn protocol(facts: &dyn fmt::Display) -> Self {
+        Self { reason: QuarantineReason::ProtocolFault, facts: facts.to_string() }
+    }
 }
 
 /// The reading half of a connection that serves an association. It holds the bytes of an unfinished frame and
@@ -81,10 +89,6 @@ pub(crate) struct EndpointReader {
 impl EndpointReader {
     pub(crate) const fn new(frames: FrameReader) -> Self {
         Self { frames, attached: false, unreported: 0 }
-    }
-
-    pub(crate) const fn is_attached(&self) -> bool {
-        self.attached
     }
 
     /// Works off the whole frames in the buffer.
@@ -115,16 +119,16 @@ impl EndpointReader {
             let raw = match self.frames.next_frame() {
                 Ok(Some(raw)) => raw,
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(ReadFault::Protocol(stream_fault(&error))),
+                Err(error) => return Err(ReadFault { reason: error.reason(), facts: error.to_string() }),
             };
             if raw.header.kind.lane() == Lane::Ordinary {
-                if self.attached {
-                    turn.ordinary(intake, raw)?;
+                if !self.attached {
+                    return Err(ReadFault::protocol(&"an ordinary frame before the handshake was complete"));
                 }
-                // Before the handshake is complete nothing is decoded, and the stream reader has refused it.
+                turn.ordinary(intake, raw)?;
                 continue;
             }
-            let frame = ControlFrame::decode(raw).map_err(ReadFault::Protocol)?;
+            let frame = ControlFrame::decode(raw).map_err(|error| ReadFault::protocol(&error))?;
             let attached = self.attached;
             let attachment: Option<Attachment> = turn.peer.apply(|association, now| {
                 association.handle_control(now, turn.conn, frame);
@@ -169,17 +173,6 @@ impl EndpointReader {
         let bytes = core::mem::take(&mut self.unreported);
         let next = peer.intake.lock().inbound.next();
         peer.apply(|association, now| association.handle_received(now, conn, next, bytes, dry));
-    }
-}
-
-pub(crate) fn stream_fault(error: &crate::wire::StreamError) -> WireError {
-    use crate::wire::StreamError;
-    match error {
-        StreamError::FrameTooLong { length, limit } => WireError::new(
-            "frame.len",
-            WireRule::TooLong { length: *length as usize, limit: *limit as usize },
-        ),
-        _ => WireError::new("frame.header", WireRule::Truncated),
     }
 }
 
@@ -235,7 +228,7 @@ impl Turn<'_> {
         match intake.inbound.place(self.conn, frame) {
             Ok(Placed::Deliver { .. }) => Ok(true),
             Ok(Placed::Defined | Placed::Duplicate | Placed::Stale) => Ok(false),
-            Err(_) => Err(ReadFault::Protocol(WireError::new("define.id", WireRule::Truncated))),
+            Err(fault) => Err(ReadFault::protocol(&fault)),
         }
     }
 
@@ -246,7 +239,13 @@ impl Turn<'_> {
             recorder.record_hop(self.now, self.peer.recorded_as, id, HopKind::Receive, size as u64);
         }
         let Some((_, manifest)) = intake.inbound.manifest(envelope.manifest) else {
-            return self.undeliverable(envelope, None, DeadLetterReason::Decode, size, "unknown manifest number");
+            return self.undeliverable(
+                envelope,
+                None,
+                DeadLetterReason::Decode,
+                size,
+                "unknown manifest number",
+            );
         };
         let manifest = manifest.clone();
         let Some(entry) = intake.inbound.reference_mut(envelope.recipient) else {
@@ -288,7 +287,13 @@ impl Turn<'_> {
                 Some(to) => scope::set_reply_to(Some(to)),
                 None => {
                     let to = self.local_path(&entry.path, entry.uid);
-                    return self.undecodable(envelope, to, &manifest, size, "the reply address is no address");
+                    return self.undecodable(
+                        envelope,
+                        to,
+                        &manifest,
+                        size,
+                        "the reply address is no address",
+                    );
                 }
             }
         }
@@ -321,14 +326,22 @@ impl Turn<'_> {
         ActorPath::new(self.system.address(), path, uid)
     }
 
-    fn reply_to(&self, reply: &crate::wire::EnvelopeReply<'_>, correlation_id: CorrelationId) -> Option<ReplyTo> {
+    fn reply_to(
+        &self,
+        reply: &crate::wire::EnvelopeReply<'_>,
+        correlation_id: CorrelationId,
+    ) -> Option<ReplyTo> {
         let key = reply.key();
         let Some(address) = reply.foreign_address().ok()? else {
             return Some(ReplyTo { route: self.route.clone(), key, correlation_id });
         };
         if self.system.is_own(&address) {
             // A question of this node that came back with a message about it.
-            return Some(ReplyTo { route: Arc::new(Home::new(self.peer.node.clone(), address)), key, correlation_id });
+            return Some(ReplyTo {
+                route: Arc::new(Home::new(self.peer.node.clone(), address)),
+                key,
+                correlation_id,
+            });
         }
         let route = self.peer.node.peer(&address)?;
         Some(ReplyTo { route, key, correlation_id })
@@ -382,25 +395,32 @@ impl Turn<'_> {
         size: usize,
         detail: &str,
     ) {
-        if let Some(reply) = envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id)) {
+        if let Some(reply) =
+            envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id))
+        {
             reply.route.reply_failed(reply.key, reply.correlation_id, AskError::from_reason(reason));
         }
         self.lost(to, reason, size, envelope.correlation_id, detail);
     }
 
     fn undecodable(&self, envelope: &Envelope<'_>, to: ActorPath, manifest: &str, size: usize, why: &str) {
-        if let Some(reply) = envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id)) {
+        if let Some(reply) =
+            envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id))
+        {
             reply.route.reply_failed(reply.key, reply.correlation_id, AskError::Decode(why.to_string()));
         }
         self.decode_failed(to, manifest, size, envelope.correlation_id, why);
     }
 
     fn decode_failed(&self, to: ActorPath, manifest: &str, size: usize, id: CorrelationId, why: &str) {
+        let serializer =
+            self.system.serialization().lookup(manifest).map_or(SerializerId::POSTCARD, |r| r.serializer);
         self.system.event_stream().publish_with(|| {
             EventStreamEvent::Serialization(SerializationFailure {
                 direction: SerializationDirection::Decode,
-                manifest: manifest.into(),
-                authority: Some(self.peer.authority().to_string().into()),
+                manifest: String::from(manifest).into(),
+                serializer,
+                recipient: Some(to.clone()),
                 correlation_id: id,
                 error: why.into(),
             })
@@ -408,7 +428,14 @@ impl Turn<'_> {
         self.lost(Some(to), DeadLetterReason::Decode, size, id, why);
     }
 
-    fn lost(&self, to: Option<ActorPath>, reason: DeadLetterReason, size: usize, id: CorrelationId, detail: &str) {
+    fn lost(
+        &self,
+        to: Option<ActorPath>,
+        reason: DeadLetterReason,
+        size: usize,
+        id: CorrelationId,
+        detail: &str,
+    ) {
         self.peer.node.recorder.record(crate::flight_recorder::FlightEvent {
             time: self.now,
             association: self.peer.recorded_as,

@@ -46,13 +46,15 @@ impl EndpointSupervisor {
 
     /// How its children are supervised: restarted for ever, with growing waits.
     pub(crate) fn props(node: Arc<Node>) -> Props<Self> {
-        Props::from_fn(move || Self::new(node.clone()))
-            .with_supervision(SupervisorStrategy::one_for_one().with_budget(u32::MAX, Duration::from_secs(60)))
+        Props::from_fn(move || Self::new(node.clone())).with_supervision(
+            SupervisorStrategy::one_for_one().with_budget(u32::MAX, Duration::from_secs(60)),
+        )
     }
 
     fn spawn_manager(&self, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
         let node = self.node.clone();
-        let manager = cx.spawn("endpoint_manager", Props::from_fn(move || EndpointManager::new(node.clone())))?;
+        let manager =
+            cx.spawn("endpoint_manager", Props::from_fn(move || EndpointManager::new(node.clone())))?;
         self.node.set_manager(Some(manager));
         // What was posted before there was anybody to tell.
         self.node.notify_again();
@@ -77,7 +79,11 @@ impl EndpointSupervisor {
 impl Actor for EndpointSupervisor {
     type Msg = SupervisorCommand;
 
-    async fn receive(&mut self, command: SupervisorCommand, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+    async fn receive(
+        &mut self,
+        command: SupervisorCommand,
+        cx: &mut Context<'_, Self>,
+    ) -> Result<(), ActorError> {
         match command {
             SupervisorCommand::ListenerFailed(error) => {
                 if self.node.is_closing() {
@@ -90,7 +96,9 @@ impl Actor for EndpointSupervisor {
             }
             SupervisorCommand::Rebuild => match listen(&self.node, &cx.me()) {
                 Ok(()) => self.attempt = 0,
-                Err(RemotingError::Transport(error)) => cx.me().tell(SupervisorCommand::ListenerFailed(error)),
+                Err(RemotingError::Transport(error)) => {
+                    cx.me().tell(SupervisorCommand::ListenerFailed(error))
+                }
                 Err(_) => {}
             },
             SupervisorCommand::MetricsTick => {
@@ -125,7 +133,10 @@ impl Actor for EndpointSupervisor {
 ///
 /// # Errors
 /// When the address cannot be bound. Nothing is left running.
-pub(crate) fn listen(node: &Arc<Node>, supervisor: &ActorRef<SupervisorCommand>) -> Result<(), RemotingError> {
+pub(crate) fn listen(
+    node: &Arc<Node>,
+    supervisor: &ActorRef<SupervisorCommand>,
+) -> Result<(), RemotingError> {
     let transport = node.transport().ok_or(RemotingError::NotStarted)?;
     let bind = node.config.bind_address();
     // A listener made again takes the port that was announced, not another one.
@@ -138,8 +149,9 @@ pub(crate) fn listen(node: &Arc<Node>, supervisor: &ActorRef<SupervisorCommand>)
         let bound = handle.local_address();
         let announced = node.config.canonical_authority();
         let port = if announced.port() == 0 { bound.port() } else { announced.port() };
-        let authority = Authority::try_new(announced.host(), port)
-            .map_err(|error| RemotingError::InvalidAddress { address: announced.to_string(), rule: error.to_string() })?;
+        let authority = Authority::try_new(announced.host(), port).map_err(|error| {
+            RemotingError::InvalidAddress { address: announced.to_string(), rule: error.to_string() }
+        })?;
         let system = node.system.upgrade().ok_or(RemotingError::Shutdown)?;
         let address = Address {
             scheme: node.config.transport_scheme().clone(),
@@ -148,7 +160,10 @@ pub(crate) fn listen(node: &Arc<Node>, supervisor: &ActorRef<SupervisorCommand>)
         };
         let id = crate::wire::NodeAddress::of(&address)
             .and_then(|of| RemoteNodeId::at(of, node.uid))
-            .map_err(|error| RemotingError::InvalidAddress { address: address.to_string(), rule: error.to_string() })?;
+            .map_err(|error| RemotingError::InvalidAddress {
+                address: address.to_string(),
+                rule: error.to_string(),
+            })?;
         node.set_local(id, address);
     }
     node.publish(RemotingLifecycleEvent::ListenStarted {
@@ -204,4 +219,3 @@ async fn accept(
     }
     handle.close();
 }
-

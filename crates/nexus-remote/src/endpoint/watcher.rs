@@ -16,7 +16,7 @@ use crate::wire::WirePath;
 ///
 /// Watches and unwatches of this node's actors pass through its mailbox, so that they keep their order with the
 /// notices that come back; on behalf of peers it watches actors here as any actor would.
-pub struct RemoteWatcherDaemon {
+pub(crate) struct RemoteWatcherDaemon {
     node: Arc<Node>,
     /// Watchers here, by peer and by the number the association knows them under.
     watchers: HashMap<(u16, WatcherId), Watcher>,
@@ -98,7 +98,13 @@ impl RemoteWatcherDaemon {
         cx.watch_any(&found);
     }
 
-    fn peer_unwatches(&mut self, peer: &Arc<Peer>, path: &WirePath, uid: ActorUid, cx: &mut Context<'_, Self>) {
+    fn peer_unwatches(
+        &mut self,
+        peer: &Arc<Peer>,
+        path: &WirePath,
+        uid: ActorUid,
+        cx: &mut Context<'_, Self>,
+    ) {
         let mut done = Vec::new();
         for (actor, by) in &mut self.watched {
             by.retain(|(p, at, of)| !(Arc::ptr_eq(p, peer) && at == path && *of == uid));

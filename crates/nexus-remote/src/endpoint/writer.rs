@@ -78,7 +78,9 @@ impl EndpointWriter {
                 Poll::Pending => return Ok(Wrote::Pending),
             }
         }
-        while let Some(rest) = self.run().and_then(|run| run.get(self.run_at..)).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) =
+            self.run().and_then(|run| run.get(self.run_at..)).filter(|rest| !rest.is_empty())
+        {
             match channel.poll_write(cx, rest)? {
                 Poll::Ready(count) => self.run_at += count,
                 Poll::Pending => return Ok(Wrote::Pending),

@@ -65,7 +65,10 @@ pub trait RemotingControl: Send + Sync {
     fn shutdown(&self) -> Result<(), RemotingError>;
 
     /// Has `listener` told of every backpressure signal until the returned guard is dropped.
-    fn register_backpressure_listener(&self, listener: Arc<dyn RemotingBackpressureListener>) -> ListenerGuard;
+    fn register_backpressure_listener(
+        &self,
+        listener: Arc<dyn RemotingBackpressureListener>,
+    ) -> ListenerGuard;
 
     /// The state and figures of every association, in the order of their authorities.
     fn connections_snapshot(&self) -> Vec<RemoteAuthoritySnapshot>;
@@ -286,7 +289,10 @@ impl RemotingControl for RemotingControlHandle {
         Ok(())
     }
 
-    fn register_backpressure_listener(&self, listener: Arc<dyn RemotingBackpressureListener>) -> ListenerGuard {
+    fn register_backpressure_listener(
+        &self,
+        listener: Arc<dyn RemotingBackpressureListener>,
+    ) -> ListenerGuard {
         self.node.listeners.register(listener)
     }
 

@@ -39,8 +39,7 @@ impl RemotingExtension {
             .create(config.transport_scheme().as_str())
             .map_err(RemotingError::TransportUnavailable)?;
         let admission = Admission::new(config.admission_config());
-        let node =
-            Arc::new(Node::new(system, config.clone(), association_config, admission, seed(system)));
+        let node = Arc::new(Node::new(system, config.clone(), association_config, admission, seed(system)));
         *node.transport.lock() = Some(transport);
         let handle = RemotingControlHandle::new(node);
         if config.auto_start() {
@@ -86,7 +85,10 @@ fn seed(system: &ActorSystem) -> u64 {
 impl ExtensionId for RemotingExtensionConfig {
     type Ext = RemotingExtension;
 
-    fn create(&self, system: &ActorSystem) -> Result<RemotingExtension, Box<dyn core::error::Error + Send + Sync>> {
+    fn create(
+        &self,
+        system: &ActorSystem,
+    ) -> Result<RemotingExtension, Box<dyn core::error::Error + Send + Sync>> {
         RemotingExtension::new(system, self).map_err(|error| Box::new(error) as _)
     }
 }

@@ -160,12 +160,6 @@ impl FrameReader {
         self.frame_max = frame_max;
     }
 
-    /// Bytes of memory it holds.
-    #[must_use]
-    pub const fn capacity(&self) -> usize {
-        self.buffer.capacity()
-    }
-
     /// Where the next bytes go: at most 64 KiB, and never empty once
     /// [`next_frame`](Self::next_frame) has said that no whole frame is left.
     pub fn spare(&mut self) -> &mut [u8] {

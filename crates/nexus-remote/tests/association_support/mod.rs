@@ -646,8 +646,7 @@ impl Net {
     }
 
     fn connection_of(&self, node: usize, id: ConnectionId) -> Option<u64> {
-        let found =
-            self.connections.iter().find(|(_, c)| c.opener == (node, id) || c.acceptor == (node, id));
+        let found = self.connections.iter().find(|(_, c)| c.opener == (node, id) || c.acceptor == (node, id));
         found.map(|(id, _)| *id)
     }
 
@@ -728,8 +727,7 @@ impl Net {
                 * (1 + usize::from(self.rng.f64() < self.duplication));
             for _ in 0..copies {
                 let extra = self.jitter.mul_f64(self.rng.f64());
-                let packet =
-                    Packet { connection: number, to_acceptor, bytes: frame.clone(), stray: true };
+                let packet = Packet { connection: number, to_acceptor, bytes: frame.clone(), stray: true };
                 self.schedule(self.now + self.latency + extra, Arrival::Packet(packet));
             }
         }
@@ -907,9 +905,9 @@ impl Net {
                 let side = self.nodes[node].sides.get_mut(&peer).unwrap();
                 let (key, id) = (lookup.key(), lookup.correlation_id());
                 let _sent = match found {
-                    Some(uid) => side.association.reply(now, key, id, &mut |e: &mut Encoder<'_>| {
-                        e.put(&uid.get().to_le_bytes())
-                    }),
+                    Some(uid) => side
+                        .association
+                        .reply(now, key, id, &mut |e: &mut Encoder<'_>| e.put(&uid.get().to_le_bytes())),
                     None => side.association.reply_failed(now, key, id, AskError::NoSuchActor),
                 };
             }
