@@ -89,6 +89,8 @@ pub(crate) enum Notice<M> {
     Terminated { who: Who, reason: TerminationReason },
     /// For the signal handler as it is.
     Signal(Signal),
+    /// Stop when everything before this has been handled.
+    Stop,
     /// A timer's deadline passed; delivered if the timer still is of that generation.
     Timer { slot: u64, generation: u64 },
     /// The receive timeout may have passed.
@@ -404,6 +406,27 @@ impl<M> Mailbox<M> {
             }
             _ => Poll::Ready(()),
         }
+    }
+
+    /// Why a message would be refused now.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let mut inner = self.lock.lock();
+        let Some(waiting) = inner.user.as_ref().map(VecDeque::len) else { return Some(Refusal::Stopped) };
+        match inner.bounds()? {
+            Bounds { capacity, overflow: Overflow::RefuseNewest, .. } if waiting >= *capacity => {
+                Some(Refusal::MailboxFull { capacity: *capacity })
+            }
+            _ => None,
+        }
+    }
+
+    /// How busy the actor is: zero when it waits for a message, else one more than what waits for it.
+    pub(crate) fn load(&self) -> usize {
+        let inner = self.lock.lock();
+        let waiting = inner.user.as_ref().map_or(0, VecDeque::len);
+        // A registered waker without a suspended handler is an actor at rest.
+        let idle = waiting == 0 && inner.waker.is_some() && !self.busy.load(Ordering::Relaxed);
+        if idle { 0 } else { waiting + 1 }
     }
 
     /// Refuses everything from now on and returns what waited.

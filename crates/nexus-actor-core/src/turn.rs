@@ -307,6 +307,10 @@ fn noticed<A: Actor>(
             Some(Todo::Signal(Signal::Terminated { who, reason }))
         }
         Notice::Signal(signal) => Some(Todo::Signal(signal)),
+        Notice::Stop => {
+            state.stopping = true;
+            None
+        }
         Notice::Timer { slot, generation } => {
             let cold = state.cold.as_mut()?;
             let message = cold.timer_fired(me, system_of(me), slot, generation)?;
