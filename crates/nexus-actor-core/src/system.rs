@@ -355,12 +355,15 @@ impl ActorSystem {
             // Children may be spawned from outside (a guardian's are) before the actor runs.
             me.to_any().ensure_nest(Some(strategy));
         }
-        match nest.enter(name.as_ref(), uid, me.to_any()) {
-            Ok(()) => {}
-            Err(EnterError::Closed(_)) => return Err(SpawnError::ParentStopped),
-            Err(EnterError::Taken(_)) => {
-                return Err(SpawnError::NameTaken { path: me.path().elements().to_string() });
+        if let Err(error) = nest.enter(name.as_ref(), uid, me.to_any()) {
+            // Its place for children holds the way back to it; nobody else will ever take them apart.
+            if let Body::Local(local) = &me.0.body {
+                drop(local.mailbox.close());
             }
+            return Err(match error {
+                EnterError::Closed(_) => SpawnError::ParentStopped,
+                EnterError::Taken(_) => SpawnError::NameTaken { path: me.path().elements().to_string() },
+            });
         }
         let core = Core::new(me.clone(), factory, State::new(rare));
         self.spawn_task(Turns::new(core, turn::<A>));
