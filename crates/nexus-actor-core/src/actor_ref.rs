@@ -196,7 +196,7 @@ impl<M: Send + 'static> ActorRef<M> {
         match &self.0.body {
             Body::Local(local) => {
                 let entry = match headers {
-                    Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers })),
+                    Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers, peer: None })),
                     None => Entry::User(message),
                 };
                 match local.mailbox.push(entry) {
@@ -375,7 +375,7 @@ impl<M: Send + 'static> Cell<M> {
         let (message, headers) = match entry {
             Entry::User(message) => (message, None),
             Entry::Notice(notice) => match *notice {
-                Notice::Headed { message, headers } => (message, Some(headers)),
+                Notice::Headed { message, headers, .. } => (message, Some(headers)),
                 Notice::Run { .. }
                 | Notice::Terminated { .. }
                 | Notice::Signal(_)

@@ -81,9 +81,10 @@ pub(crate) enum Entry<M> {
 
 /// What travels in the user queue because its order among the messages matters.
 pub(crate) enum Notice<M> {
-    /// A message with metadata.
-    Headed { message: M, headers: Headers },
-    /// The next `count` messages came from this peer.
+    /// A message with metadata, and the peer it came from where no run says so.
+    Headed { message: M, headers: Headers, peer: Option<Arc<dyn Route>> },
+    /// The next `count` messages came from this peer. Not in a bounded mailbox: what is refused or dropped there
+    /// would leave the count wrong.
     Run { peer: Arc<dyn Route>, count: u32 },
     /// A watched actor terminated.
     Terminated { who: Who, reason: TerminationReason },
@@ -253,7 +254,7 @@ impl<M> Mailbox<M> {
                 }
                 Some(bounds) => {
                     while let Some(entry) = batch.pop_front() {
-                        if user.len() >= bounds.capacity && matches!(entry, Entry::User(_)) {
+                        if user.len() >= bounds.capacity && counts(&entry) {
                             match bounds.overflow {
                                 Overflow::RefuseNewest => {
                                     batch.push_front(entry);
@@ -406,6 +407,11 @@ impl<M> Mailbox<M> {
             }
             _ => Poll::Ready(()),
         }
+    }
+
+    /// Whether messages may be refused or dropped for lack of room.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.lock.lock().bounds().is_some()
     }
 
     /// Why a message would be refused now.

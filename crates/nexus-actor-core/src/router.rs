@@ -416,11 +416,8 @@ impl<M: Send + 'static> Router<M> {
         logic: Logic<M>,
     ) -> Result<Self, SpawnError> {
         let hashed = matches!(logic, Logic::ConsistentHash { .. });
-        let set = Arc::new(Set {
-            routees: Routees::new(routees, hashed),
-            logic,
-            closed: AtomicBool::new(false),
-        });
+        let set =
+            Arc::new(Set { routees: Routees::new(routees, hashed), logic, closed: AtomicBool::new(false) });
         let kept = set.clone();
         let keeper = system.spawn_temporary(Props::from_fn(move || Keeper { set: kept.clone() }))?;
         for (_, behind) in &set.routees.table().routees {

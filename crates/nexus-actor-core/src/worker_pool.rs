@@ -346,7 +346,11 @@ impl<B: Actor> Foreman<B> {
 impl<B: Actor> Actor for Foreman<B> {
     type Msg = Order<B::Msg>;
 
-    async fn receive(&mut self, message: Order<B::Msg>, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+    async fn receive(
+        &mut self,
+        message: Order<B::Msg>,
+        cx: &mut Context<'_, Self>,
+    ) -> Result<(), ActorError> {
         match message {
             Order::Resize => return self.settle(cx),
             Order::Keep(message, headers) => self.keep(message, headers, cx),
