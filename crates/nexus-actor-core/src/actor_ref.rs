@@ -163,8 +163,10 @@ impl<M: Send + 'static> ActorRef<M> {
 
     /// Sends `message` with metadata, which crosses nodes unchanged.
     pub fn tell_with_headers(&self, message: M, headers: Headers) {
+        // Kept for the record of a message that is refused.
+        let kept = headers.clone();
         if let Err(error) = self.try_tell_with(message, Some(headers)) {
-            self.give_up(error);
+            self.give_up_with(error, Some(&kept));
         }
     }
 
@@ -343,8 +345,12 @@ impl<M: Send + 'static> ActorRef<M> {
 
     /// Records a message that its sender gives up.
     pub(crate) fn give_up(&self, error: TellError<M>) {
+        self.give_up_with(error, None);
+    }
+
+    fn give_up_with(&self, error: TellError<M>, headers: Option<&Headers>) {
         let TellError { message, refusal } = error;
-        self.0.dead_letter(refusal.reason(), None);
+        self.0.dead_letter(refusal.reason(), headers);
         with_drop_reason(AskError::from(refusal), || drop(message));
     }
 }

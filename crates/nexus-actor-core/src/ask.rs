@@ -169,7 +169,8 @@ impl<'de, T: WireValue> Deserialize<'de> for Reply<T> {
             scope::set_fault(text.to_string());
             return Err(D::Error::custom(text));
         };
-        let remote = RemoteReply { to, encode: |value, encoder| encoder.postcard(value), lifted: Lock::new(None) };
+        let remote =
+            RemoteReply { to, encode: |value, encoder| encoder.postcard(value), lifted: Lock::new(None) };
         Ok(Self(Inner::Remote(Some(Box::new(remote)))))
     }
 }

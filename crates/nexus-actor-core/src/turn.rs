@@ -525,6 +525,13 @@ async fn control_rare<A: Actor>(
 async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut VecDeque<SystemMsg>) -> Next {
     let mut failure = failure;
     loop {
+        // A stop that has come meanwhile decides as well.
+        let mailbox: &Mailbox<A::Msg> = &local(&core.me).mailbox;
+        poll_fn(|cx| {
+            mailbox.poll_system(cx, system);
+            Poll::Ready(())
+        })
+        .await;
         let delay = match decide(core, failure, system) {
             Ok(delay) => delay,
             Err(next) => return next,
@@ -533,17 +540,8 @@ async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut VecDe
             Ok(next) => return next,
             Err(again) => failure = again,
         }
-        // A factory may go on failing: others get their turn, and a stop is noticed.
+        // A factory may go on failing: others get their turn.
         yield_now().await;
-        let mailbox: &Mailbox<A::Msg> = &local(&core.me).mailbox;
-        poll_fn(|cx| {
-            mailbox.poll_system(cx, system);
-            Poll::Ready(())
-        })
-        .await;
-        if stop_waits(system) {
-            return Next::Terminate;
-        }
     }
 }
 
@@ -768,4 +766,37 @@ async fn suspend_once() {
     let mut suspended = false;
     poll_fn(move |_| if core::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor_ref::Cell;
+
+    struct Empty;
+
+    impl Actor for Empty {
+        type Msg = u64;
+        async fn receive(&mut self, _: u64, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+            Ok(())
+        }
+    }
+
+    /// The promises about idle memory: a million actors must fit. The cell with its two counters stays within an
+    /// allocator's 128-byte class, and what the idle task keeps beside it is small.
+    #[test]
+    fn an_idle_actor_is_small() {
+        let counters = 2 * size_of::<usize>();
+        for (name, size) in [
+            ("u64", size_of::<Cell<u64>>()),
+            ("unit", size_of::<Cell<()>>()),
+            ("large", size_of::<Cell<[u64; 64]>>()),
+        ] {
+            assert!(size + counters <= 120, "{name}: a cell of {size} bytes and {counters} of counters");
+        }
+        let core = size_of::<Core<Empty>>();
+        assert!(core <= 64, "the core of an empty actor has {core} bytes");
+        let state = size_of::<State<Empty>>();
+        assert!(state <= 2 * size_of::<usize>(), "the state has {state} bytes");
+    }
 }
