@@ -1,5 +1,12 @@
 //! The runtime as an application sees it, on virtual time unless threads are what a test is about.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a test has an operating system, and ends where it is surprised"
+)]
+
 mod kit;
 
 mod asks;

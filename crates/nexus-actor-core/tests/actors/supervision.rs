@@ -7,6 +7,8 @@ use crate::kit::*;
 use nexus_actor_core::system::ActorFailed;
 use nexus_actor_core::*;
 
+type MakeStrategy = fn() -> SupervisorStrategy;
+
 /// A parent with three chatty children `a`, `b`, `c`, which are returned in this order.
 fn family(house: &House, strategy: SupervisorStrategy) -> (ActorRef<Do>, Vec<ActorRef<Do>>) {
     let parent = house.spawn("parent", chatty("parent", &house.log).with_supervision(strategy));
@@ -34,7 +36,7 @@ fn decided(directive: Directive) -> impl Fn(&Failure) -> Directive + Send + Sync
 #[test]
 fn every_directive_concerns_whom_its_scope_says() {
     use Directive::{Escalate, Restart, Resume, Stop};
-    let scopes: [(&str, fn() -> SupervisorStrategy, &[&str]); 3] = [
+    let scopes: [(&str, MakeStrategy, &[&str]); 3] = [
         ("one for one", SupervisorStrategy::one_for_one, &["b"]),
         ("all for one", SupervisorStrategy::all_for_one, &["a", "b", "c"]),
         ("rest for one", SupervisorStrategy::rest_for_one, &["b", "c"]),

@@ -111,7 +111,9 @@ async fn births_deaths_watches_and_failures_at_once_leave_nothing_behind() {
             Props::from_fn(move || {
                 alive.fetch_add(1, Ordering::Relaxed);
                 let alive = alive.clone();
-                let gone = Box::new(move || drop(alive.fetch_sub(1, Ordering::Relaxed)));
+                let gone = Box::new(move || {
+                    alive.fetch_sub(1, Ordering::Relaxed);
+                });
                 Mortal { told: told.clone(), _alive: OnDrop(gone as Box<dyn FnMut() + Send>) }
             })
         }
