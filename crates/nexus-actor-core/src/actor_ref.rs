@@ -74,9 +74,52 @@ pub(crate) struct NamedCell {
 }
 
 pub(crate) struct AdapterCell<M> {
-    pub(crate) deliver: Box<dyn Fn(M) -> Result<(), TellError<M>> + Send + Sync>,
+    pub(crate) deliver: Box<dyn Deliver<M>>,
     pub(crate) target: AnyRef,
     pub(crate) id: u64,
+}
+
+/// Takes messages in the place of an actor.
+pub(crate) trait Deliver<M>: Send + Sync + 'static {
+    /// Takes a message on, or gives it back with the reason.
+    fn deliver(&self, message: M, headers: Option<Headers>) -> Result<(), TellError<M>>;
+    /// Ready when there may be room after a refusal for lack of it, or when waiting is of no use. The message
+    /// is the one refused, where it is of this type.
+    fn poll_room(&self, cx: &Context<'_>, message: Option<&M>) -> Poll<()>;
+    /// Why a message would be refused now, if that is known without sending one.
+    fn refusal(&self) -> Option<Refusal>;
+}
+
+/// What [`ActorRef::adapt`] makes of a function.
+struct Adapt<M, F> {
+    to: ActorRef<M>,
+    convert: F,
+}
+
+impl<M, N, F> Deliver<N> for Adapt<M, F>
+where
+    M: Send + 'static,
+    F: Fn(N) -> M + Send + Sync + 'static,
+{
+    fn deliver(&self, message: N, headers: Option<Headers>) -> Result<(), TellError<N>> {
+        // Asked before the conversion, which cannot be undone. What is refused after all is recorded.
+        if let Some(refusal) = self.to.0.refusal() {
+            return Err(TellError { message, refusal });
+        }
+        let message = (self.convert)(message);
+        if let Err(error) = self.to.try_tell_with(message, headers) {
+            self.to.give_up(error);
+        }
+        Ok(())
+    }
+
+    fn poll_room(&self, cx: &Context<'_>, _message: Option<&N>) -> Poll<()> {
+        self.to.0.poll_room(cx, None)
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        self.to.0.refusal()
+    }
 }
 
 /// A message that was not accepted, and why.
@@ -120,8 +163,10 @@ impl<M: Send + 'static> ActorRef<M> {
 
     /// Sends `message` with metadata, which crosses nodes unchanged.
     pub fn tell_with_headers(&self, message: M, headers: Headers) {
+        // Kept for the record of a message that is refused.
+        let kept = headers.clone();
         if let Err(error) = self.try_tell_with(message, Some(headers)) {
-            self.give_up(error);
+            self.give_up_with(error, Some(&kept));
         }
     }
 
@@ -153,7 +198,7 @@ impl<M: Send + 'static> ActorRef<M> {
         match &self.0.body {
             Body::Local(local) => {
                 let entry = match headers {
-                    Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers })),
+                    Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers, peer: None })),
                     None => Entry::User(message),
                 };
                 match local.mailbox.push(entry) {
@@ -169,6 +214,7 @@ impl<M: Send + 'static> ActorRef<M> {
                             Notice::Run { .. }
                             | Notice::Terminated { .. }
                             | Notice::Signal(_)
+                            | Notice::Stop
                             | Notice::Timer { .. }
                             | Notice::ReceiveTimeout { .. } => Ok(()),
                         },
@@ -186,7 +232,7 @@ impl<M: Send + 'static> ActorRef<M> {
                 Some(now) => now.try_tell_with(message, headers),
                 None => Err(TellError { message, refusal: Refusal::NoSuchActor }),
             },
-            Body::Adapter(adapter) => (adapter.deliver)(message),
+            Body::Adapter(adapter) => adapter.deliver.deliver(message, headers),
         }
     }
 
@@ -229,18 +275,11 @@ impl<M: Send + 'static> ActorRef<M> {
     /// `convert` runs on the sender's thread and must not block. The new reference watches and stops the same
     /// actor; it cannot cross a wire.
     pub fn adapt<N: Send + 'static>(&self, convert: impl Fn(N) -> M + Send + Sync + 'static) -> ActorRef<N> {
-        let to = self.clone();
-        ActorRef::adapter(self.to_any(), move |message| {
-            to.tell(convert(message));
-            Ok(())
-        })
+        ActorRef::adapter(self.to_any(), Adapt { to: self.clone(), convert })
     }
 
     /// A reference whose messages `deliver` takes; watching and stopping it means `target`.
-    pub(crate) fn adapter(
-        target: AnyRef,
-        deliver: impl Fn(M) -> Result<(), TellError<M>> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn adapter(target: AnyRef, deliver: impl Deliver<M>) -> Self {
         let id = target.any_system().map_or(0, |system| system.next_uid().get());
         Self::from_cell(Body::Adapter(Box::new(AdapterCell { deliver: Box::new(deliver), target, id })))
     }
@@ -289,10 +328,29 @@ impl<M: Send + 'static> ActorRef<M> {
         }
     }
 
+    /// Stops the actor once it has handled what was sent to it before this.
+    pub(crate) fn stop_in_order(&self) {
+        if let Body::Local(local) = &self.0.body {
+            let _ = local.mailbox.push_notice(Notice::Stop);
+        }
+    }
+
+    /// How busy a local actor is: zero at rest, else one more than what waits for it.
+    pub(crate) fn load(&self) -> usize {
+        match &self.0.body {
+            Body::Local(local) => local.mailbox.load(),
+            Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => 0,
+        }
+    }
+
     /// Records a message that its sender gives up.
-    fn give_up(&self, error: TellError<M>) {
+    pub(crate) fn give_up(&self, error: TellError<M>) {
+        self.give_up_with(error, None);
+    }
+
+    fn give_up_with(&self, error: TellError<M>, headers: Option<&Headers>) {
         let TellError { message, refusal } = error;
-        self.0.dead_letter(refusal.reason(), None);
+        self.0.dead_letter(refusal.reason(), headers);
         with_drop_reason(AskError::from(refusal), || drop(message));
     }
 }
@@ -323,10 +381,11 @@ impl<M: Send + 'static> Cell<M> {
         let (message, headers) = match entry {
             Entry::User(message) => (message, None),
             Entry::Notice(notice) => match *notice {
-                Notice::Headed { message, headers } => (message, Some(headers)),
+                Notice::Headed { message, headers, .. } => (message, Some(headers)),
                 Notice::Run { .. }
                 | Notice::Terminated { .. }
                 | Notice::Signal(_)
+                | Notice::Stop
                 | Notice::Timer { .. }
                 | Notice::ReceiveTimeout { .. } => return,
             },
@@ -343,8 +402,34 @@ impl<M: Send + 'static> Cell<M> {
         match &self.body {
             Body::Local(local) => local.mailbox.is_closed(),
             Body::Remote(_) => false,
-            Body::Named(named) => named.system.find(named.path.elements()).is_none(),
+            Body::Named(named) => named.current().is_none(),
             Body::Adapter(adapter) => adapter.target.is_terminated(),
+        }
+    }
+
+    /// Why a message would be refused now, where that is known without sending one.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match &self.body {
+            Body::Local(local) => local.mailbox.refusal(),
+            Body::Remote(_) => None,
+            Body::Named(named) => match named.find::<M>() {
+                Some(now) => now.0.refusal(),
+                None => Some(Refusal::NoSuchActor),
+            },
+            Body::Adapter(adapter) => adapter.deliver.refusal(),
+        }
+    }
+
+    /// Registers a sender that waits for room; ready when there is some or when waiting is of no use.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>, message: Option<&M>) -> Poll<()> {
+        match &self.body {
+            Body::Local(local) => local.mailbox.poll_room(cx),
+            Body::Remote(remote) => remote.route.poll_room(&mut Context::from_waker(cx.waker())),
+            Body::Named(named) => match named.find::<M>() {
+                Some(now) => now.0.poll_room(cx, message),
+                None => Poll::Ready(()),
+            },
+            Body::Adapter(adapter) => adapter.deliver.poll_room(cx, message),
         }
     }
 }
@@ -381,8 +466,13 @@ impl<M> Local<M> {
 }
 
 impl NamedCell {
+    /// Who lives at the path now; for a path with a uid, that incarnation only.
+    fn current(&self) -> Option<AnyRef> {
+        self.system.find_incarnation(self.path.elements(), self.path.uid())
+    }
+
     fn find<M: Send + 'static>(&self) -> Option<ActorRef<M>> {
-        self.system.find(self.path.elements())?.downcast()
+        self.current()?.downcast()
     }
 }
 
@@ -438,23 +528,8 @@ impl<M: Send + 'static> Future for Sending<'_, M> {
             match self.to.try_tell(message) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(error) if error.refusal.is_full() => {
+                    let room = self.to.0.poll_room(cx, Some(&error.message));
                     self.message = Some(error.message);
-                    let room = match &self.to.0.body {
-                        Body::Local(local) => local.mailbox.poll_room(cx),
-                        Body::Remote(remote) => remote.route.poll_room(cx),
-                        Body::Named(named) => match named.find::<M>() {
-                            Some(ActorRef(cell)) => match &cell.body {
-                                Body::Local(local) => local.mailbox.poll_room(cx),
-                                Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => Poll::Ready(()),
-                            },
-                            None => Poll::Ready(()),
-                        },
-                        Body::Adapter(_) => {
-                            // An adapter's target may be anything; yield and try again.
-                            cx.waker().wake_by_ref();
-                            Poll::Pending
-                        }
-                    };
                     if room.is_pending() {
                         return Poll::Pending;
                     }
@@ -547,7 +622,7 @@ impl<M: Send + 'static> AnyCell for Cell<M> {
                 }
                 Ok(())
             }
-            Body::Named(named) => match named.system.find(named.path.elements()) {
+            Body::Named(named) => match named.current() {
                 Some(now) => now.0.system_message(message),
                 None => Err(message),
             },
@@ -583,7 +658,7 @@ impl<M: Send + 'static> AnyCell for Cell<M> {
 
     fn current(&self) -> Option<AnyRef> {
         match &self.body {
-            Body::Named(named) => named.system.find(named.path.elements()),
+            Body::Named(named) => named.current(),
             Body::Local(_) | Body::Remote(_) | Body::Adapter(_) => None,
         }
     }

@@ -399,11 +399,8 @@ impl AskTable {
     }
 
     fn insert(&self, system: &ActorSystem, slot: Arc<dyn Expire>, after: Duration) -> Place {
-        if self.idle.load(Ordering::Acquire) >= IDLE_TICKS
-            && self.idle.swap(0, Ordering::AcqRel) >= IDLE_TICKS
-        {
+        if self.idle.load(Ordering::Acquire) >= IDLE_TICKS {
             self.tick.store(tick_of(system.now()), Ordering::Release);
-            arm(system);
         }
         // One tick more for the part of the current one that has passed.
         let ticks = u64::try_from(after.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX);
@@ -424,6 +421,13 @@ impl AskTable {
             }
         };
         drop(shard);
+        // After the entry is in its shard: a sweep that is about to let the table rest either sees the entry or
+        // has said so before this looks.
+        if self.idle.load(Ordering::Acquire) >= IDLE_TICKS
+            && self.idle.swap(0, Ordering::AcqRel) >= IDLE_TICKS
+        {
+            arm(system);
+        }
         Place { shard: shard_index as u32, index }
     }
 
@@ -476,7 +480,15 @@ impl AskTable {
             self.idle.store(0, Ordering::Release);
             return true;
         }
-        self.idle.fetch_add(1, Ordering::AcqRel) + 1 < IDLE_TICKS
+        if self.idle.fetch_add(1, Ordering::AcqRel) + 1 < IDLE_TICKS {
+            return true;
+        }
+        // An ask may have come between the look and the count. Whoever takes the count back goes on ticking.
+        let came = self.shards.iter().any(|shard| {
+            let shard = shard.lock();
+            shard.free.len() < shard.entries.len()
+        });
+        came && self.idle.swap(0, Ordering::AcqRel) >= IDLE_TICKS
     }
 }
 

@@ -67,6 +67,8 @@ pub(crate) struct Cold<A: Actor> {
     behaviors: Vec<Option<Box<dyn Behavior<A>>>>,
     pub(crate) headers: Option<Headers>,
     run: Option<(Arc<dyn Route>, u32)>,
+    /// The message at hand is not the next of the run: it comes from the stash.
+    beside_run: bool,
     pub(crate) window: RestartWindow,
     pub(crate) restart_generation: u64,
     /// The error for which the actor is being given up.
@@ -89,6 +91,7 @@ struct ReceiveTimeout {
     after: Duration,
     last: Instant,
     generation: u64,
+    cancel: Cancel,
 }
 
 /// Names a timer of one actor. Starting a timer under a name that runs already replaces it.
@@ -172,6 +175,7 @@ impl<A: Actor> State<A> {
                 behaviors: Vec::new(),
                 headers: None,
                 run: None,
+                beside_run: false,
                 window: RestartWindow::default(),
                 restart_generation: 0,
                 failed: None,
@@ -188,12 +192,23 @@ impl<A: Actor> Cold<A> {
 
     /// Called before each message. Returns the peer to forget once the message has been handled.
     pub(crate) fn before_message(&mut self, now: impl FnOnce() -> Instant) {
-        self.headers = None;
+        self.beside_run = false;
         match &mut self.run {
             Some((_, 0)) => self.run = None,
             Some((_, left)) => *left -= 1,
             None => {}
         }
+        self.before_any(now);
+    }
+
+    /// Called before a message from the stash, of which neither headers nor peer are kept.
+    pub(crate) fn before_unstashed(&mut self, now: impl FnOnce() -> Instant) {
+        self.beside_run = true;
+        self.before_any(now);
+    }
+
+    fn before_any(&mut self, now: impl FnOnce() -> Instant) {
+        self.headers = None;
         if let Some(timeout) = &mut self.receive_timeout {
             timeout.last = now();
         }
@@ -248,21 +263,29 @@ impl<A: Actor> Cold<A> {
             timeout.last = now;
         }
         let at = timeout.last + timeout.after;
-        schedule_notice(me, system, at, Notice::ReceiveTimeout { generation });
+        timeout.cancel = schedule_notice(me, system, at, Notice::ReceiveTimeout { generation });
         quiet
+    }
+
+    fn cancel_receive_timeout(&mut self) {
+        if let Some(timeout) = self.receive_timeout.take() {
+            timeout.cancel.cancel();
+        }
     }
 
     /// Forgets what belonged to the instance that is being replaced or dropped. Stashed messages come back to
     /// the front of the mailbox.
     pub(crate) fn end_instance(&mut self) {
-        for (_, timer) in self.timers.drain() {
-            timer.cancel.cancel();
-        }
         self.timer_slots.clear();
-        self.receive_timeout = None;
-        self.behaviors.clear();
+        self.cancel_receive_timeout();
         self.headers = None;
         self.unstashed.extend(self.stash.drain(..));
+        for timer in self.timers.values() {
+            timer.cancel.cancel();
+        }
+        // Last, for their drops are user code and may panic.
+        let behaviors = core::mem::take(&mut self.behaviors);
+        drop((core::mem::take(&mut self.timers), behaviors));
     }
 
     pub(crate) fn take_behavior(&mut self) -> Option<(usize, Box<dyn Behavior<A>>)> {
@@ -491,14 +514,16 @@ impl<A: Actor> Context<'_, A> {
         let cold = self.state.cold();
         cold.next_generation += 1;
         let generation = cold.next_generation;
-        cold.receive_timeout = Some(ReceiveTimeout { after, last, generation });
-        schedule_notice(&me, &system, last + after, Notice::ReceiveTimeout { generation });
+        // Set anew for every message, the old deadlines would pile up.
+        cold.cancel_receive_timeout();
+        let cancel = schedule_notice(&me, &system, last + after, Notice::ReceiveTimeout { generation });
+        cold.receive_timeout = Some(ReceiveTimeout { after, last, generation, cancel });
     }
 
     /// Ends the receive timeout.
     pub fn cancel_receive_timeout(&mut self) {
         if let Some(cold) = &mut self.state.cold {
-            cold.receive_timeout = None;
+            cold.cancel_receive_timeout();
         }
     }
 
@@ -574,16 +599,18 @@ impl<A: Actor> Context<'_, A> {
         }
     }
 
-    /// The metadata of the message being handled.
+    /// The metadata of the message being handled. A stashed message has lost its own.
     #[must_use]
     pub fn headers(&self) -> Option<&Headers> {
         self.state.cold.as_ref()?.headers.as_ref()
     }
 
-    /// The node the message being handled came from; `None` when it was sent in this process.
+    /// The node the message being handled came from; `None` when it was sent in this process, and for a
+    /// message from the stash.
     #[must_use]
     pub fn peer(&self) -> Option<&Address> {
-        self.state.cold.as_ref()?.run.as_ref().map(|(peer, _)| peer.address())
+        let cold = self.state.cold.as_ref().filter(|cold| !cold.beside_run)?;
+        cold.run.as_ref().map(|(peer, _)| peer.address())
     }
 }
 

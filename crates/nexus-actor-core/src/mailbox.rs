@@ -81,14 +81,17 @@ pub(crate) enum Entry<M> {
 
 /// What travels in the user queue because its order among the messages matters.
 pub(crate) enum Notice<M> {
-    /// A message with metadata.
-    Headed { message: M, headers: Headers },
-    /// The next `count` messages came from this peer.
+    /// A message with metadata, and the peer it came from where no run says so.
+    Headed { message: M, headers: Headers, peer: Option<Arc<dyn Route>> },
+    /// The next `count` messages came from this peer. Not in a bounded mailbox: what is refused or dropped there
+    /// would leave the count wrong.
     Run { peer: Arc<dyn Route>, count: u32 },
     /// A watched actor terminated.
     Terminated { who: Who, reason: TerminationReason },
     /// For the signal handler as it is.
     Signal(Signal),
+    /// Stop when everything before this has been handled.
+    Stop,
     /// A timer's deadline passed; delivered if the timer still is of that generation.
     Timer { slot: u64, generation: u64 },
     /// The receive timeout may have passed.
@@ -251,7 +254,7 @@ impl<M> Mailbox<M> {
                 }
                 Some(bounds) => {
                     while let Some(entry) = batch.pop_front() {
-                        if user.len() >= bounds.capacity && matches!(entry, Entry::User(_)) {
+                        if user.len() >= bounds.capacity && counts(&entry) {
                             match bounds.overflow {
                                 Overflow::RefuseNewest => {
                                     batch.push_front(entry);
@@ -404,6 +407,32 @@ impl<M> Mailbox<M> {
             }
             _ => Poll::Ready(()),
         }
+    }
+
+    /// Whether messages may be refused or dropped for lack of room.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.lock.lock().bounds().is_some()
+    }
+
+    /// Why a message would be refused now.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let mut inner = self.lock.lock();
+        let Some(waiting) = inner.user.as_ref().map(VecDeque::len) else { return Some(Refusal::Stopped) };
+        match inner.bounds()? {
+            Bounds { capacity, overflow: Overflow::RefuseNewest, .. } if waiting >= *capacity => {
+                Some(Refusal::MailboxFull { capacity: *capacity })
+            }
+            _ => None,
+        }
+    }
+
+    /// How busy the actor is: zero when it waits for a message, else one more than what waits for it.
+    pub(crate) fn load(&self) -> usize {
+        let inner = self.lock.lock();
+        let waiting = inner.user.as_ref().map_or(0, VecDeque::len);
+        // A registered waker without a suspended handler is an actor at rest.
+        let idle = waiting == 0 && inner.waker.is_some() && !self.busy.load(Ordering::Relaxed);
+        if idle { 0 } else { waiting + 1 }
     }
 
     /// Refuses everything from now on and returns what waited.

@@ -147,6 +147,17 @@ impl Scheduler {
     }
 }
 
+/// Runs one job. A job that panics must not take the timers of the whole system with it.
+fn run(job: Job) {
+    #[cfg(feature = "std")]
+    if let Err(payload) = std::panic::catch_unwind(core::panic::AssertUnwindSafe(job)) {
+        // The panic has been reported by the hook; its payload may panic again as it is dropped.
+        core::mem::forget(payload);
+    }
+    #[cfg(not(feature = "std"))]
+    job();
+}
+
 /// The task that drives a [`Scheduler`].
 pub(crate) struct SchedulerTask {
     shared: Arc<Shared>,
@@ -182,7 +193,7 @@ impl Future for SchedulerTask {
             };
             if !due.is_empty() {
                 for job in due {
-                    job();
+                    run(job);
                 }
                 continue;
             }

@@ -77,7 +77,9 @@ impl Backoff {
         let doubled = self.initial.saturating_mul(2u32.saturating_pow((restarts - 1).min(31)));
         let base = doubled.min(self.max);
         let jitter = self.jitter.clamp(0.0, 1.0);
-        base.mul_f64(1.0 + jitter * (2.0 * random - 1.0)).min(self.max)
+        let seconds = base.as_secs_f64() * (1.0 + jitter * (2.0 * random - 1.0));
+        // Too long for a duration, or not a number: the longest wait there is.
+        Duration::try_from_secs_f64(seconds).map_or(self.max, |wait| wait.min(self.max))
     }
 }
 

@@ -81,6 +81,9 @@ impl Default for ActorSystemConfig {
     }
 }
 
+/// How often a future is polled once more after its deadline in a shutdown.
+const LATE_POLLS: u32 = 64;
+
 struct Inner {
     name: Arc<str>,
     config: ActorSystemConfig,
@@ -355,12 +358,15 @@ impl ActorSystem {
             // Children may be spawned from outside (a guardian's are) before the actor runs.
             me.to_any().ensure_nest(Some(strategy));
         }
-        match nest.enter(name.as_ref(), uid, me.to_any()) {
-            Ok(()) => {}
-            Err(EnterError::Closed) => return Err(SpawnError::ParentStopped),
-            Err(EnterError::Taken) => {
-                return Err(SpawnError::NameTaken { path: me.path().elements().to_string() });
+        if let Err(error) = nest.enter(name.as_ref(), uid, me.to_any()) {
+            // Its place for children holds the way back to it; nobody else will ever take them apart.
+            if let Body::Local(local) = &me.0.body {
+                drop(local.mailbox.close());
             }
+            return Err(match error {
+                EnterError::Closed => SpawnError::ParentStopped,
+                EnterError::Taken => SpawnError::NameTaken { path: me.path().elements().to_string() },
+            });
         }
         let core = Core::new(me.clone(), factory, State::new(rare));
         self.spawn_task(Turns::new(core, turn::<A>));
@@ -678,14 +684,24 @@ impl ActorSystem {
         }
     }
 
-    /// Runs `future` until it ends or `deadline` passes; says whether it ended.
+    /// Runs `future` until it ends or `deadline` passes; says whether it ended. One that begins too late has a
+    /// few turns of the executor left, so that a part in good health is not reported beside the stuck one.
     pub(crate) async fn within(&self, deadline: Instant, mut future: BoxFuture) -> bool {
         let mut sleep = self.0.runtime.sleep_until(deadline);
+        let mut late = 0;
         poll_fn(move |cx| {
             if future.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
-            sleep.as_mut().poll(cx).map(|()| false)
+            if late == 0 && sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            late += 1;
+            if late > LATE_POLLS {
+                return Poll::Ready(false);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
         })
         .await
     }

@@ -178,7 +178,7 @@ pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
                     Some(actor) => {
                         let stop_after = state.cold.as_ref().and_then(|cold| cold.rare.stop_deadline);
                         let me: &ActorRef<A::Msg> = me;
-                        let work = pin!(work(actor, me, state, &mut batch, &mut left));
+                        let work = pin!(Some(work(actor, me, state, &mut batch, &mut left)));
                         guard(work, me, stop_after, &mut system).await
                     }
                 }
@@ -239,22 +239,28 @@ async fn work<A: Actor>(
         if let Some(cold) = &mut state.cold {
             from_stash = cold.unstashed.pop_front();
         }
-        let entry = match from_stash {
-            Some(message) => Entry::User(message),
+        let arrived = match from_stash {
+            Some(message) => Arrived::Again(message),
             None => match batch.pop_front() {
-                Some(entry) => entry,
+                Some(entry) => Arrived::New(entry),
                 None => return Ended::Drained,
             },
         };
         *left -= 1;
-        let todo = match entry {
-            Entry::User(message) => {
+        let todo = match arrived {
+            Arrived::Again(message) => {
+                if let Some(cold) = &mut state.cold {
+                    cold.before_unstashed(|| system_of(me).now());
+                }
+                Todo::Message(message)
+            }
+            Arrived::New(Entry::User(message)) => {
                 if let Some(cold) = &mut state.cold {
                     cold.before_message(|| system_of(me).now());
                 }
                 Todo::Message(message)
             }
-            Entry::Notice(notice) => match noticed(me, state, *notice) {
+            Arrived::New(Entry::Notice(notice)) => match noticed(me, state, *notice) {
                 Some(todo) => todo,
                 None => continue,
             },
@@ -275,6 +281,13 @@ async fn work<A: Actor>(
     }
 }
 
+enum Arrived<M> {
+    /// From the mailbox.
+    New(Entry<M>),
+    /// From the stash.
+    Again(M),
+}
+
 enum Todo<M> {
     Message(M),
     Signal(Signal),
@@ -287,10 +300,13 @@ fn noticed<A: Actor>(
     notice: Notice<A::Msg>,
 ) -> Option<Todo<A::Msg>> {
     match notice {
-        Notice::Headed { message, headers } => {
+        Notice::Headed { message, headers, peer } => {
             let cold = state.cold();
+            if let Some(peer) = peer {
+                cold.begin_run(peer, 1);
+            }
             cold.before_message(|| system_of(me).now());
-            cold.headers = Some(headers);
+            cold.headers = (!headers.is_empty()).then_some(headers);
             Some(Todo::Message(message))
         }
         Notice::Run { peer, count } => {
@@ -307,6 +323,10 @@ fn noticed<A: Actor>(
             Some(Todo::Signal(Signal::Terminated { who, reason }))
         }
         Notice::Signal(signal) => Some(Todo::Signal(signal)),
+        Notice::Stop => {
+            state.stopping = true;
+            None
+        }
         Notice::Timer { slot, generation } => {
             let cold = state.cold.as_mut()?;
             let message = cold.timer_fired(me, system_of(me), slot, generation)?;
@@ -355,7 +375,7 @@ async fn behave<A: Actor>(
 /// Polls `work`; turns a panic into a failure, and ends a suspended handler that a stop has waited for long
 /// enough. System messages that arrive meanwhile are collected in `system`.
 async fn guard<M, F>(
-    mut work: Pin<&mut F>,
+    mut work: Pin<&mut Option<F>>,
     me: &ActorRef<M>,
     stop_after: Option<Duration>,
     system: &mut VecDeque<SystemMsg>,
@@ -366,9 +386,9 @@ where
 {
     let mut stop_at: Option<Instant> = None;
     poll_fn(move |cx| {
-        match catch(|| work.as_mut().poll(cx)) {
-            Ok(Poll::Ready(ended)) => return Poll::Ready(ended),
-            Ok(Poll::Pending) => {}
+        match catch(|| work.as_mut().as_pin_mut().map(|work| work.poll(cx))) {
+            Ok(Some(Poll::Ready(ended))) => return Poll::Ready(ended),
+            Ok(Some(Poll::Pending) | None) => {}
             Err(text) => return Poll::Ready(Ended::Failed(Failure::Panic(text))),
         }
         let local = local(me);
@@ -383,6 +403,8 @@ where
                 at
             });
             if now >= at {
+                // What the handler held is dropped here, and that is user code too.
+                let _ = catch(|| work.set(None));
                 return Poll::Ready(Ended::Stop);
             }
         }
@@ -395,8 +417,15 @@ where
 fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
     #[cfg(feature = "std")]
     {
-        std::panic::catch_unwind(core::panic::AssertUnwindSafe(f))
-            .map_err(|payload| crate::context::panic_text(&*payload))
+        use core::panic::AssertUnwindSafe;
+        std::panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
+            let text = crate::context::panic_text(&*payload);
+            // A payload may panic as it goes; what that throws is let go of unseen.
+            if let Err(again) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                core::mem::forget(again);
+            }
+            text
+        })
     }
     #[cfg(not(feature = "std"))]
     {
@@ -427,12 +456,12 @@ async fn signal<A: Actor>(
     let Core { actor: Some(actor), me, state, .. } = core else { return Ok(()) };
     let me: &ActorRef<A::Msg> = me;
     let stop_after = state.cold.as_ref().and_then(|cold| cold.rare.stop_deadline);
-    let one = pin!(async {
+    let one = pin!(Some(async {
         match actor.signal(signal, &mut Context { me, state }).await {
             Ok(()) => Ended::Drained,
             Err(error) => Ended::Failed(Failure::Error(error)),
         }
-    });
+    }));
     match guard(one, me, stop_after, system).await {
         Ended::Failed(failure) => Err(failure),
         Ended::Drained | Ended::Slice | Ended::Stop => Ok(()),
@@ -466,13 +495,13 @@ async fn control_rare<A: Actor>(
     message: SystemMsg,
     system: &mut VecDeque<SystemMsg>,
 ) -> Next {
-    match message {
-        SystemMsg::Escalated { child, error } => {
-            let text = format!("{child}: {error}");
-            fail(core, Failure::Escalated(text), system).await
-        }
+    let failure = match message {
+        SystemMsg::Escalated { child, error } => Failure::Escalated(format!("{child}: {error}")),
         // A sibling's failure concerns this actor too.
-        SystemMsg::Restart { generation: None } => restart(core, Duration::ZERO, system).await,
+        SystemMsg::Restart { generation: None } => match restart(core, Duration::ZERO, system).await {
+            Ok(next) => return next,
+            Err(failure) => failure,
+        },
         // A back-off has passed, if it still is the latest.
         SystemMsg::Restart { generation: Some(generation) } => {
             let current = core.state.cold.as_ref().map_or(0, |cold| cold.restart_generation);
@@ -481,29 +510,79 @@ async fn control_rare<A: Actor>(
             }
             core.state.phase = Phase::Running;
             match start(core, system).await {
-                Ok(()) => Next::Continue,
-                Err(failure) => Box::pin(fail(core, failure, system)).await,
+                Ok(()) => return Next::Continue,
+                Err(failure) => failure,
             }
         }
         SystemMsg::Stop | SystemMsg::Watch(_) | SystemMsg::Unwatch(_) | SystemMsg::ChildGone => {
-            control(core, message).unwrap_or(Next::Continue)
+            return control(core, message).unwrap_or(Next::Continue);
         }
+    };
+    fail(core, failure, system).await
+}
+
+/// Applies the supervisor's strategy to a failure of this actor, and to that of each attempt to replace it.
+async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut VecDeque<SystemMsg>) -> Next {
+    let mut failure = failure;
+    loop {
+        // A stop that has come meanwhile decides as well.
+        let mailbox: &Mailbox<A::Msg> = &local(&core.me).mailbox;
+        poll_fn(|cx| {
+            mailbox.poll_system(cx, system);
+            Poll::Ready(())
+        })
+        .await;
+        let delay = match decide(core, failure, system) {
+            Ok(delay) => delay,
+            Err(next) => return next,
+        };
+        match restart(core, delay, system).await {
+            Ok(next) => return next,
+            Err(again) => failure = again,
+        }
+        // A factory may go on failing: others get their turn.
+        yield_now().await;
     }
 }
 
-/// Applies the supervisor's strategy to a failure of this actor.
-async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut VecDeque<SystemMsg>) -> Next {
+fn stop_waits(system: &VecDeque<SystemMsg>) -> bool {
+    system.iter().any(|message| matches!(message, SystemMsg::Stop))
+}
+
+/// What the supervisor's strategy says of a failure, told to all whom it concerns: the wait before a restart, or
+/// what follows instead of one.
+fn decide<A: Actor>(
+    core: &mut Core<A>,
+    failure: Failure,
+    system: &VecDeque<SystemMsg>,
+) -> Result<Duration, Next> {
     let nest = local(&core.me).nest.clone();
     let owner = nest.system.clone();
     let me = core.me.to_any();
     let strategy = nest.strategy.clone();
-    let error = failure.to_string();
-    let mut directive = strategy.decide(&failure);
+    // The decider, the error's text and its drop are user code; who cannot decide gives the actor up.
+    let (mut directive, error) = catch(move || {
+        let decided = (strategy.decide(&failure), failure.to_string());
+        drop(failure);
+        decided
+    })
+    .unwrap_or_else(|text| (Directive::Stop, format!("panic in the decision about a failure: {text}")));
+    let strategy = &nest.strategy;
+    if directive == Directive::Resume && core.actor.is_none() {
+        // Nothing to resume: the factory failed.
+        directive = Directive::Restart;
+    }
+    if matches!(directive, Directive::Resume | Directive::Restart)
+        && (core.state.stopping || stop_waits(system))
+    {
+        // It was about to stop anyway; no new instance is made for that.
+        directive = Directive::Stop;
+    }
     let mut delay = Duration::ZERO;
     if directive == Directive::Restart {
         let now = owner.now();
         let allowed = match strategy.scope() {
-            Scope::OneForOne => core.state.cold().window.allow(&strategy, now),
+            Scope::OneForOne => core.state.cold().window.allow(strategy, now),
             Scope::AllForOne | Scope::RestForOne => nest.allow_restart(now),
         };
         match allowed {
@@ -519,19 +598,18 @@ async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut VecDe
         concern_siblings(&nest, &me, strategy.scope(), directive);
     }
     match directive {
-        Directive::Resume if core.actor.is_some() => Next::Continue,
-        // Nothing to resume: the factory failed.
-        Directive::Resume | Directive::Restart => restart(core, delay, system).await,
+        Directive::Resume => Err(Next::Continue),
+        Directive::Restart => Ok(delay),
         Directive::Stop => {
             core.state.cold().failed = Some(error);
-            Next::Terminate
+            Err(Next::Terminate)
         }
         Directive::Escalate => {
             if let Some(parent) = &nest.parent {
                 parent.system(SystemMsg::Escalated { child: me, error: error.clone() });
             }
             core.state.cold().failed = Some(error);
-            Next::Terminate
+            Err(Next::Terminate)
         }
     }
 }
@@ -552,11 +630,15 @@ fn concern_siblings(nest: &crate::nest::Nest, me: &AnyRef, scope: Scope, directi
 }
 
 /// Replaces the instance, at once or after a back-off.
-async fn restart<A: Actor>(core: &mut Core<A>, delay: Duration, system: &mut VecDeque<SystemMsg>) -> Next {
+async fn restart<A: Actor>(
+    core: &mut Core<A>,
+    delay: Duration,
+    system: &mut VecDeque<SystemMsg>,
+) -> Result<Next, Failure> {
     // The old instance may clean up; its failure to do so changes nothing any more.
     let _ = signal(core, Signal::Restarting, system).await;
     if stop_children(core, system).await == Next::Terminate {
-        return Next::Terminate;
+        return Ok(Next::Terminate);
     }
     drop_instance(core);
     if let Some(nest) = local(&core.me).mailbox.nest() {
@@ -564,22 +646,20 @@ async fn restart<A: Actor>(core: &mut Core<A>, delay: Duration, system: &mut Vec
     }
     let owner = system_of(&core.me).clone();
     let cold = core.state.cold();
-    cold.end_instance();
+    // Behaviors and the messages of timers are dropped here.
+    let _ = catch(|| cold.end_instance());
     cold.restart_generation += 1;
     let generation = cold.restart_generation;
     if delay.is_zero() {
         core.state.phase = Phase::Running;
-        return match start(core, system).await {
-            Ok(()) => Next::Continue,
-            Err(failure) => Box::pin(fail(core, failure, system)).await,
-        };
+        return start(core, system).await.map(|()| Next::Continue);
     }
     core.state.phase = Phase::BackingOff;
     let me = core.me.to_any();
     owner
         .scheduler()
         .schedule_once(delay, move || me.system(SystemMsg::Restart { generation: Some(generation) }));
-    Next::Continue
+    Ok(Next::Continue)
 }
 
 /// Stops all children and waits for the last one. What else arrives meanwhile is kept in `system`.
@@ -594,8 +674,7 @@ async fn stop_children<A: Actor>(core: &mut Core<A>, system: &mut VecDeque<Syste
         .await;
     }
     system.retain(|message| !matches!(message, SystemMsg::ChildGone));
-    let stop = system.iter().any(|message| matches!(message, SystemMsg::Stop));
-    if stop { Next::Terminate } else { Next::Continue }
+    if stop_waits(system) { Next::Terminate } else { Next::Continue }
 }
 
 fn drop_instance<A: Actor>(core: &mut Core<A>) {
@@ -614,6 +693,8 @@ async fn terminate<A: Actor>(
     // A stop that comes again changes nothing.
     let _ = stop_children(core, &mut system).await;
     system.retain(|message| !matches!(message, SystemMsg::Stop));
+    // The last handler has as long as any other that a stop waits for.
+    system.push_back(SystemMsg::Stop);
     let _ = signal(core, Signal::Stopping, &mut system).await;
     // The stopping handler may have spawned nothing: births are refused while stopping.
     drop_instance(core);
@@ -621,21 +702,22 @@ async fn terminate<A: Actor>(
     let me = core.me.clone();
     let any = me.to_any();
     let here = local(&me);
-    let (waiting, late) = here.mailbox.close();
+    let (mut waiting, late) = here.mailbox.close();
     let mut watchers = Vec::new();
     let mut failed = None;
     if let Some(cold) = &mut core.state.cold {
-        cold.end_instance();
+        let _ = catch(|| cold.end_instance());
         failed = cold.failed.take();
-        for message in cold.take_stash() {
-            me.0.lost(Entry::User(message), DeadLetterReason::Stopped);
-        }
+        batch.extend(waiting);
+        waiting = cold.take_stash().into_iter().map(Entry::User).collect();
+        waiting.append(&mut batch);
         watchers = core::mem::take(&mut cold.watchers);
         for watched in cold.watching.drain() {
             watched.system(SystemMsg::Unwatch(any.clone()));
         }
     }
-    for entry in batch.drain(..).chain(waiting) {
+    for entry in batch.into_iter().chain(waiting) {
+        // A message's drop is user code, and so is an event's subscriber.
         let lost = catch(|| me.0.lost(entry, DeadLetterReason::Stopped));
         drop(lost);
     }
@@ -684,4 +766,37 @@ async fn suspend_once() {
     let mut suspended = false;
     poll_fn(move |_| if core::mem::replace(&mut suspended, true) { Poll::Ready(()) } else { Poll::Pending })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor_ref::Cell;
+
+    struct Empty;
+
+    impl Actor for Empty {
+        type Msg = u64;
+        async fn receive(&mut self, _: u64, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+            Ok(())
+        }
+    }
+
+    /// The promises about idle memory: a million actors must fit. The cell with its two counters stays within an
+    /// allocator's 128-byte class, and what the idle task keeps beside it is small.
+    #[test]
+    fn an_idle_actor_is_small() {
+        let counters = 2 * size_of::<usize>();
+        for (name, size) in [
+            ("u64", size_of::<Cell<u64>>()),
+            ("unit", size_of::<Cell<()>>()),
+            ("large", size_of::<Cell<[u64; 64]>>()),
+        ] {
+            assert!(size + counters <= 120, "{name}: a cell of {size} bytes and {counters} of counters");
+        }
+        let core = size_of::<Core<Empty>>();
+        assert!(core <= 64, "the core of an empty actor has {core} bytes");
+        let state = size_of::<State<Empty>>();
+        assert!(state <= 2 * size_of::<usize>(), "the state has {state} bytes");
+    }
 }

@@ -81,7 +81,7 @@ impl<M: Message> Inlet for Typed<M> {
         };
         self.batch.push_back(match headers {
             None => Entry::User(message),
-            Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers })),
+            Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers, peer: None })),
         });
         self.messages += 1;
         Ok(())
@@ -93,8 +93,15 @@ impl<M: Message> Inlet for Typed<M> {
             return Flushed::default();
         }
         let Body::Local(local) = &self.cell.body else { return Flushed::default() };
-        let run = Notice::Run { peer: self.peer.clone(), count: messages };
-        self.batch.push_front(Entry::Notice(Box::new(run)));
+        if local.mailbox.is_bounded() {
+            // Each says for itself where it is from: one of them may be refused, or dropped later.
+            let peer = &self.peer;
+            let signed = self.batch.drain(..).map(|entry| signed(entry, peer)).collect();
+            self.batch = signed;
+        } else {
+            let run = Notice::Run { peer: self.peer.clone(), count: messages };
+            self.batch.push_front(Entry::Notice(Box::new(run)));
+        }
         let mut refused = 0;
         if let Some(refusal) = local.mailbox.push_many(&mut self.batch) {
             let reason = match refusal {
@@ -121,4 +128,16 @@ impl<M: Message> Inlet for Typed<M> {
             Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => true,
         }
     }
+}
+
+/// The same message with the peer it came from.
+fn signed<M>(entry: Entry<M>, peer: &Arc<dyn Route>) -> Entry<M> {
+    let (message, headers) = match entry {
+        Entry::User(message) => (message, Headers::new()),
+        Entry::Notice(notice) => match *notice {
+            Notice::Headed { message, headers, .. } => (message, headers),
+            other => return Entry::Notice(Box::new(other)),
+        },
+    };
+    Entry::Notice(Box::new(Notice::Headed { message, headers, peer: Some(peer.clone()) }))
 }
