@@ -143,7 +143,7 @@ pub use nexus_actor_core::{
 
 /// What a network implements to carry references: routes to other nodes, and the provider that finds them.
 ///
-/// [`remote`](crate::remote) is the implementation that comes with nexus. Applications need this module only
+/// `nexus_actor::remote` is the implementation that comes with nexus. Applications need this module only
 /// to bring another one.
 pub mod provider {
     pub use nexus_actor_core::builder::ActorRefProviderFactory;
