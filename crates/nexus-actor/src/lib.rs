@@ -29,34 +29,38 @@
 //!     // async fn signal(&mut self, signal: Signal, cx) : Started, Stopping, Terminated{who, reason}, ChildFailed ..
 //! }
 //!
+//! # use nexus_actor::remote::RemotingExtensionConfig;
+//! # use nexus_actor::remote::transport::{LoopbackNetwork, LoopbackTransport, TransportFactory};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! # let system = ActorSystem::builder("shop").build()?;
+//! # // Two nodes under the addresses below, on a network inside this process.
+//! # let network = LoopbackNetwork::new();
+//! # let node = |host: &str| {
+//! #     let network = network.clone();
+//! #     let transports = TransportFactory::new()
+//! #         .with_transport("fraktor.tcp", move || Ok(std::sync::Arc::new(LoopbackTransport::new(&network))));
+//! #     let remoting = RemotingExtensionConfig::default()
+//! #         .with_transport_factory(transports)
+//! #         .with_canonical_host(host)
+//! #         .with_insecure_plaintext(true);
+//! #     ActorSystem::builder("shop").with_remoting(remoting).build()
+//! # };
+//! # let system = node("10.0.0.1")?;
+//! # let second = node("10.0.0.2")?;
+//! # second.register::<Counter>()?;
+//! # second.spawn("counter", Props::from_fn(|| Tally { n: 40 }))?;
 //! let counter = system.spawn("counter", Props::from_fn(Tally::default))?;      // ActorRef<Counter>
 //! counter.tell(Counter::Add(1));
 //! let n = counter.ask(Counter::Get).await?;                                     // Reply<i64> made by ask
-//! # assert_eq!(n, 1);
-//! # let other = system.spawn("other", Props::from_fn(Tally::default))?;
-//! # counter.tell(Counter::Join(other.clone()));
-//! # assert_eq!(counter.ask(Counter::Get).await?, 1); // what it told `other` is in the mailbox now
-//! # assert_eq!(other.ask(Counter::Get).await?, 1);
-//! # system.shutdown().await?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! An actor on another node is reached by its path, and then takes the same calls:
-//!
-//! ```
-//! # use core::time::Duration;
-//! # use nexus_actor::prelude::*;
-//! # #[derive(Message, serde::Serialize, serde::Deserialize)]
-//! # #[message(manifest = "shop.counter@1")]
-//! # enum Counter { Get(Reply<i64>) }
-//! # async fn elsewhere(system: ActorSystem) -> Result<i64, Box<dyn core::error::Error>> {
 //! let far: ActorRef<Counter> = system.resolve("fraktor.tcp://shop@10.0.0.2:25520/user/counter")?;
 //! let m = far.ask(Counter::Get).timeout(Duration::from_secs(1)).await?;         // same call, other node
-//! # Ok(m)
+//! # assert_eq!((n, m), (1, 40));
+//! # counter.tell(Counter::Join(far.clone()));
+//! # assert_eq!(counter.ask(Counter::Get).await?, 1); // by now it has told `far`
+//! # assert_eq!(far.ask(Counter::Get).await?, 41);
+//! # system.shutdown().await?;
+//! # second.shutdown().await?;
+//! # Ok(())
 //! # }
 //! ```
 //!
@@ -158,9 +162,6 @@ pub mod provider {
 pub mod remote {
     #[doc(inline)]
     pub use nexus_remote::*;
-
-    #[doc(inline)]
-    pub use nexus_remote::extension::*;
 }
 
 /// What most files that have to do with actors use.
@@ -178,6 +179,10 @@ pub mod prelude {
     #[cfg(feature = "macros")]
     #[doc(no_inline)]
     pub use crate::actor;
+
+    #[cfg(feature = "remote")]
+    #[doc(no_inline)]
+    pub use crate::remote::WithRemoting;
 }
 
 // The guides and the README compile and run as tests.
@@ -188,4 +193,10 @@ mod guides {
 
     #[doc = include_str!("../../../docs/guides/getting-started.md")]
     struct GettingStarted;
+
+    #[doc = include_str!("../../../docs/guides/remoting-quickstart.md")]
+    struct RemotingQuickstart;
+
+    #[doc = include_str!("../../../docs/ja/remoting-quickstart.md")]
+    struct RemotingQuickstartJa;
 }

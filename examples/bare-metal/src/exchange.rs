@@ -1,9 +1,14 @@
-//! The part that would be the same on any machine: two systems, one pump, and a conversation.
+//! The part that would be the same on any machine: two nodes, the loopback transport between them, one pump that
+//! runs both, and a conversation.
 
 use alloc::boxed::Box;
+use alloc::format;
 use core::time::Duration;
 
+use nexus_actor::BuildError;
 use nexus_actor::prelude::*;
+use nexus_actor::remote::transport::{LoopbackNetwork, LoopbackTransport, TransportFactory};
+use nexus_actor::remote::{RemotingExtensionConfig, WithRemoting};
 use nexus_actor::runtime::PumpRuntime;
 use serde::{Deserialize, Serialize};
 
@@ -62,14 +67,36 @@ impl Actor for Player {
     }
 }
 
+/// A node of that name on `network`, listening.
+fn node(
+    name: &str,
+    seed: u64,
+    pump: &PumpRuntime,
+    network: &LoopbackNetwork,
+) -> Result<ActorSystem, BuildError> {
+    let remoting = RemotingExtensionConfig::default()
+        .with_transport_factory(TransportFactory::new().with_loopback(network))
+        .with_transport_scheme(LoopbackTransport::SCHEME)
+        .with_canonical_host(name)
+        .with_flight_recorder_size(64);
+    // No operating system gives entropy here: a board would seed from its noise source.
+    ActorSystem::builder(name).with_runtime(pump.clone()).with_seed(seed).with_remoting(remoting).build()
+}
+
 /// Plays the rounds. `Ok` only if every one of them came back.
 pub fn run() -> Result<u64, Box<dyn core::error::Error + Send + Sync>> {
     let pump = PumpRuntime::new();
-    // No operating system gives entropy here: a board would seed from its noise source.
-    let south = ActorSystem::builder("south").with_runtime(pump.clone()).with_seed(2).build()?;
-    let north = ActorSystem::builder("north").with_runtime(pump.clone()).with_seed(1).build()?;
+    let network = LoopbackNetwork::new();
+    let south = node("south", 2, &pump, &network)?;
+    let north = node("north", 1, &pump, &network)?;
 
-    let wall = south.spawn("wall", Props::from_fn(Wall::default))?;
+    south.register::<Echo>()?;
+    south.spawn("wall", Props::from_fn(Wall::default))?;
+
+    let wall: ActorRef<Echo> = north.resolve(&format!("{}/user/wall", south.address()))?;
+    if wall.is_local() {
+        return Err("the wall should be on the other node".into());
+    }
     let player = north.spawn("player", Props::from_fn(move || Player { wall: wall.clone() }))?;
 
     let question = player.ask(|reply| Play { rounds: ROUNDS, reply }).timeout(Duration::from_secs(60));
