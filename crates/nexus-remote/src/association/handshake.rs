@@ -771,6 +771,7 @@ impl Association {
         let mut failed = false;
         for link in &mut self.links {
             if matches!(link.phase, Phase::Requested(_) | Phase::Answered(_)) {
+                link.out.clear();
                 link.close(CloseReason::TimedOut);
                 failed = true;
             }

@@ -487,13 +487,14 @@ impl Association {
             self.ensure_connection(now);
         }
         self.note_pressure();
-        let wake = core::mem::take(&mut self.driver_idle) || core::mem::take(&mut self.wake);
+        let wake = core::mem::take(&mut self.driver_idle) | core::mem::take(&mut self.wake);
         Sent { correlation_id, wake, ask }
     }
 
     /// A full table may hold asks that nobody waits for; they go before the next one is refused.
     #[cold]
     fn asks_full(&mut self) -> Refusal {
+        self.wake = true;
         for ask in self.asks.take_over() {
             // Its `fail` changes nothing any more; the event carries it out of the lock to be dropped.
             self.events.push_back(AssociationEvent::AskFailed { ask, error: AskError::Full });
@@ -856,8 +857,8 @@ impl Association {
         self.correlation
     }
 
-    /// Whether something happened that an idle driver must look at; asked once after each command that is not
-    /// a send, whose [`Sent`] says it.
+    /// Whether something happened that an idle driver must look at; asked once after each command, also after a
+    /// refused one. An accepted send says it in its [`Sent`].
     #[must_use]
     pub fn take_wake(&mut self) -> bool {
         core::mem::take(&mut self.wake)
@@ -965,6 +966,7 @@ impl Association {
     /// One message left the lane undelivered.
     fn fell(&mut self, fallen: &Fallen, reason: DeadLetterReason) {
         self.statistics.lost += 1;
+        self.wake = true;
         let lost = self.lost_message(fallen, reason);
         self.events.push_back(AssociationEvent::Lost(lost));
         if let Some(ask) = fallen.ask.and_then(|key| self.asks.take(key)) {
@@ -1036,6 +1038,7 @@ impl Association {
         let level = self.marks.level(messages, bytes, self.pressure);
         if level != self.pressure {
             self.pressure = level;
+            self.wake = true;
             self.events.push_back(AssociationEvent::Pressure { level, messages, bytes });
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! A [`Net`] steps to the earlier of the next arrival and the next deadline. Connections keep the transport's
 //! promise (bytes of one direction in order, until a cut); beneath it, `loss`, `duplication` and `jitter` apply to
-//! handshake and control frames, which is more than a real transport would ever do to them. Ordinary frames are
-//! numbered by position and so are only ever cut off, also in the middle of a frame.
+//! handshake and control frames, which is more than a real transport would ever do to them. The confirmation of a
+//! handshake keeps its place before the frames behind it. Ordinary frames are numbered by position and so are only
+//! ever cut off, also in the middle of a frame.
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
@@ -155,6 +156,7 @@ struct Connection {
     /// Which side's bytes still get through: to the acceptor, to the opener.
     flows: [bool; 2],
     preamble: [bool; 2],
+    confirmed: [bool; 2],
     in_flight: [usize; 2],
     last_arrival: [Instant; 2],
     /// The association at the acceptor, known by the request.
@@ -305,7 +307,8 @@ impl Net {
             e.put(&number.to_le_bytes())?;
             e.put(&filler)
         });
-        if !matches!(&sent, Ok(s) if !s.wake) {
+        let wake = association.take_wake();
+        if wake || matches!(&sent, Ok(s) if s.wake) {
             self.pump(from, to);
         }
         sent
@@ -664,6 +667,7 @@ impl Net {
                 acceptor: (peer, ConnectionId::accepted(number)),
                 flows: [true, true],
                 preamble: [false, false],
+                confirmed: [false, false],
                 in_flight: [0, 0],
                 last_arrival: [Instant::ZERO; 2],
                 accepted: false,
@@ -707,7 +711,10 @@ impl Net {
             let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize + 4;
             let frame = &bytes[at..at + length];
             *self.frames.entry(frame[4]).or_default() += 1;
-            if faulty && frame[4] < 0x20 && !(0x15..=0x17).contains(&frame[4]) {
+            let connection = self.connections.get_mut(&number).unwrap();
+            let confirms =
+                frame[4] == 0x12 && !std::mem::replace(&mut connection.confirmed[direction], true);
+            if faulty && frame[4] < 0x20 && !(0x15..=0x17).contains(&frame[4]) && !confirms {
                 strays.push(frame.to_vec());
             } else {
                 stream.extend_from_slice(frame);
