@@ -24,7 +24,7 @@ pub mod provider;
 pub mod transport;
 pub mod wire;
 
-pub use endpoint::{EndpointManagerCommand, ListenerFault, StrangerEvent};
+pub use endpoint::{EndpointManagerCommand, ListenerFault, RemoteWatcherDaemon, StrangerEvent};
 pub use error::RemotingError;
 pub use event_publisher::EventPublisher;
 pub use extension::{RemotingControl, RemotingControlHandle, RemotingExtension, RemotingExtensionConfig};

@@ -222,7 +222,8 @@ fn a_refusal_for_good_is_reported_at_once_with_what_the_peer_said() {
         let (conn, request) = dial(&mut a, at(0));
         let known_by = Some(NodeAddress::of(&address(7)).unwrap());
         let versions = VersionRange { min: 2, max: 3 };
-        let refuse = Refuse { known_by: known_by.clone(), versions, ..refusal(&node(7, 700), Some(&request), reason) };
+        let refuse =
+            Refuse { known_by: known_by.clone(), versions, ..refusal(&node(7, 700), Some(&request), reason) };
         a.handle_control(at(1), conn, ControlFrame::Refuse(Box::new(refuse)));
         assert_eq!(a.state().kind(), StateKind::Quarantined);
         let events = events(&mut a);
@@ -308,7 +309,11 @@ fn an_unconfirmed_answer_changes_nothing() {
     // Frames before the confirmation are not looked at.
     let uid = ActorUid::new(200);
     a.handle_control(at(11), conn, ControlFrame::Leave { uid });
-    a.handle_control(at(11), conn, ControlFrame::Quarantined { uid: ActorUid::new(100), reason: QuarantineReason::ByOperator });
+    a.handle_control(
+        at(11),
+        conn,
+        ControlFrame::Quarantined { uid: ActorUid::new(100), reason: QuarantineReason::ByOperator },
+    );
     let acknowledge = Acknowledge { session: 6, next: 0, credit_messages: 0, credit_bytes: 0 };
     a.handle_control(at(11), conn, ControlFrame::Acknowledge(acknowledge));
     assert_eq!((a.live_connection(), a.state().kind()), (Some(live), StateKind::Connected));
@@ -378,7 +383,8 @@ fn connections_in_handshake_are_bounded() {
         let conn = ConnectionId::accepted(n);
         let request = Request { handshake: hello(&node(2, 200), n + 1, 0), ..request_from_2() };
         a.handle_accepted(at(n), conn, request, PeerProof::Claimed);
-        refused += frames(&mut a, at(n), conn).iter().filter(|f| matches!(f, ControlFrame::Refuse(_))).count();
+        refused +=
+            frames(&mut a, at(n), conn).iter().filter(|f| matches!(f, ControlFrame::Refuse(_))).count();
         while a.poll_close().is_some() {}
     }
     assert_eq!(refused, 0, "a newer one takes the place of an older one");

@@ -50,7 +50,10 @@ fn nothing_passes_in_either_direction_and_both_sides_are_told_once() {
         })
         .collect();
     assert_eq!(told.len(), 1);
-    assert_eq!((told[0].0, told[0].1, told[0].2), (Some(ActorUid::new(2)), QuarantineReason::ByOperator, None));
+    assert_eq!(
+        (told[0].0, told[0].1, told[0].2),
+        (Some(ActorUid::new(2)), QuarantineReason::ByOperator, None)
+    );
     assert!(!told[0].3.is_empty());
     let peer = net.side(1, 0);
     assert_eq!(peer.count(|e| matches!(e, AssociationEvent::QuarantinedByPeer { .. })), 1);
@@ -256,7 +259,8 @@ fn a_leave_ends_in_time_whatever_the_peer_does() {
             net.tell(0, 1, n);
         }
         net.with_side(0, 1, |a, now| a.leave(now));
-        let closed = |net: &mut Net| net.side(0, 1).count(|e| matches!(e, AssociationEvent::Closed { .. })) == 1;
+        let closed =
+            |net: &mut Net| net.side(0, 1).count(|e| matches!(e, AssociationEvent::Closed { .. })) == 1;
         let took = net.run_till(S(4), closed);
         assert!(took <= S(3), "{fault}: {took:?}");
         let lost: u64 = net.side(0, 1).lost().iter().map(|l| l.1).sum();

@@ -136,7 +136,8 @@ fn accounting_holds_over_restarts_and_every_message_has_one_fate() {
         assert_eq!(s.sent, sent, "seed {seed}");
         assert!(numbers.len() as u64 + recorded >= sent, "seed {seed}: {s:?}");
         // What was delivered but not acknowledged when its receiver died is recorded as well, and only that.
-        let unconfirmed = net.side(0, 1).lost().iter().find(|l| l.0 == DeadLetterReason::Unconfirmed).map_or(0, |l| l.1);
+        let unconfirmed =
+            net.side(0, 1).lost().iter().find(|l| l.0 == DeadLetterReason::Unconfirmed).map_or(0, |l| l.1);
         assert!(numbers.len() as u64 + recorded - unconfirmed <= sent, "seed {seed}: {s:?}");
     }
 }
@@ -507,7 +508,10 @@ fn a_restart_with_tables_in_flight_never_leads_to_a_wrong_actor() {
             *delivered.entry(d.path.clone()).or_default() += 1;
         }
         // A message recorded as unconfirmed may have been delivered, never the other way round.
-        assert!(by_name.iter().all(|(name, n)| *n <= delivered.get(name).copied().unwrap_or(0)), "seed {seed}");
+        assert!(
+            by_name.iter().all(|(name, n)| *n <= delivered.get(name).copied().unwrap_or(0)),
+            "seed {seed}"
+        );
     }
 }
 
@@ -662,9 +666,8 @@ fn heartbeats_go_before_waiting_user_frames_and_a_turn_is_bounded() {
     let now = net.now + S(1);
     let association = &mut net.side(0, 1).association;
     for n in 0..100_000_u64 {
-        let _sent = association
-            .send(now, handle, None, &mut |e: &mut Encoder<'_>| e.put(&n.to_le_bytes()))
-            .unwrap();
+        let _sent =
+            association.send(now, handle, None, &mut |e: &mut Encoder<'_>| e.put(&n.to_le_bytes())).unwrap();
     }
     association.handle_timeout(now);
     let conn = association.live_connection().unwrap();

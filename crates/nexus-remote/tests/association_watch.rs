@@ -321,7 +321,9 @@ fn a_crash_is_told_within_the_detectors_time_or_after_three_seconds_of_refusals(
     assert!(took >= S(3) && took < S(4), "{took:?}");
     assert_eq!(reasons(&mut net, 0, 1), [TerminationReason::Unreachable]);
     match net.side(0, 1).association.state() {
-        AssociationState::Quarantined { deadline: Some(_), reason: QuarantineReason::Unreachable, .. } => {}
+        AssociationState::Quarantined {
+            deadline: Some(_), reason: QuarantineReason::Unreachable, ..
+        } => {}
         other => panic!("{other:?}"),
     }
     // A connection that closed once is no death while dials fail for other reasons.

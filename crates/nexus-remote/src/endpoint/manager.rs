@@ -208,8 +208,8 @@ impl EndpointManager {
             AssociationEvent::AskFailed { ask, error } => ask.fail(error),
             AssociationEvent::Terminated(notice) => {
                 let due = peer.intake.lock().inbound.hold(notice);
-                if let (Some(notice), Some(watcher)) = (due, self.node.watcher()) {
-                    watcher.tell(WatchCommand::Notify { peer: peer.clone(), notice });
+                if let Some(notice) = due {
+                    self.to_watcher(WatchCommand::Notify { peer: peer.clone(), notice });
                 }
             }
             AssociationEvent::WatchRequested { path, uid } => {
@@ -281,9 +281,7 @@ impl EndpointManager {
     }
 
     fn to_watcher(&self, command: WatchCommand) {
-        if let Some(watcher) = self.node.watcher() {
-            watcher.tell(command);
-        }
+        self.node.tell_watcher(command);
     }
 
     fn state_changed(&self, peer: &Arc<Peer>, change: &StateChange, _system: &ActorSystem) {

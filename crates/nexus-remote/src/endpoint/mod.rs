@@ -15,6 +15,7 @@ mod watcher;
 mod writer;
 
 pub use manager::EndpointManagerCommand;
+pub use watcher::{RemoteWatcherDaemon, RemoteWatcherMessage};
 
 pub(crate) use node::Node;
 pub use node::{ListenerFault, StrangerEvent};

@@ -19,7 +19,7 @@ use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use super::manager::{EndpointManager, EndpointManagerCommand};
 use super::peer::Peer;
 use super::registry::EndpointRegistry;
-use super::watcher::WatchCommand;
+use super::watcher::{RemoteWatcherMessage, WatchCommand};
 use crate::association::{Admission, AssociationConfig, AssociationEvent, ConnectionNumber};
 use crate::backpressure::BackpressureListeners;
 use crate::event_publisher::EventPublisher;
@@ -43,7 +43,7 @@ pub(crate) struct Node {
     /// Known once the node listens: the announced port may be drawn by the operating system.
     local: Lock<Option<(RemoteNodeId, Address)>>,
     manager: Lock<Option<ActorRef<EndpointManagerCommand>>>,
-    watcher: Lock<Option<ActorRef<WatchCommand>>>,
+    watcher: Lock<Option<ActorRef<RemoteWatcherMessage>>>,
     /// What associations have to tell, in order per peer; worked off by the manager.
     inbox: Lock<VecDeque<(Arc<Peer>, AssociationEvent)>>,
     inbox_told: AtomicBool,
@@ -154,7 +154,7 @@ impl Node {
         drop(old);
     }
 
-    pub(crate) fn set_watcher(&self, watcher: Option<ActorRef<WatchCommand>>) {
+    pub(crate) fn set_watcher(&self, watcher: Option<ActorRef<RemoteWatcherMessage>>) {
         let old = core::mem::replace(&mut *self.watcher.lock(), watcher);
         drop(old);
     }
@@ -163,8 +163,16 @@ impl Node {
         self.manager.lock().clone()
     }
 
-    pub(crate) fn watcher(&self) -> Option<ActorRef<WatchCommand>> {
-        self.watcher.lock().clone()
+    pub(crate) fn has_watcher(&self) -> bool {
+        self.watcher.lock().is_some()
+    }
+
+    /// Tells the watcher daemon.
+    pub(crate) fn tell_watcher(&self, command: WatchCommand) {
+        let watcher = self.watcher.lock().clone();
+        if let Some(watcher) = watcher {
+            watcher.tell(RemoteWatcherMessage(command));
+        }
     }
 
     /// Keeps what an association has to tell. May be called under that association's lock: order per peer is

@@ -540,8 +540,8 @@ impl Route for Peer {
 
 impl Peer {
     fn to_watcher(&self, command: impl FnOnce(Arc<Self>) -> WatchCommand) {
-        if let (Some(me), Some(watcher)) = (self.arc(), self.node.watcher()) {
-            watcher.tell(command(me));
+        if let Some(me) = self.arc() {
+            self.node.tell_watcher(command(me));
         }
     }
 }

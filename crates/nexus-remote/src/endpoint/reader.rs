@@ -106,10 +106,8 @@ impl EndpointReader {
             released.push(notice);
         }
         drop(intake);
-        if let Some(watcher) = peer.node.watcher() {
-            for notice in released {
-                watcher.tell(WatchCommand::Notify { peer: peer.clone(), notice });
-            }
+        for notice in released {
+            peer.node.tell_watcher(WatchCommand::Notify { peer: peer.clone(), notice });
         }
         result
     }

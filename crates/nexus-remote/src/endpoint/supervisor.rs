@@ -62,8 +62,7 @@ impl EndpointSupervisor {
     }
 
     fn spawn_watcher(&self, cx: &Context<'_, Self>) -> Result<(), ActorError> {
-        let node = self.node.clone();
-        let props = Props::from_fn(move || RemoteWatcherDaemon::new(node.clone()));
+        let props = Props::from_fn(RemoteWatcherDaemon::new);
         let daemon = cx.system().spawn_system("remote_watcher_daemon", props)?;
         self.node.set_watcher(Some(daemon));
         Ok(())
@@ -114,7 +113,7 @@ impl Actor for EndpointSupervisor {
     async fn signal(&mut self, signal: Signal, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
         match signal {
             Signal::Started => {
-                if self.node.watcher().is_none() {
+                if !self.node.has_watcher() {
                     self.spawn_watcher(cx)?;
                 }
                 self.spawn_manager(cx)?;

@@ -7,7 +7,6 @@ use hashbrown::HashMap;
 use nexus_actor_core::path::{ActorPath, ActorUid};
 use nexus_actor_core::{Actor, ActorError, AnyRef, Context, Signal, TerminationReason};
 
-use super::node::Node;
 use super::peer::Peer;
 use crate::association::{TerminationNotice, WatcherId};
 use crate::wire::WirePath;
@@ -16,8 +15,7 @@ use crate::wire::WirePath;
 ///
 /// Watches and unwatches of this node's actors pass through its mailbox, so that they keep their order with the
 /// notices that come back; on behalf of peers it watches actors here as any actor would.
-pub(crate) struct RemoteWatcherDaemon {
-    node: Arc<Node>,
+pub struct RemoteWatcherDaemon {
     /// Watchers here, by peer and by the number the association knows them under.
     watchers: HashMap<(u16, WatcherId), Watcher>,
     /// Actors here, and which peers watch them under which name.
@@ -45,8 +43,8 @@ pub(crate) enum WatchCommand {
 }
 
 impl RemoteWatcherDaemon {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node, watchers: HashMap::new(), watched: HashMap::new() }
+    pub(crate) fn new() -> Self {
+        Self { watchers: HashMap::new(), watched: HashMap::new() }
     }
 
     fn watch(&mut self, peer: &Arc<Peer>, target: &ActorPath, watcher: AnyRef) {
@@ -119,10 +117,32 @@ impl RemoteWatcherDaemon {
     }
 }
 
-impl Actor for RemoteWatcherDaemon {
-    type Msg = WatchCommand;
+/// A message to the daemon; only remoting makes one.
+pub struct RemoteWatcherMessage(pub(crate) WatchCommand);
 
-    async fn receive(&mut self, command: WatchCommand, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+impl From<WatchCommand> for RemoteWatcherMessage {
+    fn from(command: WatchCommand) -> Self {
+        Self(command)
+    }
+}
+
+impl core::fmt::Debug for RemoteWatcherDaemon {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RemoteWatcherDaemon")
+            .field("watchers", &self.watchers.len())
+            .field("watched", &self.watched.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Actor for RemoteWatcherDaemon {
+    type Msg = RemoteWatcherMessage;
+
+    async fn receive(
+        &mut self,
+        RemoteWatcherMessage(command): RemoteWatcherMessage,
+        cx: &mut Context<'_, Self>,
+    ) -> Result<(), ActorError> {
         match command {
             WatchCommand::Watch { peer, target, watcher } => self.watch(&peer, &target, watcher),
             WatchCommand::Unwatch { peer, target, watcher } => self.unwatch(&peer, &target, &watcher),
@@ -135,10 +155,6 @@ impl Actor for RemoteWatcherDaemon {
 
     async fn signal(&mut self, signal: Signal, _cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
         match signal {
-            Signal::Started => {
-                // Made anew after a failure it knows no watcher any more; better told than forgotten.
-                let _ = &self.node;
-            }
             Signal::Terminated { who, reason } => {
                 for (peer, path, uid) in self.watched.remove(&who).unwrap_or_default() {
                     let reason = reason.clone();

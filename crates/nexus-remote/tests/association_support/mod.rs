@@ -712,8 +712,7 @@ impl Net {
             let frame = &bytes[at..at + length];
             *self.frames.entry(frame[4]).or_default() += 1;
             let connection = self.connections.get_mut(&number).unwrap();
-            let confirms =
-                frame[4] == 0x12 && !std::mem::replace(&mut connection.confirmed[direction], true);
+            let confirms = frame[4] == 0x12 && !std::mem::replace(&mut connection.confirmed[direction], true);
             if faulty && frame[4] < 0x20 && !(0x15..=0x17).contains(&frame[4]) && !confirms {
                 strays.push(frame.to_vec());
             } else {
