@@ -8,7 +8,7 @@ use core::fmt;
 use core::future::Future;
 use core::hash::{Hash, Hasher};
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
 use crate::ask::{Ask, Reply, with_drop_reason};
 use crate::dead_letter::DeadLetter;
@@ -86,6 +86,8 @@ pub(crate) trait Deliver<M>: Send + Sync + 'static {
     /// Ready when there may be room after a refusal for lack of it, or when waiting is of no use. The message
     /// is the one refused, where it is of this type.
     fn poll_room(&self, cx: &Context<'_>, message: Option<&M>) -> Poll<()>;
+    /// Takes back what [`poll_room`](Self::poll_room) registered.
+    fn forget_room(&self, waker: &Waker);
     /// Why a message would be refused now, if that is known without sending one.
     fn refusal(&self) -> Option<Refusal>;
 }
@@ -115,6 +117,10 @@ where
 
     fn poll_room(&self, cx: &Context<'_>, _message: Option<&N>) -> Poll<()> {
         self.to.0.poll_room(cx, None)
+    }
+
+    fn forget_room(&self, waker: &Waker) {
+        self.to.0.forget_room(waker);
     }
 
     fn refusal(&self) -> Option<Refusal> {
@@ -248,7 +254,7 @@ impl<M: Send + 'static> ActorRef<M> {
     /// # Panics
     /// Never; polled after completion it stays pending.
     pub fn send(&self, message: M) -> Sending<'_, M> {
-        Sending { to: self, message: Some(message) }
+        Sending { to: self, message: Some(message), waiting: None }
     }
 
     /// Asks: `make` builds the message around a [`Reply`], and the future gives the answer.
@@ -296,7 +302,8 @@ impl<M: Send + 'static> ActorRef<M> {
         AnyRef(self.0.clone())
     }
 
-    /// Asks the actor to stop. It finishes the message it is handling; what waits becomes dead letters.
+    /// Asks the actor to stop. It finishes the message it is handling, and of those it has taken out of its
+    /// mailbox already at most 255 more; what waits becomes dead letters.
     ///
     /// For an actor on another node the peer decides whether this node may.
     pub fn stop(&self) {
@@ -432,6 +439,20 @@ impl<M: Send + 'static> Cell<M> {
             Body::Adapter(adapter) => adapter.deliver.poll_room(cx, message),
         }
     }
+
+    /// A sender that waited for room has given up: nothing of it stays behind.
+    pub(crate) fn forget_room(&self, waker: &Waker) {
+        match &self.body {
+            Body::Local(local) => local.mailbox.forget_room(waker),
+            Body::Remote(_) => {}
+            Body::Named(named) => {
+                if let Some(now) = named.find::<M>() {
+                    now.0.forget_room(waker);
+                }
+            }
+            Body::Adapter(adapter) => adapter.deliver.forget_room(waker),
+        }
+    }
 }
 
 impl<M> Cell<M> {
@@ -511,13 +532,23 @@ impl<M> fmt::Display for ActorRef<M> {
 
 /// The future of [`ActorRef::send`].
 #[must_use = "nothing is sent until this is awaited"]
-pub struct Sending<'a, M> {
+pub struct Sending<'a, M: Send + 'static> {
     to: &'a ActorRef<M>,
     message: Option<M>,
+    /// Registered with the mailbox while it waits.
+    waiting: Option<Waker>,
+}
+
+impl<M: Send + 'static> Drop for Sending<'_, M> {
+    fn drop(&mut self) {
+        if let Some(waker) = self.waiting.take() {
+            self.to.0.forget_room(&waker);
+        }
+    }
 }
 
 // The message is moved in and out, never pinned.
-impl<M> Unpin for Sending<'_, M> {}
+impl<M: Send + 'static> Unpin for Sending<'_, M> {}
 
 impl<M: Send + 'static> Future for Sending<'_, M> {
     type Output = Result<(), TellError<M>>;
@@ -525,12 +556,19 @@ impl<M: Send + 'static> Future for Sending<'_, M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let Some(message) = self.message.take() else { return Poll::Pending };
+            // Whoever woke this has taken the registration out; a new one follows where it is needed.
+            if let Some(waker) = self.waiting.take()
+                && !waker.will_wake(cx.waker())
+            {
+                self.to.0.forget_room(&waker);
+            }
             match self.to.try_tell(message) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(error) if error.refusal.is_full() => {
                     let room = self.to.0.poll_room(cx, Some(&error.message));
                     self.message = Some(error.message);
                     if room.is_pending() {
+                        self.waiting = Some(cx.waker().clone());
                         return Poll::Pending;
                     }
                 }

@@ -435,6 +435,20 @@ impl<M> Mailbox<M> {
         if idle { 0 } else { waiting + 1 }
     }
 
+    /// Takes a sender out that no longer waits. It is woken once more: another send of the same task may have
+    /// shared its place, and registers anew.
+    pub(crate) fn forget_room(&self, waker: &Waker) {
+        let gone = {
+            let mut guard = self.lock.lock();
+            let Some(bounds) = guard.bounds() else { return };
+            let at = bounds.waiting.iter().position(|other| other.will_wake(waker));
+            at.map(|at| bounds.waiting.swap_remove(at))
+        };
+        if let Some(waker) = gone {
+            waker.wake();
+        }
+    }
+
     /// Refuses everything from now on and returns what waited.
     pub(crate) fn close(&self) -> (VecDeque<Entry<M>>, VecDeque<SystemMsg>) {
         let mut system = VecDeque::new();

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{Hash, Hasher};
-use core::task::{Context as TaskContext, Poll};
+use core::task::{Context as TaskContext, Poll, Waker};
 
 use portable_atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -282,6 +282,12 @@ impl<M: Send + 'static> Deliver<M> for Arc<Set<M>> {
                 Poll::Pending
             }
             (Logic::RoundRobin { .. } | Logic::Broadcast { .. }, _) => poll_any_room(&table, cx, message),
+        }
+    }
+
+    fn forget_room(&self, waker: &Waker) {
+        for (routee, _) in &self.routees.table().routees {
+            routee.0.forget_room(waker);
         }
     }
 

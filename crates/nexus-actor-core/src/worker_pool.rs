@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::fmt;
-use core::task::{Context as TaskContext, Poll};
+use core::task::{Context as TaskContext, Poll, Waker};
 use core::time::Duration;
 
 use portable_atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -246,6 +246,12 @@ impl<M: Send + 'static> Deliver<M> for Desk<M> {
 
     fn poll_room(&self, cx: &TaskContext<'_>, message: Option<&M>) -> Poll<()> {
         poll_any_room(&self.crew.workers.table(), cx, message)
+    }
+
+    fn forget_room(&self, waker: &Waker) {
+        for (worker, _) in &self.crew.workers.table().routees {
+            worker.0.forget_room(waker);
+        }
     }
 
     fn refusal(&self) -> Option<Refusal> {

@@ -1,6 +1,9 @@
 //! Tell, try_tell and send: acceptance, order, room.
 
-use core::task::Poll;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context as TaskContext, Poll};
+use std::sync::Arc;
 
 use crate::kit::*;
 use nexus_actor_core::dead_letter::DeadLetterEvent;
@@ -268,4 +271,49 @@ fn a_full_mailbox_counts_only_what_waits_and_not_what_is_being_handled() {
     house.idle();
     house.log.expect(&["a: waited", "a: 1", "a: 2"]);
     assert!(matches!(poll(&mut actor.send(note(4))), Poll::Ready(Ok(()))));
+}
+
+/// Senders that give up leave nothing of themselves in a mailbox whose actor is stuck.
+#[test]
+fn a_send_that_is_given_up_leaves_no_waker_behind() {
+    struct Counted;
+    impl std::task::Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+    let house = house();
+    let actor = house.spawn("a", lab("a", &house.log).with_mailbox(MailboxConfig::bounded(1)));
+    let adapted: ActorRef<u32> = actor.adapt(note);
+    let router = Router::round_robin(&house.system, [actor.clone()]).unwrap();
+    actor.tell(note("full"));
+    let one = Arc::new(Counted);
+    let waker = std::task::Waker::from(one.clone());
+    let mut cx = TaskContext::from_waker(&waker);
+    {
+        let through = router.actor_ref();
+        let (mut a, mut b) = (actor.send(note(1)), adapted.send(2));
+        let mut c = through.send(note(3));
+        assert!(Pin::new(&mut a).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut b).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut c).poll(&mut cx).is_pending());
+        assert!(Arc::strong_count(&one) > 2);
+    }
+    assert_eq!(Arc::strong_count(&one), 2, "ours and the waker's");
+}
+
+/// A stop waits at most for what the actor has taken out of its mailbox: one slice.
+#[test]
+fn a_stop_is_seen_within_a_slice() {
+    let house = house();
+    let actor = house.lab("a");
+    let me = actor.clone();
+    actor.tell(run(move |_, _| {
+        me.stop();
+        Ok(())
+    }));
+    for n in 0..1000 {
+        actor.tell(note(n));
+    }
+    house.idle();
+    assert_eq!(house.log.take().len(), 255);
+    assert_eq!(house.letters().len(), 745);
 }
