@@ -209,12 +209,12 @@ impl<T> Slot<T> {
 }
 
 trait Expire: Send + Sync {
-    fn expire(&self, after: Duration);
+    fn expire(&self, why: AskError);
 }
 
 impl<T: Send> Expire for Slot<T> {
-    fn expire(&self, after: Duration) {
-        self.finish(Err(AskError::Timeout { after }));
+    fn expire(&self, why: AskError) {
+        self.finish(Err(why));
     }
 }
 
@@ -373,6 +373,8 @@ pub(crate) struct AskTable {
     tick: AtomicU64,
     /// Empty ticks seen in a row; at [`IDLE_TICKS`] nothing ticks.
     idle: AtomicU64,
+    /// The system has ended: nothing ticks any more, and nobody waits for what cannot pass.
+    closed: AtomicBool,
 }
 
 struct Shard {
@@ -395,6 +397,7 @@ impl AskTable {
             shards: core::array::from_fn(|_| shard()),
             tick: AtomicU64::new(0),
             idle: AtomicU64::new(IDLE_TICKS),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -428,6 +431,9 @@ impl AskTable {
         {
             arm(system);
         }
+        if self.closed.load(Ordering::Acquire) {
+            self.close();
+        }
         Place { shard: shard_index as u32, index }
     }
 
@@ -443,6 +449,18 @@ impl AskTable {
             slot
         };
         drop(slot);
+    }
+
+    /// Fails every ask, now and from now on: the clock of their deadlines has stopped.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for shard in &self.shards {
+            let ended: Vec<_> =
+                shard.lock().entries.iter_mut().filter_map(|waiting| waiting.slot.take()).collect();
+            for slot in ended {
+                slot.expire(AskError::Shutdown);
+            }
+        }
     }
 
     /// Fails every ask whose deadline has passed. Returns whether the table should go on ticking.
@@ -474,7 +492,7 @@ impl AskTable {
             shard.earliest = earliest;
         }
         for (slot, after) in expired {
-            slot.expire(after);
+            slot.expire(AskError::Timeout { after });
         }
         if live {
             self.idle.store(0, Ordering::Release);

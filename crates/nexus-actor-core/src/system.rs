@@ -595,6 +595,7 @@ impl ActorSystem {
                 core::mem::take(&mut life.waiting)
             };
             system.0.scheduler.close();
+            system.0.asks.close();
             let root = system.0.root.lock().take();
             let provider = system.0.provider.lock().take();
             let guardians = core::mem::take(&mut *system.0.guardians.lock());

@@ -1,6 +1,7 @@
 //! Questions, answers, and what comes instead of one.
 
 use core::task::Poll;
+use std::sync::{Arc, Mutex};
 
 use crate::kit::*;
 use nexus_actor_core::*;
@@ -190,4 +191,32 @@ fn a_hundred_thousand_asks_end_each_with_its_own_fate() {
     let after = house.wait(actor.ask(Do::Count));
     assert!(after.is_ok(), "and it wakes up again: {after:?}");
     assert!(matches!(house.wait(actor.ask(keep)), Err(AskError::Timeout { .. })));
+}
+
+/// The end of the system stops the clock that deadlines go by; whoever still waits is told instead.
+#[test]
+fn no_asker_outlives_its_system() {
+    let house = house_with(|builder| builder.with_shutdown_timeout(secs(1)));
+    let actor = house.lab("a");
+    // The reply outlives the actor it was sent to.
+    let kept: Arc<Mutex<Vec<Reply<u64>>>> = Arc::default();
+    let hold = kept.clone();
+    let hold = move |reply| {
+        run(move |_, _| {
+            hold.lock().unwrap().push(reply);
+            Ok(())
+        })
+    };
+    let mut ask = actor.ask(hold).timeout(secs(3600));
+    assert!(poll(&mut ask).is_pending());
+    let stuck = house.lab("stuck");
+    stuck.tell(wait(core::future::pending(), ""));
+    house.idle();
+    house.system.begin_shutdown();
+    house.advance(2000);
+    assert!(house.system.is_terminated());
+    assert_eq!(poll(&mut ask), Poll::Ready(Err(AskError::Shutdown)));
+    let mut late = stuck.ask(Do::Count);
+    let _ = poll(&mut late);
+    assert_eq!(poll(&mut late), Poll::Ready(Err(AskError::Shutdown)), "asked of one that was abandoned");
 }
