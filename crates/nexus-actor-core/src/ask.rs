@@ -406,8 +406,7 @@ impl AskTable {
             self.tick.store(tick_of(system.now()), Ordering::Release);
         }
         // One tick more for the part of the current one that has passed.
-        let ticks = u64::try_from(after.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX);
-        let deadline = self.tick.load(Ordering::Acquire).saturating_add(ticks).saturating_add(1);
+        let deadline = self.tick.load(Ordering::Acquire).saturating_add(ticks_of(after)).saturating_add(1);
         let address = Arc::as_ptr(&slot).cast::<()>() as usize;
         let shard_index = (address >> 7) % SHARDS;
         let mut shard = self.shards[shard_index].lock();
@@ -466,19 +465,27 @@ impl AskTable {
     /// Fails every ask whose deadline has passed. Returns whether the table should go on ticking.
     fn sweep(&self, now: Instant) -> bool {
         let tick = tick_of(now);
-        self.tick.store(tick, Ordering::Release);
+        let before = self.tick.swap(tick, Ordering::AcqRel);
+        // After a stall (a suspended process, a busy executor) the tick under way began long ago. An ask that
+        // came in it may have come at its very end, so its deadline moves by as much: late, but never early.
+        let stall = tick.saturating_sub(before).saturating_sub(1);
         let mut expired = Vec::new();
         let mut live = false;
         for shard in &self.shards {
             let mut shard = shard.lock();
             live |= shard.free.len() < shard.entries.len();
-            if shard.earliest > tick {
+            if shard.earliest > tick && stall == 0 {
                 continue;
             }
             let mut earliest = u64::MAX;
             for waiting in &mut shard.entries {
                 if waiting.slot.is_none() {
                     continue;
+                }
+                if stall > 0
+                    && waiting.deadline == before.saturating_add(ticks_of(waiting.after)).saturating_add(1)
+                {
+                    waiting.deadline = waiting.deadline.saturating_add(stall);
                 }
                 if waiting.deadline <= tick {
                     // The ask removes its own place when it is dropped.
@@ -508,6 +515,10 @@ impl AskTable {
         });
         came && self.idle.swap(0, Ordering::AcqRel) >= IDLE_TICKS
     }
+}
+
+fn ticks_of(after: Duration) -> u64 {
+    u64::try_from(after.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX)
 }
 
 fn tick_of(now: Instant) -> u64 {

@@ -220,3 +220,26 @@ fn no_asker_outlives_its_system() {
     let _ = poll(&mut late);
     assert_eq!(poll(&mut late), Poll::Ready(Err(AskError::Shutdown)), "asked of one that was abandoned");
 }
+
+/// Behind a stall the table's idea of now is old: a question asked then still has its whole time.
+#[test]
+fn an_ask_after_a_stall_does_not_expire_early() {
+    let house = house();
+    let actor = house.lab("a");
+    let mut earlier = actor.ask(keep).timeout(secs(60));
+    assert!(poll(&mut earlier).is_pending());
+    house.advance(100);
+    // The clock moves and nothing runs.
+    house.pump.set_time(house.system.now() + secs(10));
+    let start = house.now();
+    let mut ask = actor.ask(keep).timeout(secs(1));
+    assert!(poll(&mut ask).is_pending());
+    house.idle();
+    house.advance(990);
+    assert!(poll(&mut ask).is_pending());
+    assert_eq!(house.wait(ask), Err(AskError::Timeout { after: secs(1) }));
+    assert!(house.now() - start <= 1030, "{} ms", house.now() - start);
+    assert!(poll(&mut earlier).is_pending());
+    assert_eq!(house.wait(earlier), Err(AskError::Timeout { after: secs(60) }));
+    assert!(house.now() <= 60_020, "one that came before the stall is not late: {}", house.now());
+}
