@@ -131,11 +131,11 @@ pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
     let mut handled = 0;
     if core.state.phase == Phase::New {
         core.state.phase = Phase::Running;
-        if let Err(failure) = start(&mut core, &mut system).await {
-            if Box::pin(fail(&mut core, failure, &mut system)).await == Next::Terminate {
-                terminate(&mut core, batch, system).await;
-                return (core, Verdict::Over);
-            }
+        if let Err(failure) = start(&mut core, &mut system).await
+            && Box::pin(fail(&mut core, failure, &mut system)).await == Next::Terminate
+        {
+            terminate(&mut core, batch, system).await;
+            return (core, Verdict::Over);
         }
     }
     loop {

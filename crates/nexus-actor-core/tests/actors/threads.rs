@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kit::{Done, Log, OnDrop, lab, note, secs};
+use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::*;
+use tokio::sync::Semaphore;
 
 enum Work {
     From(usize, u64),
@@ -219,4 +221,63 @@ async fn blocking_work_comes_back_as_a_message_and_blocks_nobody() {
     finished.await.unwrap();
     log.expect(&["a: true"]);
     system.shutdown().await.unwrap();
+}
+
+/// A worker that stops or fails now and then. Each message it handles is a permit.
+struct Worker(Arc<Semaphore>);
+
+impl Actor for Worker {
+    type Msg = u32;
+    async fn receive(&mut self, message: u32, cx: &mut Context<'_, Self>) -> Done {
+        self.0.add_permits(1);
+        match message % 2_000 {
+            0 => cx.stop(),
+            1 => return Err("expected".into()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Every message sent to a pool or a router is handled or recorded, whoever dies meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn work_sent_to_dying_workers_is_handled_or_recorded() {
+    const EACH: u32 = 5_000;
+    let system = ActorSystem::builder("work").build().unwrap();
+    let fates = Arc::new(Semaphore::new(0));
+    let recorded = fates.clone();
+    let _subscription = system.event_stream().subscribe(move |_: &DeadLetterEvent| recorded.add_permits(1));
+    let worker = {
+        let fates = fates.clone();
+        move || {
+            let fates = fates.clone();
+            Props::from_fn(move || Worker(fates.clone()))
+        }
+    };
+    let pool = WorkerPool::new(4, worker.clone()).spawn(&system, "pool").unwrap();
+    let routees: Vec<_> = (0..4).map(|_| system.spawn_anonymous(worker()).unwrap()).collect();
+    let router = Router::consistent_hash(&system, routees, |n: &u32| n / 7).unwrap();
+    let senders: Vec<_> = (0..8)
+        .map(|sender| {
+            let to = if sender % 2 == 0 { pool.actor_ref() } else { router.actor_ref() };
+            let (system, router, worker) = (system.clone(), router.clone(), worker.clone());
+            tokio::spawn(async move {
+                for n in 0..EACH {
+                    to.tell(n);
+                    if n % 1_000 == 0 {
+                        router.add(&system.spawn_anonymous(worker()).unwrap());
+                        tokio::task::yield_now().await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    // Work may wait with the pool until the back-off of a replacement has passed.
+    let all = tokio::time::timeout(secs(30), fates.acquire_many(8 * EACH));
+    all.await.expect("every message has a fate").unwrap().forget();
+    system.shutdown().await.unwrap();
+    assert_eq!(fates.available_permits(), 0, "and one only");
 }
