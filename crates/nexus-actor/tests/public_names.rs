@@ -9,14 +9,14 @@ use nexus_actor::remote::{
 /// Asserts that each type is called what the path says, not only reachable under it.
 macro_rules! names {
     ($($name:ident = $type:ty;)*) => {
-        [$((stringify!($name), std::any::type_name::<$type>())),*]
+        [$((stringify!($name), core::any::type_name::<$type>())),*]
     };
 }
 
 #[track_caller]
 fn check(names: &[(&str, &str)]) {
     for (name, full) in names {
-        let path = full.trim_start_matches("dyn ").split('<').next().unwrap();
+        let path = full.trim_start_matches("dyn ");
         assert_eq!(path.rsplit("::").next(), Some(*name), "{full}");
     }
 }
