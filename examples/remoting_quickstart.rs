@@ -67,7 +67,7 @@ fn bootstrap_remoting(name: &str, port: u16) -> Result<ActorSystem, RemotingErro
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn core::error::Error>> {
     let a = bootstrap_remoting("a", 0)?;
     let b = bootstrap_remoting("b", 0)?;
     println!("listening {}\nlistening {}", a.address(), b.address());
