@@ -836,11 +836,7 @@ impl Association {
     /// The earliest deadline and what it is for; call [`handle_timeout`](Self::handle_timeout) then.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let heartbeat = self.monitor.poll_timeout().map(|at| (at, Timer::Heartbeat));
-        match (self.timers.next(), heartbeat) {
-            (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
-            (a, b) => a.or(b),
-        }
+        self.timers.next()
     }
 
     /// Whether [`poll_event`](Self::poll_event) or [`poll_dial`](Self::poll_dial) would return something: a sender
