@@ -1070,13 +1070,9 @@ impl Marks {
             let low = |m: usize| (m as f64 * MARK_RELEASE) as usize;
             messages >= low(mark.0).max(1) || bytes >= low(mark.1).max(1)
         };
-        if over(self.critical) {
+        if over(self.critical) || (now == PressureLevel::Critical && held(self.critical)) {
             PressureLevel::Critical
-        } else if now == PressureLevel::Critical && held(self.critical) {
-            PressureLevel::Critical
-        } else if over(self.warning) {
-            PressureLevel::Warning
-        } else if now >= PressureLevel::Warning && held(self.warning) {
+        } else if over(self.warning) || (now >= PressureLevel::Warning && held(self.warning)) {
             PressureLevel::Warning
         } else {
             PressureLevel::Normal
