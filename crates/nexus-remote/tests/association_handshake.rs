@@ -1,5 +1,7 @@
 //! Requests, answers, refusals and claims, frame by frame.
 
+#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
+
 mod association_support;
 
 use association_support::*;

@@ -1,5 +1,7 @@
 //! Associating, losing and resuming connections, incarnations.
 
+#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
+
 mod association_support;
 
 use std::time::Duration;

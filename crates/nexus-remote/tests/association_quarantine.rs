@@ -1,5 +1,7 @@
 //! Ending sessions: quarantine, recovery, leaving.
 
+#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
+
 mod association_support;
 
 use association_support::*;

@@ -1,5 +1,7 @@
 //! Resumption, lanes, tables, asks and accounting.
 
+#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
+
 mod association_support;
 
 use std::collections::BTreeMap;

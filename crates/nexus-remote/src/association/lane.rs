@@ -359,8 +359,7 @@ impl Lane {
 
     /// The place of the frame `number`, which is neither acknowledged nor beyond the end.
     fn locate(&self, number: u64) -> Position {
-        let mut base = self.base;
-        for chunk in &self.chunks {
+        for (base, chunk) in (self.base..).zip(&self.chunks) {
             if number < chunk.end() || base + 1 == self.base + self.chunks.len() as u64 {
                 let bytes = chunk.buffer.bytes();
                 let mut at = if base == self.counted.chunk && self.counted.number <= number {
@@ -375,7 +374,6 @@ impl Lane {
                 }
                 return at;
             }
-            base += 1;
         }
         self.cursor
     }

@@ -836,11 +836,7 @@ impl Association {
     /// The earliest deadline and what it is for; call [`handle_timeout`](Self::handle_timeout) then.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let heartbeat = self.monitor.poll_timeout().map(|at| (at, Timer::Heartbeat));
-        match (self.timers.next(), heartbeat) {
-            (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
-            (a, b) => a.or(b),
-        }
+        self.timers.next()
     }
 
     /// Whether [`poll_event`](Self::poll_event) or [`poll_dial`](Self::poll_dial) would return something: a sender
@@ -1074,13 +1070,9 @@ impl Marks {
             let low = |m: usize| (m as f64 * MARK_RELEASE) as usize;
             messages >= low(mark.0).max(1) || bytes >= low(mark.1).max(1)
         };
-        if over(self.critical) {
+        if over(self.critical) || (now == PressureLevel::Critical && held(self.critical)) {
             PressureLevel::Critical
-        } else if now == PressureLevel::Critical && held(self.critical) {
-            PressureLevel::Critical
-        } else if over(self.warning) {
-            PressureLevel::Warning
-        } else if now >= PressureLevel::Warning && held(self.warning) {
+        } else if over(self.warning) || (now >= PressureLevel::Warning && held(self.warning)) {
             PressureLevel::Warning
         } else {
             PressureLevel::Normal

@@ -232,7 +232,7 @@ impl Association {
         ] {
             self.timers.stop(timer);
         }
-        self.monitor.stop();
+        self.stop_monitor();
         self.note_pressure();
         self.note_room();
         self.timers.set(Timer::Forget, now + self.config.forget_timeout());
@@ -726,6 +726,7 @@ impl Association {
             }
             ControlFrame::HeartbeatReply { uid, seq } => {
                 let (_, changed) = self.monitor.handle_reply(now, uid, seq);
+                self.arm_heartbeat();
                 if let Some(health) = changed {
                     self.events.push_back(AssociationEvent::Health(health));
                 }
@@ -988,9 +989,6 @@ impl Association {
         while let Some(timer) = self.timers.expire(now) {
             self.on_timer(now, timer);
         }
-        if self.monitor.poll_timeout().is_some_and(|at| at <= now) {
-            self.on_heartbeat(now);
-        }
     }
 
     fn on_timer(&mut self, now: Instant, timer: Timer) {
@@ -1016,8 +1014,7 @@ impl Association {
                 self.overdue = self.lane.has_unacknowledged();
                 self.update_monitor(now);
             }
-            // The monitor keeps its own time.
-            Timer::Heartbeat => {}
+            Timer::Heartbeat => self.on_heartbeat(now),
             Timer::SystemResend => {
                 if self.system.has_unacknowledged() && self.live.is_some() {
                     self.system.rewind(self.config.system_resend_max());
@@ -1046,8 +1043,22 @@ impl Association {
         }
     }
 
+    /// Takes over the monitor's next deadline: it is costly to compute, so not for every poll.
+    fn arm_heartbeat(&mut self) {
+        match self.monitor.poll_timeout() {
+            Some(at) => self.timers.set(Timer::Heartbeat, at),
+            None => self.timers.stop(Timer::Heartbeat),
+        }
+    }
+
+    fn stop_monitor(&mut self) {
+        self.monitor.stop();
+        self.timers.stop(Timer::Heartbeat);
+    }
+
     fn on_heartbeat(&mut self, now: Instant) {
         let tick = self.monitor.heartbeat_tick(now);
+        self.arm_heartbeat();
         if let Some(beat) = tick.heartbeat
             && self.live.is_some()
         {
@@ -1065,11 +1076,11 @@ impl Association {
             self.quarantine_for(now, QuarantineReason::Unreachable, facts);
         } else if self.live.is_some() {
             // Nobody is waiting for news: the connection may be dead, the peer need not be.
-            self.monitor.stop();
+            self.stop_monitor();
             let reason = if self.probing { CloseReason::Idle } else { CloseReason::Silent };
             self.close_live(now, reason);
         } else {
-            self.monitor.stop();
+            self.stop_monitor();
         }
     }
 
@@ -1081,7 +1092,7 @@ impl Association {
     /// Heartbeats run while something is watched or unacknowledged.
     pub(super) fn update_monitor(&mut self, now: Instant) {
         let Some(session) = &self.session else {
-            self.monitor.stop();
+            self.stop_monitor();
             return;
         };
         let waiting =
@@ -1101,7 +1112,7 @@ impl Association {
                 self.timers.start(Timer::RefusedVerdict, down.since + verdict);
             }
         } else if self.monitor.is_running() {
-            self.monitor.stop();
+            self.stop_monitor();
         }
     }
 

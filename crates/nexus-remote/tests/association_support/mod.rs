@@ -7,6 +7,7 @@
 //! ever cut off, also in the middle of a frame.
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -611,11 +612,10 @@ impl Net {
                 self.on_event(node, peer, event);
             }
             let side = self.side(node, peer);
-            while let Some(id) = side.association.poll_dial(now) {
+            if let Some(id) = side.association.poll_dial(now) {
                 side.connections.insert(id);
                 self.dial(node, peer, id);
                 progress = true;
-                break;
             }
             let side = self.side(node, peer);
             let ids: Vec<ConnectionId> = side.connections.iter().copied().collect();
