@@ -41,12 +41,48 @@ impl ForeignReply {
     }
 }
 
+/// An encoding is under way.
+const ENCODING: u8 = 1;
+/// A reply has been lifted.
+const LIFTED: u8 = 2;
+/// An error's text is kept.
+const FAULT: u8 = 4;
+
+/// What the usual message needs to know of the scope, in one byte: most lift nothing and fail nowhere.
+#[cfg(feature = "std")]
+mod flags {
+    std::thread_local! {
+        static FLAGS: core::cell::Cell<u8> = const { core::cell::Cell::new(0) };
+    }
+    #[inline]
+    pub(super) fn get() -> u8 {
+        FLAGS.with(core::cell::Cell::get)
+    }
+    #[inline]
+    pub(super) fn set(flags: u8) {
+        FLAGS.with(|cell| cell.set(flags));
+    }
+}
+
+#[cfg(not(feature = "std"))]
+mod flags {
+    use portable_atomic::{AtomicU8, Ordering};
+    static FLAGS: AtomicU8 = AtomicU8::new(0);
+    #[inline]
+    pub(super) fn get() -> u8 {
+        FLAGS.load(Ordering::Relaxed)
+    }
+    #[inline]
+    pub(super) fn set(flags: u8) {
+        FLAGS.store(flags, Ordering::Relaxed);
+    }
+}
+
 #[derive(Default)]
 struct Scope {
     system: Option<ActorSystem>,
     route: Option<Arc<dyn Route>>,
     reply_to: Option<ReplyTo>,
-    lifting: bool,
     lifted: Option<LiftedReply>,
     fault: Option<String>,
 }
@@ -121,32 +157,68 @@ pub fn route() -> Option<Arc<dyn Route>> {
     with(|scope| scope.route.clone())
 }
 
+/// The encoding of one envelope; ends when dropped, also by a panic.
+#[derive(Debug)]
+#[must_use = "the encoding ends when this is dropped"]
+pub struct Encoding(());
+
+impl Encoding {
+    /// Begins one. `None` when an encoding is under way on this thread already: user serialization runs under a
+    /// lane's lock, and a send from inside it would wait for itself.
+    #[inline]
+    pub fn begin() -> Option<Self> {
+        let flags = flags::get();
+        if flags & ENCODING != 0 {
+            return None;
+        }
+        flags::set(flags | ENCODING);
+        Some(Self(()))
+    }
+
+    /// Whether the payload lifted a reply into the envelope.
+    #[inline]
+    #[must_use]
+    pub fn has_lifted(&self) -> bool {
+        flags::get() & LIFTED != 0
+    }
+
+    /// Takes what the payload lifted into the envelope.
+    #[must_use]
+    pub fn take_lifted(&mut self) -> Option<LiftedReply> {
+        if !self.has_lifted() {
+            return None;
+        }
+        flags::set(flags::get() & !LIFTED);
+        with(|scope| scope.lifted.take())
+    }
+}
+
+impl Drop for Encoding {
+    #[inline]
+    fn drop(&mut self) {
+        let left = self.take_lifted();
+        flags::set(flags::get() & !ENCODING);
+        drop(left);
+    }
+}
+
 /// Runs `write` as the encoding of one envelope and returns what its payload lifted into the envelope.
 ///
-/// Returns `Err(())` without running `write` when an encoding is under way on this thread already: user
-/// serialization runs under a lane's lock, and a send from inside it would wait for itself.
+/// # Errors
+/// Without running `write` when an encoding is under way on this thread already; see [`Encoding::begin`].
 #[allow(clippy::result_unit_err)]
 pub fn encode<R>(write: impl FnOnce() -> R) -> Result<(R, Option<LiftedReply>), ()> {
-    struct Leave;
-    impl Drop for Leave {
-        fn drop(&mut self) {
-            with(|scope| scope.lifting = false);
-        }
-    }
-    if with(|scope| core::mem::replace(&mut scope.lifting, true)) {
-        return Err(());
-    }
-    let leave = Leave;
+    let mut encoding = Encoding::begin().ok_or(())?;
     let result = write();
-    let lifted = with(|scope| scope.lifted.take());
-    drop(leave);
+    let lifted = encoding.take_lifted();
     Ok((result, lifted))
 }
 
 /// Whether an encoding is under way on this thread.
+#[inline]
 #[must_use]
 pub fn is_encoding() -> bool {
-    with(|scope| scope.lifting)
+    flags::get() & ENCODING != 0
 }
 
 /// Moves a reply from the payload into the envelope.
@@ -154,27 +226,36 @@ pub fn is_encoding() -> bool {
 /// # Errors
 /// Outside an encode scope, or when the payload holds a second reply.
 pub fn lift(reply: LiftedReply) -> Result<(), &'static str> {
-    with(|scope| {
-        if !scope.lifting {
-            return Err("a Reply can only be serialized inside a message that is sent to an actor");
-        }
-        if scope.lifted.is_some() {
-            return Err("a message carries at most one Reply: it travels as the envelope's reply_to");
-        }
-        scope.lifted = Some(reply);
-        Ok(())
-    })
+    let flags = flags::get();
+    if flags & ENCODING == 0 {
+        return Err("a Reply can only be serialized inside a message that is sent to an actor");
+    }
+    if flags & LIFTED != 0 {
+        return Err("a message carries at most one Reply: it travels as the envelope's reply_to");
+    }
+    flags::set(flags | LIFTED);
+    with(|scope| scope.lifted = Some(reply));
+    Ok(())
 }
 
 /// Keeps the text of an error that the serializer in between cannot carry.
 pub fn set_fault(text: String) {
+    flags::set(flags::get() | FAULT);
     with(|scope| scope.fault = Some(text));
 }
 
+#[inline]
 pub(crate) fn clear_fault() {
-    with(|scope| scope.fault = None);
+    if flags::get() & FAULT != 0 {
+        let _old = take_fault();
+    }
 }
 
 pub(crate) fn take_fault() -> Option<String> {
+    let flags = flags::get();
+    if flags & FAULT == 0 {
+        return None;
+    }
+    flags::set(flags & !FAULT);
     with(|scope| scope.fault.take())
 }

@@ -217,6 +217,27 @@ impl<C> Inbound<C> {
         Ok(None)
     }
 
+    /// [`place`](Self::place) for a frame that is no definition.
+    ///
+    /// # Errors
+    /// As [`place`](Self::place).
+    #[inline]
+    pub fn advance(&mut self, conn: ConnectionId) -> Result<Placed, InboundFault> {
+        if self.connection != Some(conn) {
+            return Ok(Placed::Stale);
+        }
+        let number = self.position;
+        if number > self.next {
+            return Err(InboundFault::Gap);
+        }
+        self.position += 1;
+        if number < self.next {
+            return Ok(Placed::Duplicate);
+        }
+        self.next += 1;
+        Ok(Placed::Deliver { number })
+    }
+
     fn define_reference(&mut self, id: u32, uid: ActorUid, path: &str) -> Result<(), InboundFault> {
         let index = id as usize;
         if index >= self.references_max {

@@ -406,11 +406,68 @@ impl Association {
         headers: Option<&Headers>,
         encode: Encode<'_>,
     ) -> Result<Sent, Refusal> {
+        if headers.is_none()
+            && self.live.is_some()
+            && self.closing.is_none()
+            && !self.is_full()
+            && let Some((reference, manifest)) = self.tables.known(recipient, self.lane.next())
+        {
+            let result = self.send_known(now, reference, manifest, encode);
+            if result.is_err() {
+                self.statistics.refused += 1;
+            }
+            return result;
+        }
         let result = self.try_send(now, recipient, headers, encode);
         if result.is_err() {
             self.statistics.refused += 1;
         }
         result
+    }
+
+    /// The usual message: the peer knows the recipient by its number, and there is room.
+    #[inline]
+    fn send_known(
+        &mut self,
+        now: Instant,
+        reference: u32,
+        manifest: u16,
+        encode: Encode<'_>,
+    ) -> Result<Sent, Refusal> {
+        let Some(mut encoding) = scope::Encoding::begin() else { return Err(reentry()) };
+        let correlation_id = self.correlation.next();
+        let (era, asks, rng) = (self.era, &mut self.asks, &mut self.rng);
+        // Dropped on the way, also by a panic in `encode`, the writer takes back what it wrote.
+        let mut writer = EnvelopeWriter::begin_plain(
+            self.lane.buffer(),
+            self.frame_max,
+            reference,
+            manifest,
+            correlation_id,
+        );
+        if let Err(error) = encode(&mut writer.encoder()) {
+            let limit = writer.room();
+            return Err(encode_refusal(error, limit));
+        }
+        let mut ask = None;
+        let size = if encoding.has_lifted() {
+            match finish_with_reply(writer, encoding.take_lifted(), asks, era, rng) {
+                Ok((size, asked)) => {
+                    ask = asked;
+                    size
+                }
+                Err(Some(error)) => return Err(refusal_of(error)),
+                Err(None) => {
+                    drop(encoding);
+                    return Err(self.asks_full());
+                }
+            }
+        } else {
+            writer.finish_plain()
+        };
+        drop(encoding);
+        self.correlation = correlation_id;
+        Ok(self.committed(now, size, correlation_id, ask))
     }
 
     fn try_send(
@@ -427,7 +484,6 @@ impl Association {
         self.define(&assigned)?;
         let correlation_id = self.correlation.next();
         let frame_max = self.frame_max;
-        let mut ask = None;
         let written = {
             let (era, asks, rng) = (self.era, &mut self.asks, &mut self.rng);
             let (reference, manifest) = (assigned.reference, assigned.manifest);
@@ -437,39 +493,16 @@ impl Association {
                 EnvelopeWriter::begin(buffer, frame_max, reference, manifest, correlation_id, headers)
                     .map_err(refusal_of)?;
             let limit = writer.room();
-            match encode_in_scope(limit, || encode(&mut writer.encoder()))? {
-                None => Some(writer.finish(None)),
-                Some(LiftedReply::Pending(pending)) => match asks.insert(pending.clone(), era, rng) {
-                    Some(key) => {
-                        ask = Some((pending, key));
-                        Some(writer.finish(Some(EnvelopeReply::to_sender(key))))
-                    }
-                    None => None,
-                },
-                Some(LiftedReply::Foreign(foreign)) => {
-                    let address = foreign.to.route.address().to_string();
-                    let size = EnvelopeReply::to_foreign(foreign.to.key, &address)
-                        .and_then(|reply| writer.finish(Some(reply)));
-                    if size.is_ok() {
-                        foreign.passed_on();
-                    }
-                    Some(size)
-                }
-            }
+            let lifted = encode_in_scope(limit, || encode(&mut writer.encoder()))?;
+            finish_with_reply(writer, lifted, asks, era, rng)
         };
         match written {
-            None => Err(self.asks_full()),
-            Some(Ok(size)) => {
+            Ok((size, ask)) => {
                 self.correlation = correlation_id;
                 Ok(self.committed(now, size, correlation_id, ask))
             }
-            Some(Err(error)) => {
-                if let Some((_, key)) = ask {
-                    // The message keeps its reply; only the place here goes.
-                    let _again = self.asks.take(key);
-                }
-                Err(refusal_of(error))
-            }
+            Err(Some(error)) => Err(refusal_of(error)),
+            Err(None) => Err(self.asks_full()),
         }
     }
 
@@ -847,6 +880,20 @@ impl Association {
         !self.events.is_empty() || !self.salvage.is_empty() || self.dial_wanted.is_some() || self.wake
     }
 
+    /// Whether a connection serves the association.
+    #[inline]
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Messages waiting and unacknowledged.
+    #[inline]
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.lane.messages()
+    }
+
     /// The id of the message accepted last.
     #[must_use]
     pub const fn last_correlation_id(&self) -> CorrelationId {
@@ -1077,6 +1124,54 @@ impl Marks {
         } else {
             PressureLevel::Normal
         }
+    }
+}
+
+/// An ask and the key it waits under.
+type Asked = Option<(Arc<dyn PendingReply>, ReplyKey)>;
+
+/// Completes an envelope with what its payload lifted. `Err(None)` when the table of asks is full; on any error
+/// the frame is taken back and the message keeps its reply.
+fn finish_with_reply(
+    writer: EnvelopeWriter<'_>,
+    lifted: Option<LiftedReply>,
+    asks: &mut PendingAsks,
+    era: u64,
+    rng: &mut fastrand::Rng,
+) -> Result<(usize, Asked), Option<WireError>> {
+    match lifted {
+        None => writer.finish(None).map(|size| (size, None)).map_err(Some),
+        Some(LiftedReply::Pending(pending)) => {
+            let key = asks.insert(pending.clone(), era, rng).ok_or(None)?;
+            match writer.finish(Some(EnvelopeReply::to_sender(key))) {
+                Ok(size) => Ok((size, Some((pending, key)))),
+                Err(error) => {
+                    // The message keeps its reply; only the place here goes.
+                    let _again = asks.take(key);
+                    Err(Some(error))
+                }
+            }
+        }
+        Some(LiftedReply::Foreign(foreign)) => {
+            let address = foreign.to.route.address().to_string();
+            let reply = EnvelopeReply::to_foreign(foreign.to.key, &address).map_err(Some)?;
+            let size = writer.finish(Some(reply)).map_err(Some)?;
+            foreign.passed_on();
+            Ok((size, None))
+        }
+    }
+}
+
+#[cold]
+fn reentry() -> Refusal {
+    Refusal::Encode(String::from("a message cannot be sent from inside the serialization of another"))
+}
+
+#[cold]
+fn encode_refusal(error: EncodeError, limit: usize) -> Refusal {
+    match error {
+        EncodeError::TooLarge { .. } => Refusal::TooLarge { size: limit.saturating_add(1), limit },
+        error => Refusal::Encode(error.to_string()),
     }
 }
 

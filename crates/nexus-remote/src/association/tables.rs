@@ -170,6 +170,18 @@ impl OutTables {
         self.handles.len() - self.free.len()
     }
 
+    /// The numbers for one frame to `index`, if the peer knows both; its own number in the lane is `number`.
+    #[inline]
+    pub(super) fn known(&mut self, index: u32, number: u64) -> Option<(u32, u16)> {
+        let Some(Some(handle)) = self.handles.get(index as usize) else { return None };
+        let (reference, manifest, stamp) = (handle.slot, handle.manifest, handle.manifest_stamp);
+        let slot = self.slots.get_mut(reference as usize).filter(|slot| slot.handle == index)?;
+        let named = self.manifests.get_mut(usize::from(manifest)).filter(|named| named.stamp == stamp)?;
+        slot.last_used = number;
+        named.last_used = number;
+        Some((reference, manifest))
+    }
+
     /// The numbers for one frame to `index`, whose own number in the lane is `number` or later.
     #[inline]
     pub(super) fn assign(&mut self, index: u32, number: u64) -> Result<Assigned, Refusal> {

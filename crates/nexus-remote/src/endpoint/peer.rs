@@ -7,7 +7,7 @@ use core::fmt;
 use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 
-use nexus_actor_core::lock::Lock;
+use nexus_actor_core::lock::{Guard, Lock};
 use nexus_actor_core::path::{ActorPath, ActorUid, Address, Authority};
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
 use nexus_actor_core::remote_authority::AuthorityState;
@@ -57,6 +57,9 @@ struct Facts {
 
 struct Machine {
     association: Association,
+    /// When the driver last had something to write. While it has, senders take this for the time: a clock costs
+    /// as much as a message. `None` as soon as the driver found nothing or a connection ended.
+    busy_since: Option<Instant>,
     /// The deadline a timer runs for.
     armed: Option<(Instant, Cancel)>,
     drivers: Vec<Driver>,
@@ -98,7 +101,7 @@ impl Peer {
             authority,
             number,
             recorded_as,
-            machine: Lock::new(Machine { association, armed: None, drivers: Vec::new() }),
+            machine: Lock::new(Machine { association, busy_since: None, armed: None, drivers: Vec::new() }),
             intake: Lock::new(Intake::new(&node.association_config)),
             room: Lock::default(),
             suspended: AtomicBool::new(false),
@@ -145,7 +148,7 @@ impl Peer {
     }
 
     fn harvest(&self, machine: &mut Machine, now: Instant, wants: &mut Wants) {
-        let Machine { association, armed, drivers } = machine;
+        let Machine { association, armed, drivers, .. } = machine;
         if let Some(me) = self.arc() {
             while let Some(event) = association.poll_event() {
                 self.node.post(me.clone(), event);
@@ -261,6 +264,7 @@ impl Peer {
 
     /// The connection has ended.
     pub(crate) fn connection_ended(&self, conn: ConnectionId, cause: LostCause) {
+        self.machine.lock().busy_since = None;
         self.forget_connection(conn);
         self.apply(|association, now| association.handle_connection_lost(now, conn, cause));
     }
@@ -280,7 +284,8 @@ impl Peer {
         let closing = {
             let mut guard = self.machine.lock();
             let machine = &mut *guard;
-            machine.association.poll_transmit(now, conn, transmit);
+            let busy = machine.association.poll_transmit(now, conn, transmit);
+            machine.busy_since = busy.then_some(now);
             let mut closing = true;
             if let Some(driver) = machine.drivers.iter_mut().find(|driver| driver.id == conn) {
                 closing = driver.closing;
@@ -403,50 +408,57 @@ impl Peer {
         }
     }
 
-    /// After a send: wakes the driver if it was idle and does the rest of what the machine wants.
-    fn after_send(&self, sent: Result<Sent, Refusal>, size_hint: u64) -> Result<CorrelationId, Refusal> {
-        let Sent { correlation_id, ask, .. } = sent?;
+    #[cold]
+    fn after_event(&self, mut guard: Guard<'_, Machine>, now: Instant, wake: bool) {
+        let mut wants = Wants::default();
+        if wake {
+            wants.wakers.extend(guard.drivers.iter_mut().filter_map(|driver| driver.waker.take()));
+        }
+        self.harvest(&mut guard, now, &mut wants);
+        drop(guard);
+        self.fulfil(wants);
+    }
+
+    /// Runs a send. The usual case costs the lock and the encoding, nothing else.
+    fn transact(
+        &self,
+        f: impl FnOnce(&mut Association, Instant) -> Result<Sent, Refusal>,
+    ) -> Result<(), Refusal> {
+        let (sent, now, depth) = {
+            let mut guard = self.machine.lock();
+            let machine = &mut *guard;
+            let now = machine.busy_since.unwrap_or_else(|| self.node.now());
+            let sent = f(&mut machine.association, now);
+            // The driver runs or has just been woken, and looks at the clock itself.
+            machine.busy_since = machine.association.is_live().then_some(now);
+            let depth = machine.association.waiting();
+            let wake = matches!(&sent, Ok(sent) if sent.wake);
+            if sent.is_err() || wake || machine.association.has_output() {
+                self.after_event(guard, now, wake);
+            }
+            (sent?, now, depth)
+        };
+        let Sent { correlation_id, ask, .. } = sent;
         if let Some((pending, key)) = ask
             && let Some(me) = self.arc()
         {
             pending.pending_at(Some((me, key)));
         }
-        if self.node.recorder.is_enabled() {
-            self.node.recorder.record_hop(
-                self.node.now(),
-                self.recorded_as,
-                correlation_id,
-                HopKind::Send,
-                size_hint,
-            );
+        if is_traced(correlation_id, depth) && self.node.recorder.is_enabled() {
+            self.node.recorder.record_hop(now, self.recorded_as, correlation_id, HopKind::Send, 0);
         }
-        Ok(correlation_id)
+        Ok(())
     }
+}
 
-    fn transact(
-        &self,
-        f: impl FnOnce(&mut Association, Instant) -> Result<Sent, Refusal>,
-    ) -> Result<CorrelationId, Refusal> {
-        let now = self.node.now();
-        let mut wants = Wants::default();
-        let sent = {
-            let mut guard = self.machine.lock();
-            let machine = &mut *guard;
-            let sent = f(&mut machine.association, now);
-            match &sent {
-                Ok(sent) if !sent.wake && !machine.association.has_output() => {}
-                _ => {
-                    if matches!(&sent, Ok(sent) if sent.wake) {
-                        wants.wakers.extend(machine.drivers.iter_mut().filter_map(|d| d.waker.take()));
-                    }
-                    self.harvest(machine, now, &mut wants);
-                }
-            }
-            sent
-        };
-        self.fulfil(wants);
-        self.after_send(sent, 0)
-    }
+/// So many messages in one go are all traced; of more, one in 64.
+const TRACED: usize = 32;
+
+/// Whether a hop of this message is recorded. Under load the choice is made by the id, which both nodes know, so
+/// that their recordings can be joined.
+#[inline]
+pub(crate) const fn is_traced(id: CorrelationId, in_one_go: usize) -> bool {
+    in_one_go < TRACED || id.lo & 0x3f == 0
 }
 
 /// What a failed dial means to the machine.
@@ -486,7 +498,7 @@ impl Route for Peer {
                 "a message cannot be sent from inside the serialization of another",
             )));
         }
-        self.transact(|association, now| association.send(now, recipient, headers, encode)).map(drop)
+        self.transact(|association, now| association.send(now, recipient, headers, encode))
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -501,7 +513,7 @@ impl Route for Peer {
     }
 
     fn reply(&self, to: ReplyKey, id: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
-        self.transact(|association, now| association.reply(now, to, id, encode)).map(drop)
+        self.transact(|association, now| association.reply(now, to, id, encode))
     }
 
     fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError) {

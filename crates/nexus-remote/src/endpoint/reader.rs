@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::fmt;
 
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
@@ -15,12 +16,12 @@ use nexus_actor_core::system::ActorSystem;
 use nexus_actor_core::{AskError, CorrelationId, DeadLetterReason, Instant};
 
 use super::home::Home;
-use super::peer::Peer;
+use super::peer::{Peer, is_traced};
 use super::watcher::WatchCommand;
 use crate::association::{Attachment, ConnectionId, Inbound, Placed};
 use crate::correlation_trace::HopKind;
 use crate::wire::{
-    ControlFrame, Envelope, FrameReader, Lane, Lookup, OrdinaryFrame, QuarantineReason, RawFrame,
+    ControlFrame, Envelope, FrameKind, FrameReader, Lane, Lookup, OrdinaryFrame, QuarantineReason, RawFrame,
 };
 
 /// What is read from one peer, over all its connections: the session's receiving side and, for each recipient,
@@ -36,6 +37,8 @@ pub(crate) struct Cached {
     /// The manifest it was opened for; another pointer means another definition.
     manifest: Arc<str>,
     inlet: Box<dyn Inlet>,
+    /// Messages wait in it for the end of the batch.
+    dirty: bool,
 }
 
 impl fmt::Debug for Cached {
@@ -54,11 +57,12 @@ impl Intake {
         for id in core::mem::take(&mut self.dirty) {
             if let Some(entry) = self.inbound.reference_mut(id)
                 && let Some(cached) = &mut entry.cached
-                && cached.inlet.flush().refused > 0
-                && cached.inlet.is_over()
             {
-                // A name may have a new owner the next time.
-                entry.cached = None;
+                cached.dirty = false;
+                if cached.inlet.flush().refused > 0 && cached.inlet.is_over() {
+                    // A name may have a new owner the next time.
+                    entry.cached = None;
+                }
             }
         }
     }
@@ -98,7 +102,7 @@ impl EndpointReader {
         let now = system.now();
         let _scope = scope::DecodeScope::enter(&system, Some(route.clone()));
         let mut intake = peer.intake.lock();
-        let turn = Turn { peer, conn, system: &system, route: &route, now };
+        let turn = Turn { peer, conn, system: &system, route: &route, now, frames: Cell::new(0) };
         let result = self.take_all(&turn, &mut intake);
         intake.flush();
         let mut released = Vec::new();
@@ -123,6 +127,7 @@ impl EndpointReader {
                 if !self.attached {
                     return Err(ReadFault::protocol(&"an ordinary frame before the handshake was complete"));
                 }
+                turn.frames.set(turn.frames.get() + 1);
                 turn.ordinary(intake, raw)?;
                 continue;
             }
@@ -181,10 +186,59 @@ struct Turn<'a> {
     system: &'a ActorSystem,
     route: &'a Arc<dyn Route>,
     now: Instant,
+    /// Ordinary frames taken in this batch.
+    frames: Cell<usize>,
 }
 
 impl Turn<'_> {
+    /// The usual message: without headers or reply, to an actor that was found before in this batch. False when it
+    /// is not; nothing has happened then.
+    #[inline]
+    fn plain(&self, intake: &mut Intake, raw: &RawFrame<'_>) -> Result<bool, ReadFault> {
+        if raw.header.kind != FrameKind::Envelope || raw.header.flags != 0 || self.peer.is_suspended() {
+            return Ok(false);
+        }
+        let Some((recipient, payload)) = raw.body.split_first_chunk::<4>() else { return Ok(false) };
+        let Some((_, manifest)) = intake.inbound.manifest(raw.header.aux) else { return Ok(false) };
+        let manifest = Arc::as_ptr(manifest);
+        let Some(entry) = intake.inbound.reference_mut(u32::from_le_bytes(*recipient)) else {
+            return Ok(false);
+        };
+        if !matches!(&entry.cached, Some(cached) if cached.dirty && core::ptr::addr_eq(Arc::as_ptr(&cached.manifest), manifest))
+        {
+            return Ok(false);
+        }
+        match intake.inbound.advance(self.conn) {
+            Ok(Placed::Deliver { .. }) => {}
+            Ok(Placed::Defined | Placed::Duplicate | Placed::Stale) => return Ok(true),
+            Err(fault) => return Err(ReadFault::protocol(&fault)),
+        }
+        let id = raw.header.correlation_id;
+        self.trace(id, raw.body.len());
+        let Some(entry) = intake.inbound.reference_mut(u32::from_le_bytes(*recipient)) else {
+            return Ok(true);
+        };
+        let Some(cached) = &mut entry.cached else { return Ok(true) };
+        if let Err(error) = cached.inlet.decode(payload, None) {
+            let to = self.local_path(&entry.path, entry.uid);
+            let manifest = cached.manifest.clone();
+            self.decode_failed(to, &manifest, raw.body.len(), id, &error.to_string());
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn trace(&self, id: CorrelationId, size: usize) {
+        let recorder = &self.peer.node.recorder;
+        if is_traced(id, self.frames.get()) && recorder.is_enabled() {
+            recorder.record_hop(self.now, self.peer.recorded_as, id, HopKind::Receive, size as u64);
+        }
+    }
+
     fn ordinary(&self, intake: &mut Intake, raw: RawFrame<'_>) -> Result<(), ReadFault> {
+        if self.plain(intake, &raw)? {
+            return Ok(());
+        }
         let (size, id) = (raw.body.len(), raw.header.correlation_id);
         let frame = match OrdinaryFrame::decode(raw) {
             Ok(frame) => frame,
@@ -232,10 +286,7 @@ impl Turn<'_> {
 
     fn envelope(&self, intake: &mut Intake, envelope: &Envelope<'_>, size: usize) {
         let id = envelope.correlation_id;
-        let recorder = &self.peer.node.recorder;
-        if recorder.is_enabled() {
-            recorder.record_hop(self.now, self.peer.recorded_as, id, HopKind::Receive, size as u64);
-        }
+        self.trace(id, size);
         let Some((_, manifest)) = intake.inbound.manifest(envelope.manifest) else {
             return self.undeliverable(
                 envelope,
@@ -252,8 +303,7 @@ impl Turn<'_> {
         };
         let fresh = match &entry.cached {
             Some(cached) => {
-                Arc::ptr_eq(&cached.manifest, &manifest)
-                    && (cached.inlet.pending() > 0 || !cached.inlet.is_over())
+                Arc::ptr_eq(&cached.manifest, &manifest) && (cached.dirty || !cached.inlet.is_over())
             }
             None => false,
         };
@@ -272,7 +322,7 @@ impl Turn<'_> {
                 }
             };
             match self.system.serialization().inlet(&manifest, &found, self.route) {
-                Ok(inlet) => entry.cached = Some(Cached { manifest: manifest.clone(), inlet }),
+                Ok(inlet) => entry.cached = Some(Cached { manifest: manifest.clone(), inlet, dirty: false }),
                 Err(error) => {
                     let to = self.local_path(&path, uid);
                     return self.undecodable(envelope, to, &manifest, size, &error.to_string());
@@ -296,14 +346,13 @@ impl Turn<'_> {
             }
         }
         let headers = envelope.headers.as_ref().map(|pairs| pairs.to_headers());
-        let first = cached.inlet.pending() == 0;
         let decoded = cached.inlet.decode(envelope.payload, headers);
         if envelope.reply_to.is_some() {
             scope::set_reply_to(None);
         }
         match decoded {
             Ok(()) => {
-                if first {
+                if !core::mem::replace(&mut cached.dirty, true) {
                     intake.dirty.push(envelope.recipient);
                 }
             }

@@ -635,6 +635,39 @@ impl<'v> EnvelopeWriter<'v> {
         Ok(Self { frame })
     }
 
+    /// [`begin`](Self::begin) without headers, which cannot fail.
+    #[inline]
+    #[must_use]
+    pub fn begin_plain(
+        out: &'v mut Vec<u8>,
+        frame_max: u32,
+        recipient: u32,
+        manifest: u16,
+        correlation_id: CorrelationId,
+    ) -> Self {
+        let frame = OpenFrame::begin(out, frame_max);
+        let mut head = [0; FrameHeader::BYTES + 4];
+        head[4] = FrameKind::Envelope.code();
+        head[6..8].copy_from_slice(&manifest.to_le_bytes());
+        head[8..16].copy_from_slice(&correlation_id.hi.to_le_bytes());
+        head[16..20].copy_from_slice(&correlation_id.lo.to_le_bytes());
+        head[20..24].copy_from_slice(&recipient.to_le_bytes());
+        frame.out.extend_from_slice(&head);
+        Self { frame }
+    }
+
+    /// Completes an envelope without `reply_to` whose payload kept to [`room`](Self::room), and returns the bytes
+    /// of the whole frame.
+    #[inline]
+    #[must_use]
+    pub fn finish_plain(self) -> usize {
+        let Self { mut frame } = self;
+        let total = frame.out.len() - frame.start;
+        patch_length(frame.out, frame.start);
+        frame.finished = true;
+        total
+    }
+
     /// Bytes the payload may still have, such that any `reply_to` fits behind it.
     #[must_use]
     pub fn room(&self) -> usize {
