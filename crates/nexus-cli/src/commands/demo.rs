@@ -131,7 +131,7 @@ impl Pair {
         let (sender, connected) = mpsc::unbounded_channel();
         a.event_stream()
             .subscribe(move |event: &RemotingLifecycleEvent| {
-                eprintln!("DBG {}", event.to_json()); if let RemotingLifecycleEvent::Connected { uid, .. } = event {
+                if let RemotingLifecycleEvent::Connected { uid, .. } = event {
                     let _ = sender.send((Instant::now(), *uid));
                 }
             })
