@@ -341,6 +341,25 @@ fn a_crash_is_told_within_the_detectors_time_or_after_three_seconds_of_refusals(
     assert_eq!(net.side(0, 1).notices, []);
 }
 
+/// A process that is being killed closes its connections one by one and may take one more dial meanwhile. The dial
+/// that then fails is no refusal, and must not stand against those that follow.
+#[test]
+fn a_crash_in_the_middle_of_a_dial_is_told_after_three_seconds_of_refusals() {
+    let mut cut_short = 0;
+    for gap in [0, 1, 5, 10, 20] {
+        let mut net = Net::new(2, 56);
+        net.watch(0, 1, "/user/a", 77, 1);
+        net.run(S(30));
+        net.cut(0, 1);
+        net.run(MS(gap) / 10);
+        cut_short += usize::from(net.side(0, 1).state() == StateKind::Associating);
+        net.kill(1);
+        let took = net.run_till(S(20), |net| !net.side(0, 1).notices.is_empty());
+        assert!(took >= S(3) && took < S(4), "{gap}: {took:?}");
+    }
+    assert!(cut_short > 0, "no gap caught a handshake under way");
+}
+
 /// Covers: S58
 #[test]
 fn a_watch_on_an_address_that_never_answers_is_told_within_the_allowance() {

@@ -9,7 +9,7 @@ use nexus_actor_core::path::ActorUid;
 use super::event::{AssociationEvent, CloseReason, ConnectionId, DialError, LostCause};
 use super::inbound::Attachment;
 use super::link::{Answered, Link, Phase, Resumption};
-use super::session::Terms;
+use super::session::{Down, Terms};
 use super::state::{AssociationState, GateCause, SuspendCause};
 use super::timer::Timer;
 use super::{Association, Closing};
@@ -576,7 +576,13 @@ impl Association {
             if refused {
                 down.refused = true;
             } else {
-                down.only_refused = false;
+                // A process that is being killed may accept one more dial: that says nothing about later ones.
+                *down = Down { since: now, refused: false };
+                if self.timers.get(Timer::RefusedVerdict).is_some()
+                    && let Some(verdict) = self.config.refused_verdict()
+                {
+                    self.timers.set(Timer::RefusedVerdict, now + verdict);
+                }
             }
         }
         if let Some(claim) = &mut self.claim {

@@ -50,11 +50,10 @@ pub(super) struct Terms {
 /// The connection is down: what speaks for the peer's death.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Down {
-    since: Instant,
-    /// Some dial was refused.
+    /// Since when no dial has failed in another way than being refused.
+    pub(super) since: Instant,
+    /// Some dial since then was refused.
     pub(super) refused: bool,
-    /// No dial failed in any other way.
-    pub(super) only_refused: bool,
 }
 
 /// How a session is ended.
@@ -406,7 +405,7 @@ impl Association {
         if self.closing.is_some() {
             return self.finish_leave(now, false);
         }
-        self.down = Some(Down { since: now, refused: false, only_refused: true });
+        self.down = Some(Down { since: now, refused: false });
         if let Some(verdict) = self.config.refused_verdict()
             && self.is_watched()
         {
@@ -1183,7 +1182,7 @@ impl Association {
         if self.live.is_some() || self.session.is_none() || !self.is_watched() {
             return;
         }
-        if down.refused && down.only_refused && now - down.since >= verdict {
+        if down.refused && now - down.since >= verdict {
             let facts = format!("the connection closed and every dial for {verdict:?} was refused");
             self.quarantine_for(now, QuarantineReason::Unreachable, facts);
         }

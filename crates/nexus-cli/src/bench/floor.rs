@@ -1,0 +1,3 @@
+pub(crate) async fn serve() -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The commands that do not measure throughput.
+
+pub(crate) mod demo;
+pub(crate) mod node;
+pub(crate) mod ping;

@@ -1,0 +1,91 @@
+//! `nexus-cli node`: a node with a few actors that others can talk to.
+
+use anyhow::Context as _;
+use nexus_actor::prelude::*;
+use nexus_actor::remote::RemotingExtensionConfig;
+use tokio::io::AsyncReadExt;
+
+use crate::args::NodeOptions;
+use crate::{actors, console};
+
+pub(crate) async fn run(options: NodeOptions) -> anyhow::Result<()> {
+    // Before the node is seen: a signal that follows the line must find its handler.
+    let mut ending = Ending::new()?;
+    let mut config = RemotingExtensionConfig::default()
+        .with_bind(options.bind.host(), options.bind.port())
+        .with_insecure_plaintext(options.insecure_plaintext)
+        // Nobody may send to an actor that does not live yet.
+        .with_auto_start(false);
+    if let Some(canonical) = &options.canonical {
+        config = config.with_canonical_host(canonical.host()).with_canonical_port(canonical.port());
+    }
+    for warning in config.warnings() {
+        console::remark(&format!("warning: {warning}"));
+    }
+    let system = ActorSystem::builder(options.system)
+        .with_remoting(config)
+        .build()
+        .context("the node does not start")?;
+    actors::start(&system)?;
+    start_remoting(&system)?;
+    console::line(format_args!("listening {}", system.address()))?;
+    tokio::select! {
+        () = ending.wait() => {}
+        () = stdin_ends(), if options.until_stdin_ends => {}
+        ended = system.when_terminated() => return ended.context("the node ended by itself"),
+    }
+    system.shutdown().await.context("the shutdown is not complete")
+}
+
+fn start_remoting(system: &ActorSystem) -> anyhow::Result<()> {
+    use nexus_actor::remote::{RemotingControl, RemotingExtension};
+
+    system.extension::<RemotingExtension>()?.handle().start().context("the node does not start")
+}
+
+async fn stdin_ends() {
+    let mut buffer = [0; 256];
+    let mut stdin = tokio::io::stdin();
+    while let Ok(read) = stdin.read(&mut buffer).await {
+        if read == 0 {
+            return;
+        }
+    }
+}
+
+/// The signals that ask a process to end.
+pub(crate) struct Ending {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Ending {
+    /// From now on these signals no longer end the process by themselves.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                terminate: signal(SignalKind::terminate()).context("no handler for SIGTERM")?,
+                interrupt: signal(SignalKind::interrupt()).context("no handler for SIGINT")?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Waits for the first of them.
+    pub(crate) async fn wait(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            core::future::pending::<()>().await;
+        }
+    }
+}

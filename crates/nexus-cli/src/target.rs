@@ -1,0 +1,89 @@
+//! The node or actor that a command talks to.
+
+use core::str::FromStr;
+use core::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use nexus_actor::path::{ActorPath, ActorPathParts};
+use nexus_actor::prelude::*;
+use nexus_actor::remote::RemotingExtensionConfig;
+use nexus_actor::{ActorSystemConfig, AskError};
+
+use crate::args::OwnNode;
+
+/// `fraktor.tcp://system@host:port`, with or without the path of an actor.
+#[derive(Clone, Debug)]
+pub(crate) struct Target(ActorPathParts);
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: ActorPathParts = text.parse().map_err(|error| format!("{error}"))?;
+        if parts.system().is_none() || parts.authority().is_none() {
+            return Err(String::from(
+                "must name system, host and port, such as fraktor.tcp://b@127.0.0.1:25520/user/echo",
+            ));
+        }
+        Ok(Self(parts))
+    }
+}
+
+impl Target {
+    /// The actor's path; `default` is the actor meant when only a node was given.
+    pub(crate) fn path(&self, default: &str) -> anyhow::Result<ActorPath> {
+        let address = self.0.address("");
+        let elements = match self.0.elements() {
+            "/" | "" => default,
+            elements => elements,
+        };
+        ActorPath::checked(address, elements, self.0.uid()).map_err(|error| anyhow!("{elements}: {error}"))
+    }
+}
+
+impl OwnNode {
+    /// Starts the node that talks to the target. Its name is its own, since a peer tells nodes apart by it.
+    pub(crate) fn start(&self, ask_timeout: Duration) -> anyhow::Result<ActorSystem> {
+        let config = RemotingExtensionConfig::default()
+            .with_bind(self.bind.host(), self.bind.port())
+            .with_insecure_plaintext(self.insecure_plaintext);
+        let name = format!("cli-{:08x}", fastrand::u32(..));
+        let system = ActorSystem::builder(name)
+            .with_config(ActorSystemConfig { ask_timeout, ..ActorSystemConfig::default() })
+            .with_remoting(config)
+            .build()
+            .context("this side's node does not start")?;
+        crate::actors::register(&system)?;
+        Ok(system)
+    }
+}
+
+/// A failed ask in words that say what to look at.
+pub(crate) fn explain(path: &ActorPath, error: &AskError) -> String {
+    let hint = match error {
+        AskError::Timeout { .. } | AskError::Unreachable => {
+            "; is the node running, and is that the address it printed?"
+        }
+        AskError::NoSuchActor => "; `nexus-cli node` has /user/echo, /user/sink and /user/counter",
+        AskError::Decode(_) => "; the actor takes other messages than this command sends",
+        _ => "",
+    };
+    format!("{path} does not answer: {error}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_node_or_an_actor() {
+        let node: Target = "fraktor.tcp://b@127.0.0.1:25520".parse().unwrap();
+        assert_eq!(node.path("/user/echo").unwrap().to_string(), "fraktor.tcp://b@127.0.0.1:25520/user/echo");
+        let actor: Target = "fraktor.tcp://b@127.0.0.1:25520/user/x".parse().unwrap();
+        assert_eq!(actor.path("/user/echo").unwrap().elements(), "/user/x");
+        for wrong in ["", "b", "127.0.0.1:25520", "fraktor.tcp://b", "fraktor.tcp://b@127.0.0.1:99999/user/x"]
+        {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+}
