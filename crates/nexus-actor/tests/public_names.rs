@@ -2,7 +2,8 @@
 
 use nexus_actor::prelude::*;
 use nexus_actor::remote::{
-    association, backpressure, correlation_trace, event, failure_detector, flight_recorder, metric, transport, wire,
+    association, backpressure, correlation_trace, event, failure_detector, flight_recorder, metric,
+    transport, wire,
 };
 
 /// Asserts that each type is called what the path says, not only reachable under it.
@@ -23,7 +24,9 @@ fn check(names: &[(&str, &str)]) {
 /// Covers: API-70
 #[test]
 fn every_name_of_the_foundation_is_public() {
-    use nexus_actor::remote_authority::{AuthorityState, RemoteAuthorityManager, RemoteAuthorityManagerGeneric};
+    use nexus_actor::remote_authority::{
+        AuthorityState, RemoteAuthorityManager, RemoteAuthorityManagerGeneric,
+    };
 
     check(&names! {
         RemotingExtension = nexus_actor::remote::RemotingExtension;
@@ -32,7 +35,6 @@ fn every_name_of_the_foundation_is_public() {
         RemotingExtensionConfig = nexus_actor::remote::RemotingExtensionConfig;
         RemotingError = nexus_actor::remote::RemotingError;
         RemoteActorRefProvider = nexus_actor::remote::RemoteActorRefProvider;
-        RemoteWatcherDaemon = nexus_actor::remote::RemoteWatcherDaemon;
         EndpointManagerCommand = nexus_actor::remote::EndpointManagerCommand;
         EventPublisher = nexus_actor::remote::EventPublisher;
         RemotingBackpressureListener = dyn backpressure::RemotingBackpressureListener;
