@@ -35,7 +35,6 @@ fn every_name_of_the_foundation_is_public() {
         RemotingExtensionConfig = nexus_actor::remote::RemotingExtensionConfig;
         RemotingError = nexus_actor::remote::RemotingError;
         RemoteActorRefProvider = nexus_actor::remote::RemoteActorRefProvider;
-        RemoteWatcherDaemon = nexus_actor::remote::RemoteWatcherDaemon;
         EndpointManagerCommand = nexus_actor::remote::EndpointManagerCommand;
         EventPublisher = nexus_actor::remote::EventPublisher;
         RemotingBackpressureListener = dyn backpressure::RemotingBackpressureListener;
