@@ -46,7 +46,9 @@ fn main() {
         });
         group.bench_function(format!("floor, {senders} senders"), |b| {
             b.iter_custom(|n| {
-                on_worker(async move { floor::swap_tell(swap, senders, n * 10_000).await.expect("runs") })
+                on_worker(async move {
+                    floor::swap_tell(swap, floor::BEST, senders, n * 10_000).await.expect("runs")
+                })
             });
         });
     }

@@ -115,8 +115,11 @@ pub(crate) async fn spawn(n: u64) -> Duration {
 /// Bytes of a frame of the raw programs.
 pub(crate) const FRAME: usize = 16;
 
-/// Bytes in the shared buffer above which senders let the writer catch up.
-const BUFFER: usize = 256 * 1024;
+/// Bytes in the shared buffer above which senders let the writer catch up: what was fastest of 4 KiB to 64 MiB.
+pub(crate) const BEST: usize = 256 * 1024;
+
+/// The same, as much as our lanes hold by default.
+pub(crate) const AS_OURS: usize = 64 * 1024 * 1024;
 
 /// One buffer that senders append to and the writer swaps out.
 #[derive(Default)]
@@ -147,7 +150,7 @@ impl Swap {
         self.0.lock().bytes.len()
     }
 
-    /// Exchanges what waits for the empty `out`, or empties what waits when nobody writes it.
+    /// Waits for frames and exchanges them for `out`, which is emptied.
     pub(crate) async fn take(&self, out: &mut Vec<u8>) {
         out.clear();
         poll_fn(|cx| {
@@ -163,8 +166,9 @@ impl Swap {
     }
 }
 
-/// The swap floor: `senders` tasks append frames, one task swaps and writes, the other process counts them.
-pub(crate) async fn swap_tell(port: u16, senders: u64, n: u64) -> io::Result<Duration> {
+/// The swap floor: `senders` tasks append frames, one task swaps and writes, the other process counts them. Senders
+/// wait while more than `bound` bytes are in the buffer.
+pub(crate) async fn swap_tell(port: u16, bound: usize, senders: u64, n: u64) -> io::Result<Duration> {
     let each = n.div_ceil(senders);
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
@@ -192,8 +196,8 @@ pub(crate) async fn swap_tell(port: u16, senders: u64, n: u64) -> io::Result<Dur
             let mut frame = [7; FRAME];
             for i in 0..each {
                 frame[..8].copy_from_slice(&i.to_le_bytes());
-                if swap.push(&frame) > BUFFER {
-                    while swap.waiting() > BUFFER / 2 {
+                if swap.push(&frame) > bound {
+                    while swap.waiting() > bound / 2 {
                         tokio::task::yield_now().await;
                     }
                 }
