@@ -45,6 +45,9 @@ impl fmt::Debug for SerializedMessage {
 /// A message of a type that only its manifest tells; it is downcast to that type.
 pub type AnyMessage = Box<dyn Any + Send>;
 
+/// Opens the way into a recipient's mailbox, if it takes that type.
+type OpenInlet = fn(&AnyRef, &Arc<dyn Route>) -> Option<Box<dyn Inlet>>;
+
 /// One registered type.
 #[derive(Clone, Copy)]
 pub struct Registration {
@@ -57,7 +60,7 @@ pub struct Registration {
     /// What writes its payloads.
     pub serializer: SerializerId,
     decode: fn(&[u8]) -> Result<AnyMessage, DecodeError>,
-    inlet: fn(&AnyRef, &Arc<dyn Route>) -> Option<Box<dyn Inlet>>,
+    inlet: OpenInlet,
 }
 
 impl Registration {

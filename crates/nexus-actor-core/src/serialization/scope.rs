@@ -101,10 +101,13 @@ fn with<R>(f: impl FnOnce(&mut Scope) -> R) -> R {
     f(SCOPE.lock().get_or_insert_default())
 }
 
+/// The system and the peer of a scope.
+type Around = (Option<ActorSystem>, Option<Arc<dyn Route>>);
+
 /// Leaves the decode scope when dropped and restores the one before.
 #[must_use = "the scope ends when this is dropped"]
 pub struct DecodeScope {
-    before: Option<(Option<ActorSystem>, Option<Arc<dyn Route>>)>,
+    before: Option<Around>,
 }
 
 impl DecodeScope {

@@ -154,14 +154,11 @@ impl Actor for RemoteWatcherDaemon {
     }
 
     async fn signal(&mut self, signal: Signal, _cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
-        match signal {
-            Signal::Terminated { who, reason } => {
-                for (peer, path, uid) in self.watched.remove(&who).unwrap_or_default() {
-                    let reason = reason.clone();
-                    peer.apply(|association, now| association.local_terminated(now, &path, uid, reason));
-                }
+        if let Signal::Terminated { who, reason } = signal {
+            for (peer, path, uid) in self.watched.remove(&who).unwrap_or_default() {
+                let reason = reason.clone();
+                peer.apply(|association, now| association.local_terminated(now, &path, uid, reason));
             }
-            _ => {}
         }
         Ok(())
     }
