@@ -1,6 +1,5 @@
 //! The actors of a node, and the messages they take.
 
-use core::mem;
 use std::collections::VecDeque;
 
 use nexus_actor::AnyRef;
@@ -273,7 +272,7 @@ impl Actor for Reports {
     }
 }
 
-const _: () = assert!(mem::size_of::<Sink>() <= 40, "a message waits in mailboxes by the hundred thousand");
+const _: () = assert!(size_of::<Sink>() <= 40, "a message waits in mailboxes by the hundred thousand");
 
 #[cfg(test)]
 mod tests {

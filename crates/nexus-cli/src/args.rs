@@ -189,6 +189,9 @@ pub(crate) struct BenchRemoteOptions {
     /// Measure beside it what plain tokio TCP does between two processes.
     #[arg(long)]
     pub(crate) floor: bool,
+    /// Tell on standard error when the target is connected and when it is lost.
+    #[arg(long, short = 'v')]
+    pub(crate) verbose: bool,
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,

@@ -24,6 +24,20 @@ pub(crate) fn error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}error:{} {text}", style.bad, style.off);
 }
 
+/// An error and its causes on one line; a cause that is told already is not told again.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// Whether an error says that the reader of our output has gone.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
@@ -80,6 +94,12 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn a_chain_tells_nothing_twice() {
+        let error = anyhow::anyhow!("in use").context("7: in use").context("no start");
+        assert_eq!(chain(&error), "no start: 7: in use");
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         // Whoever read our output has gone; there is nobody to tell.
         Err(error) if console::is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
-            console::error(&format!("{error:#}"));
+            console::error(&console::chain(&error));
             ExitCode::FAILURE
         }
     }

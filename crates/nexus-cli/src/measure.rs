@@ -21,10 +21,6 @@ impl Latencies {
         self.0.saturating_record(nanos.clamp(1, LONGEST));
     }
 
-    pub(crate) fn add(&mut self, other: &Self) -> anyhow::Result<()> {
-        Ok(self.0.add(&other.0)?)
-    }
-
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }

@@ -1,6 +1,6 @@
 //! `nexus-cli node`: a node with a few actors that others can talk to.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use nexus_actor::prelude::*;
 use nexus_actor::remote::RemotingExtensionConfig;
 use tokio::io::AsyncReadExt;
@@ -19,6 +19,9 @@ pub(crate) async fn run(options: NodeOptions) -> anyhow::Result<()> {
     if let Some(canonical) = &options.canonical {
         config = config.with_canonical_host(canonical.host()).with_canonical_port(canonical.port());
     }
+    config.validate().map_err(|error| {
+        anyhow!("{error}\nhere: --canonical HOST:PORT sets the canonical host, --insecure-plaintext allows plaintext")
+    })?;
     for warning in config.warnings() {
         console::remark(&format!("warning: {warning}"));
     }

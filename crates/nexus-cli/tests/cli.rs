@@ -1,0 +1,328 @@
+//! The program as a person or a script runs it.
+
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_nexus-cli");
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    core::str::from_utf8(bytes).expect("is text")
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{out}{}", text(&output.stderr));
+    assert_eq!(out.lines().count(), 1, "{out}");
+    serde_json::from_str(out).expect("is one JSON object")
+}
+
+fn number(object: &serde_json::Value, key: &str) -> f64 {
+    object[key].as_f64().unwrap_or_else(|| panic!("{key} is no number in {object}"))
+}
+
+/// A node in a process of its own, killed at the latest when the test ends.
+struct Node {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Node {
+    fn start(bind: &str) -> Self {
+        let mut child = command(&["node", "--system", "b", "--bind", bind]).spawn().expect("starts");
+        let mut out = BufReader::new(child.stdout.take().expect("is piped"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("prints a line");
+        let address = line.strip_prefix("listening ").expect("says where it listens").trim_end().to_string();
+        Self { child, out, address }
+    }
+
+    fn authority(&self) -> &str {
+        self.address.split_once('@').expect("has an authority").1
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("runs");
+        assert!(status.success());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_node_says_where_it_listens_and_answers() {
+    let node = Node::start("127.0.0.1:0");
+    assert!(node.address.starts_with("fraktor.tcp://b@127.0.0.1:"), "{}", node.address);
+    assert!(!node.address.ends_with(":0"), "{}", node.address);
+    // Without a path the echo actor is meant.
+    for url in [node.address.clone(), format!("{}/user/echo", node.address)] {
+        let answer = json(&run(&["ping", &url, "--count", "3", "--interval", "0ms", "--json"]));
+        assert_eq!((number(&answer, "n"), number(&answer, "lost")), (3.0, 0.0));
+        assert!(number(&answer, "p50_us") > 0.0 && number(&answer, "p50_us") <= number(&answer, "max_us"));
+    }
+    let readable = run(&["ping", &node.address, "--count", "2", "--interval", "0ms"]);
+    assert!(readable.status.success());
+    assert!(text(&readable.stdout).contains("2 sent, 2 answered, 0 lost"), "{}", text(&readable.stdout));
+    assert!(!text(&readable.stdout).contains('\x1b'), "a pipe gets no colours");
+}
+
+/// Covers: S113
+#[test]
+fn signals_shut_a_node_down_in_order() {
+    for signal in ["-TERM", "-INT"] {
+        let mut node = Node::start("127.0.0.1:0");
+        // A peer that is connected at the time.
+        let answer = json(&run(&["ping", &node.address, "--count", "1", "--json"]));
+        assert_eq!(number(&answer, "lost"), 0.0);
+        node.signal(signal);
+        let mut rest = String::new();
+        node.out.read_to_string(&mut rest).expect("is read to its end");
+        assert_eq!(rest, "", "one line for one listener, and nothing else");
+        assert_eq!(node.child.wait().expect("ends").code(), Some(0), "{signal}");
+    }
+}
+
+/// Covers: S132
+#[test]
+fn plaintext_beyond_this_host_needs_to_be_allowed() {
+    let refused = run(&["node", "--system", "b", "--bind", "0.0.0.0:0", "--canonical", "127.0.0.1:0"]);
+    assert!(!refused.status.success());
+    assert_eq!(text(&refused.stdout), "");
+    for way_on in ["TLS", "--insecure-plaintext"] {
+        assert!(text(&refused.stderr).contains(way_on), "{}", text(&refused.stderr));
+    }
+    let arguments = [
+        "node",
+        "--system",
+        "b",
+        "--bind",
+        "0.0.0.0:0",
+        "--canonical",
+        "127.0.0.1:0",
+        "--insecure-plaintext",
+    ];
+    let mut child = command(&arguments).spawn().expect("starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("is piped")).read_line(&mut line).expect("prints a line");
+    child.kill().expect("is killed");
+    assert!(line.starts_with("listening fraktor.tcp://b@127.0.0.1:"), "{line}");
+    let mut warnings = String::new();
+    child.stderr.take().expect("is piped").read_to_string(&mut warnings).expect("is text");
+    child.wait().expect("ends");
+    assert!(warnings.contains("warning"), "{warnings}");
+}
+
+/// Covers: S133
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let node = Node::start("127.0.0.1:0");
+    let second = run(&["node", "--system", "c", "--bind", node.authority()]);
+    assert_eq!((second.status.code(), text(&second.stdout)), (Some(1), ""));
+    assert!(text(&second.stderr).contains(node.authority()), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("in use"), "{}", text(&second.stderr));
+}
+
+#[test]
+fn the_demonstration_shows_everything() {
+    let output = run(&["demo", "--messages", "100000"]);
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{out}{}", text(&output.stderr));
+    for part in [
+        "asks Get: 42",
+        "from 5 to 47",
+        "100,000 of 100,000",
+        "0 lost",
+        "kill -9",
+        "Terminated {",
+        "unreachable }",
+        "dead letters",
+        "re-associated",
+        "all of it happened",
+    ] {
+        assert!(out.contains(part), "{part} is missing in\n{out}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let mut child = command(&["demo", "--messages", "1000"]).spawn().expect("starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert!(!output.status.success(), "not all of it was shown");
+    assert_eq!(text(&output.stderr), "");
+}
+
+const KEYS: [&str; 10] = [
+    "workload",
+    "payload_bytes",
+    "n",
+    "lost",
+    "seconds",
+    "msgs_per_s",
+    "p50_us",
+    "p99_us",
+    "cpu_s",
+    "rss_kb",
+];
+
+#[test]
+fn a_remote_run_knows_what_arrived() {
+    let node = Node::start("127.0.0.1:0");
+    for (workload, path, n, payload, outstanding) in [
+        ("tell", "", "20000", "16", "1"),
+        ("tell", "/user/sink", "1", "0", "1"),
+        ("tell", "", "50", "261120", "1"),
+        ("ask", "/user/echo", "500", "16", "1"),
+        ("ask", "", "2000", "100", "256"),
+        ("ask", "", "10", "261120", "2"),
+        ("fan-in", "", "20001", "32", "8"),
+    ] {
+        let target = format!("{}{path}", node.address);
+        let arguments = [
+            "bench",
+            "remote",
+            "--target",
+            &target,
+            "--workload",
+            workload,
+            "--payload",
+            payload,
+            "--messages",
+            n,
+            "--outstanding",
+            outstanding,
+            "--json",
+        ];
+        let result = json(&run(&arguments));
+        for key in KEYS {
+            assert!(!result[key].is_null(), "{key} is missing in {result}");
+        }
+        assert_eq!(result["workload"], workload);
+        assert_eq!(number(&result, "n").to_string(), n);
+        assert_eq!(number(&result, "payload_bytes").to_string(), payload);
+        assert_eq!(number(&result, "lost"), 0.0, "{result}");
+        assert!(number(&result, "p50_us") <= number(&result, "p99_us"));
+    }
+}
+
+#[test]
+fn the_floor_is_measured_beside_it() {
+    let node = Node::start("127.0.0.1:0");
+    let base = ["bench", "remote", "--target", &node.address, "--floor", "--json", "--messages"];
+    let tell = json(&run(&[&base[..], &["1000"]].concat()));
+    assert!(number(&tell, "floor_ratio") > 0.0 && number(&tell, "floor_msgs_per_s") > 0.0);
+    let ask = json(&run(&[&base[..], &["100", "--workload", "ask"]].concat()));
+    assert!(number(&ask, "floor_round_trip_ratio") > 0.0);
+}
+
+/// Reads lines until one begins with `word`.
+fn wait_for(lines: &mut BufReader<ChildStderr>, word: &str) {
+    let mut line = String::new();
+    while !line.starts_with(word) {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).expect("is text"), 0, "ended before `{word}`");
+    }
+}
+
+#[test]
+fn a_run_outlives_its_target() {
+    for (workload, messages, outstanding) in [("tell", "1000000", "1"), ("ask", "40000", "16")] {
+        let node = Node::start("127.0.0.1:0");
+        let arguments = [
+            "bench",
+            "remote",
+            "--target",
+            &node.address,
+            "--workload",
+            workload,
+            "--messages",
+            messages,
+            "--outstanding",
+            outstanding,
+            "--json",
+            "--verbose",
+        ];
+        let mut bench = command(&arguments).spawn().expect("starts");
+        let mut remarks = BufReader::new(bench.stderr.take().expect("is piped"));
+        wait_for(&mut remarks, "connected");
+        let authority = node.authority().to_string();
+        node.signal("-KILL");
+        wait_for(&mut remarks, "disconnected");
+        drop(node);
+        let node = Node::start(&authority);
+        wait_for(&mut remarks, "connected");
+        let result = json(&bench.wait_with_output().expect("ends"));
+        assert_eq!(number(&result, "restarts"), 1.0, "{result}");
+        assert!(number(&result, "lost") < number(&result, "n"), "{result}");
+        drop(node);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_rule() {
+    let node = Node::start("127.0.0.1:0");
+    let nobody = format!("{}/user/nobody", node.address);
+    let (echo, target) = (format!("{}/user/echo", node.address), node.address.as_str());
+    let bench = ["bench", "remote", "--target"];
+    for (arguments, said) in [
+        (
+            vec!["bench", "remote", "--target", target, "--messages", "0"],
+            &["'0'", "--messages", "from 1 to"][..],
+        ),
+        (vec!["bench", "remote", "--target", target, "--messages", "many"], &["'many'", "from 1 to"]),
+        (
+            vec!["bench", "remote", "--target", target, "--payload", "261121"],
+            &["'261121'", "from 0 to 261120"],
+        ),
+        (vec!["bench", "remote", "--target", target, "--outstanding", "0"], &["'0'", "from 1 to"]),
+        (vec!["bench", "remote", "--target", target, "--patience", "0s"], &["'0s'", "above zero"]),
+        (vec!["bench", "local", "tell", "--messages", "-5"], &["-5"]),
+        (vec!["bench", "local", "nonsense"], &["nonsense", "ping-pong"]),
+        (vec!["bench", "remote", "--target", "nonsense"], &["nonsense"]),
+        (vec!["ping", "127.0.0.1:1"], &["system, host and port"]),
+        (vec!["ping", &nobody, "--count", "1"], &["no such actor"]),
+        (vec!["node", "--system", "b", "--bind", "127.0.0.1"], &["127.0.0.1"]),
+        ([&bench[..], &[&nobody]].concat(), &["no such actor"]),
+        ([&bench[..], &[&echo]].concat(), &["decode", "other messages"]),
+    ] {
+        let output = run(&arguments);
+        let err = text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(err.contains("error: "), "{arguments:?}: {err}");
+        for said in said {
+            assert!(err.contains(said), "{arguments:?}: {said} is missing in {err}");
+        }
+        assert!(!err.contains("panicked"), "{err}");
+    }
+}
+
+#[test]
+fn a_local_run_has_its_floor_beside_it() {
+    let output = run(&["bench", "local", "--messages", "2000", "--rounds", "1", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("is JSON")).collect();
+    let workloads: Vec<&str> = results.iter().filter_map(|result| result["workload"].as_str()).collect();
+    assert_eq!(workloads, ["tell", "ask", "ping-pong", "spawn", "fan-in"]);
+    for result in &results {
+        assert_eq!((number(result, "n"), number(result, "lost")), (2_000.0, 0.0));
+        assert!(number(result, "floor_ratio") > 0.0, "{result}");
+    }
+}
