@@ -128,6 +128,84 @@ struct SystemNode {
     next: Option<Box<SystemNode>>,
 }
 
+/// System messages taken out of a mailbox, oldest first. It takes over the nodes as they are: a wake-up for a stop
+/// allocates nothing.
+#[derive(Default)]
+pub(crate) struct SystemQueue(Option<Box<SystemNode>>);
+
+impl SystemQueue {
+    /// Appends a list that is newest first.
+    fn append_newest_first(&mut self, mut list: Option<Box<SystemNode>>) {
+        let mut oldest_first = None;
+        while let Some(mut node) = list {
+            list = node.next.take();
+            node.next = oldest_first;
+            oldest_first = Some(node);
+        }
+        if oldest_first.is_none() {
+            return;
+        }
+        let mut end = &mut self.0;
+        while let Some(node) = end {
+            end = &mut node.next;
+        }
+        *end = oldest_first;
+    }
+
+    pub(crate) fn push_back(&mut self, message: SystemMsg) {
+        self.append_newest_first(Some(Box::new(SystemNode { message, next: None })));
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<SystemMsg> {
+        let SystemNode { message, next } = *self.0.take()?;
+        self.0 = next;
+        Some(message)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether a stop waits.
+    pub(crate) fn has_stop(&self) -> bool {
+        let mut next = &self.0;
+        while let Some(node) = next {
+            if matches!(node.message, SystemMsg::Stop) {
+                return true;
+            }
+            next = &node.next;
+        }
+        false
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl Fn(&SystemMsg) -> bool) {
+        let mut kept = Self::default();
+        let mut last = &mut kept.0;
+        while let Some(mut node) = self.0.take() {
+            self.0 = node.next.take();
+            if keep(&node.message) {
+                last = &mut last.insert(node).next;
+            }
+        }
+        *self = kept;
+    }
+}
+
+impl Iterator for SystemQueue {
+    type Item = SystemMsg;
+
+    fn next(&mut self) -> Option<SystemMsg> {
+        self.pop_front()
+    }
+}
+
+impl Drop for SystemQueue {
+    fn drop(&mut self) {
+        // One by one: a long list must not be dropped by recursion.
+        while self.pop_front().is_some() {}
+    }
+}
+
 /// Parts that few mailboxes have.
 #[derive(Default)]
 struct Extras {
@@ -329,7 +407,7 @@ impl<M> Mailbox<M> {
         &self,
         cx: &Context<'_>,
         user: &mut VecDeque<Entry<M>>,
-        system: &mut VecDeque<SystemMsg>,
+        system: &mut SystemQueue,
         settle: bool,
     ) -> Taken {
         let mut room = Vec::new();
@@ -338,7 +416,7 @@ impl<M> Mailbox<M> {
             let mut guard = self.lock.lock();
             let inner = &mut *guard;
             self.busy.store(false, Ordering::Relaxed);
-            take_system(&mut inner.system, system);
+            system.append_newest_first(inner.system.take());
             if let Some(queue) = &mut inner.user
                 && !queue.is_empty()
                 && user.is_empty()
@@ -381,11 +459,11 @@ impl<M> Mailbox<M> {
     }
 
     /// While a handler is suspended: takes system messages and registers the waker for more of them.
-    pub(crate) fn poll_system(&self, cx: &Context<'_>, system: &mut VecDeque<SystemMsg>) {
+    pub(crate) fn poll_system(&self, cx: &Context<'_>, system: &mut SystemQueue) {
         let old = {
             let mut guard = self.lock.lock();
             let inner = &mut *guard;
-            take_system(&mut inner.system, system);
+            system.append_newest_first(inner.system.take());
             self.busy.store(true, Ordering::Relaxed);
             register(&mut inner.waker, cx)
         };
@@ -450,11 +528,11 @@ impl<M> Mailbox<M> {
     }
 
     /// Refuses everything from now on and returns what waited.
-    pub(crate) fn close(&self) -> (VecDeque<Entry<M>>, VecDeque<SystemMsg>) {
-        let mut system = VecDeque::new();
+    pub(crate) fn close(&self) -> (VecDeque<Entry<M>>, SystemQueue) {
+        let mut system = SystemQueue::default();
         let (user, waker, extras) = {
             let mut inner = self.lock.lock();
-            take_system(&mut inner.system, &mut system);
+            system.append_newest_first(inner.system.take());
             (inner.user.take(), inner.waker.take(), inner.extras.take())
         };
         drop(waker);
@@ -495,17 +573,6 @@ fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
         Some(waker) if waker.will_wake(cx.waker()) => None,
         other => other.replace(cx.waker().clone()),
-    }
-}
-
-/// Appends the list to `out`, oldest first.
-fn take_system(list: &mut Option<Box<SystemNode>>, out: &mut VecDeque<SystemMsg>) {
-    let at = out.len();
-    let mut next = list.take();
-    while let Some(node) = next {
-        let SystemNode { message, next: rest } = *node;
-        out.insert(at, message);
-        next = rest;
     }
 }
 

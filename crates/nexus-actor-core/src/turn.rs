@@ -18,7 +18,7 @@ use hashbrown::Equivalent;
 use crate::actor::{Actor, ActorError};
 use crate::actor_ref::{ActorRef, AnyRef, Body, Local, identity_of};
 use crate::context::{Context, Phase, State};
-use crate::mailbox::{Entry, Mailbox, Notice, SystemMsg, Taken, Who};
+use crate::mailbox::{Entry, Mailbox, Notice, SystemMsg, SystemQueue, Taken, Who};
 use crate::path::ActorPath;
 use crate::props::Factory;
 use crate::reason::DeadLetterReason;
@@ -127,7 +127,7 @@ enum Ended {
 /// The life of an actor between two rests.
 pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
     let mut batch = VecDeque::new();
-    let mut system = VecDeque::new();
+    let mut system = SystemQueue::default();
     let mut handled = 0;
     if core.state.phase == Phase::New {
         core.state.phase = Phase::Running;
@@ -378,7 +378,7 @@ async fn guard<M, F>(
     mut work: Pin<&mut Option<F>>,
     me: &ActorRef<M>,
     stop_after: Option<Duration>,
-    system: &mut VecDeque<SystemMsg>,
+    system: &mut SystemQueue,
 ) -> Ended
 where
     M: Send + 'static,
@@ -393,7 +393,7 @@ where
         }
         let local = local(me);
         local.mailbox.poll_system(cx, system);
-        if system.iter().any(|message| matches!(message, SystemMsg::Stop)) {
+        if system.has_stop() {
             let owner = &local.nest.system;
             let now = owner.now();
             let at = *stop_at.get_or_insert_with(|| {
@@ -434,7 +434,7 @@ fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
 }
 
 /// Makes an instance and tells it that it has started.
-async fn start<A: Actor>(core: &mut Core<A>, system: &mut VecDeque<SystemMsg>) -> Result<(), Failure> {
+async fn start<A: Actor>(core: &mut Core<A>, system: &mut SystemQueue) -> Result<(), Failure> {
     let made = {
         let Core { factory, me, state, .. } = &mut *core;
         catch(|| factory(&mut Context { me, state }))
@@ -451,7 +451,7 @@ async fn start<A: Actor>(core: &mut Core<A>, system: &mut VecDeque<SystemMsg>) -
 async fn signal<A: Actor>(
     core: &mut Core<A>,
     signal: Signal,
-    system: &mut VecDeque<SystemMsg>,
+    system: &mut SystemQueue,
 ) -> Result<(), Failure> {
     let Core { actor: Some(actor), me, state, .. } = core else { return Ok(()) };
     let me: &ActorRef<A::Msg> = me;
@@ -490,11 +490,7 @@ fn control<A: Actor>(core: &mut Core<A>, message: SystemMsg) -> Result<Next, Sys
     Ok(Next::Continue)
 }
 
-async fn control_rare<A: Actor>(
-    core: &mut Core<A>,
-    message: SystemMsg,
-    system: &mut VecDeque<SystemMsg>,
-) -> Next {
+async fn control_rare<A: Actor>(core: &mut Core<A>, message: SystemMsg, system: &mut SystemQueue) -> Next {
     let failure = match message {
         SystemMsg::Escalated { child, error } => Failure::Escalated(format!("{child}: {error}")),
         // A sibling's failure concerns this actor too.
@@ -522,7 +518,7 @@ async fn control_rare<A: Actor>(
 }
 
 /// Applies the supervisor's strategy to a failure of this actor, and to that of each attempt to replace it.
-async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut VecDeque<SystemMsg>) -> Next {
+async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut SystemQueue) -> Next {
     let mut failure = failure;
     loop {
         // A stop that has come meanwhile decides as well.
@@ -545,17 +541,13 @@ async fn fail<A: Actor>(core: &mut Core<A>, failure: Failure, system: &mut VecDe
     }
 }
 
-fn stop_waits(system: &VecDeque<SystemMsg>) -> bool {
-    system.iter().any(|message| matches!(message, SystemMsg::Stop))
+fn stop_waits(system: &SystemQueue) -> bool {
+    system.has_stop()
 }
 
 /// What the supervisor's strategy says of a failure, told to all whom it concerns: the wait before a restart, or
 /// what follows instead of one.
-fn decide<A: Actor>(
-    core: &mut Core<A>,
-    failure: Failure,
-    system: &VecDeque<SystemMsg>,
-) -> Result<Duration, Next> {
+fn decide<A: Actor>(core: &mut Core<A>, failure: Failure, system: &SystemQueue) -> Result<Duration, Next> {
     let nest = local(&core.me).nest.clone();
     let owner = nest.system.clone();
     let me = core.me.to_any();
@@ -633,7 +625,7 @@ fn concern_siblings(nest: &crate::nest::Nest, me: &AnyRef, scope: Scope, directi
 async fn restart<A: Actor>(
     core: &mut Core<A>,
     delay: Duration,
-    system: &mut VecDeque<SystemMsg>,
+    system: &mut SystemQueue,
 ) -> Result<Next, Failure> {
     // The old instance may clean up; its failure to do so changes nothing any more.
     let _ = signal(core, Signal::Restarting, system).await;
@@ -663,7 +655,7 @@ async fn restart<A: Actor>(
 }
 
 /// Stops all children and waits for the last one. What else arrives meanwhile is kept in `system`.
-async fn stop_children<A: Actor>(core: &mut Core<A>, system: &mut VecDeque<SystemMsg>) -> Next {
+async fn stop_children<A: Actor>(core: &mut Core<A>, system: &mut SystemQueue) -> Next {
     let Some(nest) = local(&core.me).mailbox.nest() else { return Next::Continue };
     if !nest.stop_all() {
         let mailbox: &Mailbox<A::Msg> = &local(&core.me).mailbox;
@@ -687,7 +679,7 @@ fn drop_instance<A: Actor>(core: &mut Core<A>) {
 async fn terminate<A: Actor>(
     core: &mut Core<A>,
     mut batch: VecDeque<Entry<A::Msg>>,
-    mut system: VecDeque<SystemMsg>,
+    mut system: SystemQueue,
 ) {
     core.state.stopping = true;
     // A stop that comes again changes nothing.
@@ -721,7 +713,7 @@ async fn terminate<A: Actor>(
         let lost = catch(|| me.0.lost(entry, DeadLetterReason::Stopped));
         drop(lost);
     }
-    for message in system.into_iter().chain(late) {
+    for message in system.chain(late) {
         match message {
             SystemMsg::Watch(watcher) if !watchers.contains(&watcher) => watchers.push(watcher),
             SystemMsg::Unwatch(watcher) => watchers.retain(|other| *other != watcher),

@@ -253,7 +253,7 @@ pub(crate) async fn tell(counter: ActorRef<Traffic>, senders: u64, n: u64) -> (D
         match counter.ask(Traffic::Take).timeout(Duration::from_secs(60)).await {
             Ok(counted) => break counted,
             // An ask does not wait for room as a send does.
-            Err(AskError::Full { .. }) => tokio::task::yield_now().await,
+            Err(AskError::Full) => tokio::task::yield_now().await,
             Err(error) => panic!("the counter answers: {error}"),
         }
     };
