@@ -115,7 +115,7 @@ pub(crate) async fn spawn(n: u64) -> Duration {
 /// Bytes of a frame of the raw programs.
 pub(crate) const FRAME: usize = 16;
 
-/// Bytes in the shared buffer above which senders let the writer catch up: what was fastest of 4 KiB to 64 MiB.
+/// Bytes in the shared buffer above which senders let the writer catch up: 64 KiB to 1 MiB are alike, less and more is slower.
 pub(crate) const BEST: usize = 256 * 1024;
 
 /// The same, as much as our lanes hold by default.
