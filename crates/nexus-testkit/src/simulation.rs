@@ -100,6 +100,8 @@ impl Simulation {
         old: &SimNode,
         adjust: impl FnOnce(RemotingExtensionConfig) -> RemotingExtensionConfig,
     ) -> SimNode {
+        // What has been killed is gone only when its tasks have been dropped.
+        self.settle();
         let at = old.authority().clone();
         self.node_with(&old.name, |config| {
             adjust(config.with_canonical_host(at.host()).with_canonical_port(at.port()))
