@@ -1,5 +1,8 @@
 //! What tests of nexus actors need and production does not.
 //!
+//! [`TestProbe`] is an actor that remembers what it saw; [`Simulation`] runs whole nodes in one thread on virtual time, where a
+//! node can be killed or frozen at any moment.
+//!
 //! [`FaultLink`] puts a bad network between nodes, on any transport, without waiting for anything:
 //!
 //! ```
@@ -22,5 +25,11 @@
 extern crate alloc;
 
 mod fault_link;
+mod mortal;
+mod probe;
+mod simulation;
 
 pub use fault_link::{Cut, DialFate, Direction, FaultControl, FaultCounts, FaultLink};
+pub use mortal::MortalRuntime;
+pub use probe::{ProbeEvent, ProbeTimeout, TestProbe};
+pub use simulation::{SimNode, Simulation, Stranger};

@@ -1,0 +1,21 @@
+//! Whole nodes: on virtual time over the loopback, and the main things again over TCP.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a test has an operating system, and ends where it is surprised"
+)]
+
+mod kit;
+
+mod backpressure;
+mod configuration;
+mod faults;
+mod hostile;
+mod lifecycle;
+mod messages;
+mod quarantine;
+mod shutdown;
+mod tcp;
+mod watching;
