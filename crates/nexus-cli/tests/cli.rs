@@ -268,7 +268,11 @@ fn a_run_outlives_its_target() {
         drop(node);
         let node = Node::start(&authority);
         wait_for(&mut remarks, "connected");
-        let result = json(&bench.wait_with_output().expect("ends"));
+        let mut rest = String::new();
+        remarks.read_to_string(&mut rest).expect("is text");
+        let output = bench.wait_with_output().expect("ends");
+        assert!(output.status.success(), "{workload}: {rest}");
+        let result = json(&output);
         assert_eq!(number(&result, "restarts"), 1.0, "{result}");
         assert!(number(&result, "lost") < number(&result, "n"), "{result}");
         drop(node);

@@ -852,6 +852,11 @@ impl Association {
             session.receive_next = next;
             self.last_used = now;
         }
+        // An acknowledgement without news would be bytes received at the peer, and answered by another for ever.
+        if session.receive_next <= self.acknowledged_out {
+            self.acknowledge_bytes = 0;
+            return;
+        }
         self.acknowledge_bytes += bytes;
         if self.acknowledge_bytes >= self.config.acknowledge_bytes() as usize {
             self.acknowledge_now = true;

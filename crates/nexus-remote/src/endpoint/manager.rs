@@ -266,7 +266,10 @@ impl EndpointManager {
     fn session_ended(&self, peer: &Arc<Peer>) {
         let (gone, released) = {
             let mut intake = peer.intake.lock();
-            let gone = intake.inbound.detach();
+            // This is told after the fact: a connection may serve the next session already.
+            let runs = peer.read(|association| association.session());
+            let gone =
+                if runs == Some(intake.inbound.session()) { Vec::new() } else { intake.inbound.detach() };
             let mut released = Vec::new();
             while let Some(notice) = intake.inbound.released() {
                 released.push(notice);
