@@ -30,6 +30,33 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Unanswered probes until the connection is dead (limit L23).
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// Reads without waiting. A read that does not fill the buffer has emptied the socket, so it also takes the
+/// readiness back: the next poll then waits for the system's notice instead of asking the system for nothing.
+///
+/// # Source
+/// What tokio does inside its own `poll_read`, for selectors that report edges. Here reading and taking back happen
+/// under the readiness seen before the read, so that a notice which comes in between is kept.
+#[cfg(target_os = "linux")]
+fn read_once(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    use std::io::Read;
+
+    let mut short = None;
+    let result = stream.try_io(tokio::io::Interest::READABLE, || {
+        let read = (&*SockRef::from(stream)).read(buf)?;
+        if read > 0 && read < buf.len() {
+            short = Some(read);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(read)
+    });
+    short.map_or(result, Ok)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_once(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    stream.try_read(buf)
+}
+
 /// How long a listener rests when the system is out of descriptors or memory: retrying at once would only
 /// spin, since the connection stays in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -448,7 +475,7 @@ impl Channel for TcpChannel {
     fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize, TransportError>> {
         let stream = self.stream()?;
         loop {
-            match stream.try_read(buf) {
+            match read_once(&stream, buf) {
                 // A close on another thread ends the stream before it takes it from this turn.
                 Ok(0) if self.is_closed() => return Poll::Ready(Err(self.closed())),
                 Ok(read) => return Poll::Ready(Ok(read)),
