@@ -128,7 +128,18 @@ async fn measure(
         .collect();
     let asks = options.workload == RemoteWorkload::Ask;
     let floor_ratio = |floor: &Floor| rounded(msgs_per_s / floor.msgs_per_s);
-    let trip_ratio = |floor: &Floor| p50_us.map(|p50| rounded(p50.0 / floor.round_trip_p50.0));
+    // An ask contains a raw round trip. One that seems faster ran with both ends on one core while the floor's were on
+    // two (a wake-up across cores costs several round trips): the quotient would say nothing about either.
+    let trip_ratio = |floor: &Floor| {
+        let ratio = rounded(p50_us?.0 / floor.round_trip_p50.0);
+        if ratio < 1.0 {
+            console::remark(
+                "the floor's processes were placed on other cores than the target's: no ratio; \
+                 run node and bench under the same `taskset -c 0`",
+            );
+        }
+        (ratio >= 1.0).then_some(ratio)
+    };
     Ok(Measurement {
         workload: options.workload.as_str(),
         payload_bytes: options.payload,
