@@ -30,6 +30,8 @@ const RETRY: Duration = Duration::from_millis(20);
 /// One try to hear from the target.
 const TRY: Duration = Duration::from_secs(1);
 const DEFAULT_SENDERS: usize = 8;
+/// The mark of the report that ends a run; the others carry the time at which they were sent.
+const LAST: u64 = u64::MAX;
 
 /// What a run has shown: one line of JSON.
 #[derive(Serialize)]
@@ -240,14 +242,39 @@ impl Run {
                 },
             }
         }
-        // What was sent before it arrives before it: the count is complete, unless its sink is not the last.
-        tally.count(&self.count(&sink).await?);
+        // The last report comes behind every message, and behind every other report.
+        self.confirm(&sink, &me, &mut reports, &mut tally, start).await?;
         let took = start.elapsed();
-        while let Ok(report) = reports.try_recv() {
-            tally.report(&report, start);
-        }
         me.stop();
         Ok((tally.outcome(self.messages, took), cpu))
+    }
+
+    /// Takes reports up to the last one. A sink that is killed takes it along: then its successor is asked.
+    async fn confirm(
+        &self,
+        sink: &ActorRef<Sink>,
+        me: &ActorRef<Received>,
+        reports: &mut mpsc::UnboundedReceiver<Received>,
+        tally: &mut Tally,
+        start: Instant,
+    ) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() <= self.patience {
+            self.send(sink, Sink::Report { run: self.id, mark: LAST, to: me.clone() }).await?;
+            let arrived = tokio::time::timeout(TRY.max(self.patience / 4), async {
+                while let Some(report) = reports.recv().await {
+                    if report.mark == LAST {
+                        tally.count(&report);
+                        return;
+                    }
+                    tally.report(&report, start);
+                }
+            });
+            if arrived.await.is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("{} confirms nothing within {:?}", self.path, self.patience)
     }
 
     async fn send_all(
