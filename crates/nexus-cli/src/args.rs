@@ -187,6 +187,9 @@ pub(crate) struct BenchRemoteOptions {
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = positive_duration)]
     pub(crate) patience: Duration,
     /// Measure beside it what plain tokio TCP does between two processes.
+    ///
+    /// A round trip costs several times as much when its ends are on two cores, and the scheduler chooses: compare
+    /// round trips only with node and bench under the same `taskset -c N`.
     #[arg(long)]
     pub(crate) floor: bool,
     /// Tell on standard error when the target is connected and when it is lost.

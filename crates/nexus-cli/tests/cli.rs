@@ -229,7 +229,9 @@ fn the_floor_is_measured_beside_it() {
     let tell = json(&run(&[&base[..], &["1000"]].concat()));
     assert!(number(&tell, "floor_ratio") > 0.0 && number(&tell, "floor_msgs_per_s") > 0.0);
     let ask = json(&run(&[&base[..], &["100", "--workload", "ask"]].concat()));
-    assert!(number(&ask, "floor_round_trip_ratio") > 0.0);
+    assert!(number(&ask, "floor_round_trip_p50_us") > 0.0);
+    // Left out when the scheduler placed the two differently; never an ask faster than what it is made of.
+    assert!(ask.get("floor_round_trip_ratio").is_none_or(|ratio| ratio.as_f64() >= Some(1.0)), "{ask}");
 }
 
 /// Reads lines until one begins with `word`.

@@ -30,6 +30,8 @@ const RETRY: Duration = Duration::from_millis(20);
 /// One try to hear from the target.
 const TRY: Duration = Duration::from_secs(1);
 const DEFAULT_SENDERS: usize = 8;
+/// The mark of the report that ends a run; the others carry the time at which they were sent.
+const LAST: u64 = u64::MAX;
 
 /// What a run has shown: one line of JSON.
 #[derive(Serialize)]
@@ -128,7 +130,18 @@ async fn measure(
         .collect();
     let asks = options.workload == RemoteWorkload::Ask;
     let floor_ratio = |floor: &Floor| rounded(msgs_per_s / floor.msgs_per_s);
-    let trip_ratio = |floor: &Floor| p50_us.map(|p50| rounded(p50.0 / floor.round_trip_p50.0));
+    // An ask contains a raw round trip. One that seems faster ran with both ends on one core while the floor's were on
+    // two (a wake-up across cores costs several round trips): the quotient would say nothing about either.
+    let trip_ratio = |floor: &Floor| {
+        let ratio = rounded(p50_us?.0 / floor.round_trip_p50.0);
+        if ratio < 1.0 {
+            console::remark(
+                "the floor's processes were placed on other cores than the target's: no ratio; \
+                 run node and bench under the same `taskset -c 0`",
+            );
+        }
+        (ratio >= 1.0).then_some(ratio)
+    };
     Ok(Measurement {
         workload: options.workload.as_str(),
         payload_bytes: options.payload,
@@ -229,14 +242,39 @@ impl Run {
                 },
             }
         }
-        // What was sent before it arrives before it: the count is complete, unless its sink is not the last.
-        tally.count(&self.count(&sink).await?);
+        // The last report comes behind every message, and behind every other report.
+        self.confirm(&sink, &me, &mut reports, &mut tally, start).await?;
         let took = start.elapsed();
-        while let Ok(report) = reports.try_recv() {
-            tally.report(&report, start);
-        }
         me.stop();
         Ok((tally.outcome(self.messages, took), cpu))
+    }
+
+    /// Takes reports up to the last one. A sink that is killed takes it along: then its successor is asked.
+    async fn confirm(
+        &self,
+        sink: &ActorRef<Sink>,
+        me: &ActorRef<Received>,
+        reports: &mut mpsc::UnboundedReceiver<Received>,
+        tally: &mut Tally,
+        start: Instant,
+    ) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() <= self.patience {
+            self.send(sink, Sink::Report { run: self.id, mark: LAST, to: me.clone() }).await?;
+            let arrived = tokio::time::timeout(TRY.max(self.patience / 4), async {
+                while let Some(report) = reports.recv().await {
+                    if report.mark == LAST {
+                        tally.count(&report);
+                        return;
+                    }
+                    tally.report(&report, start);
+                }
+            });
+            if arrived.await.is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("{} confirms nothing within {:?}", self.path, self.patience)
     }
 
     async fn send_all(
