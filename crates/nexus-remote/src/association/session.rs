@@ -848,15 +848,12 @@ impl Association {
         }
         let Some(session) = &mut self.session else { return };
         self.last_heard = now;
-        if next > session.receive_next {
-            session.receive_next = next;
-            self.last_used = now;
-        }
-        // An acknowledgement without news would be bytes received at the peer, and answered by another for ever.
-        if session.receive_next <= self.acknowledged_out {
-            self.acknowledge_bytes = 0;
+        if next <= session.receive_next {
+            // Control traffic, or part of a frame. Acknowledging that would be answered in turn, for ever.
             return;
         }
+        session.receive_next = next;
+        self.last_used = now;
         self.acknowledge_bytes += bytes;
         if self.acknowledge_bytes >= self.config.acknowledge_bytes() as usize {
             self.acknowledge_now = true;
@@ -1201,6 +1198,8 @@ impl Association {
             self.drop_attempts(CloseReason::Idle);
             self.stop_attempts();
             self.events.push_back(AssociationEvent::Unused);
+            // The node may keep it all the same, and is asked again.
+            self.timers.set(Timer::Forget, now + self.config.forget_timeout());
             return;
         }
         if self.live.is_none() {

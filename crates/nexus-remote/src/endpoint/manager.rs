@@ -14,7 +14,7 @@ use super::connection;
 use super::node::Node;
 use super::peer::Peer;
 use super::watcher::WatchCommand;
-use crate::association::{AssociationEvent, LostMessage, PressureLevel, StateKind, SuspendCause};
+use crate::association::{AssociationEvent, LostMessage, PressureLevel, SuspendCause};
 use crate::association::{AssociationState, StateChange};
 use crate::backpressure::BackpressureSignal;
 use crate::event::{RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent};
@@ -258,6 +258,8 @@ impl EndpointManager {
             }
             AssociationEvent::Reincarnated { .. } => self.session_ended(peer),
             AssociationEvent::Closed { .. } => peer.closed(),
+            // A reference that lives sends by this association: forgotten, it would go on beside a new one.
+            AssociationEvent::Unused if peer.read(|association| association.statistics().recipients) > 0 => {}
             AssociationEvent::Unused => self.node.registry.remove(peer),
         }
     }
@@ -291,6 +293,16 @@ impl EndpointManager {
         let authority = peer.authority().clone();
         let correlation_id = CorrelationId::NIL;
         let uid = change.uid.unwrap_or(ActorUid::ANY);
+        // A session that ends takes its suspension with it.
+        peer.set_suspended(!peer.read(|association| association.accepts_ordinary()));
+        let by_hand = matches!(change.to, AssociationState::Suspended { cause: SuspendCause::ByHand });
+        if !by_hand && peer.note_suspended(false) {
+            self.node.publish(RemotingLifecycleEvent::Resumed {
+                authority: authority.clone(),
+                uid,
+                correlation_id,
+            });
+        }
         match &change.to {
             AssociationState::Associating { attempt } => {
                 self.node.publish(RemotingLifecycleEvent::AssociationAttempt {
@@ -308,13 +320,11 @@ impl EndpointManager {
                 });
             }
             AssociationState::Suspended { cause: SuspendCause::ByHand } => {
-                self.node.publish(RemotingLifecycleEvent::Suspended { authority, uid, correlation_id });
+                if !peer.note_suspended(true) {
+                    self.node.publish(RemotingLifecycleEvent::Suspended { authority, uid, correlation_id });
+                }
             }
-            AssociationState::Connected { .. }
-                if change.from == StateKind::Suspended && !peer.is_suspended() =>
-            {
-                // A connection that came back is told by its own event.
-            }
+            // A connection that came or went is told by its own event.
             AssociationState::Unassociated
             | AssociationState::Connected { .. }
             | AssociationState::Suspended { .. }

@@ -53,6 +53,7 @@ struct Facts {
     errors: u64,
     last_error: Option<String>,
     pressure: Option<BackpressureSignal>,
+    suspended: bool,
 }
 
 struct Machine {
@@ -322,6 +323,11 @@ impl Peer {
 
     pub(crate) fn note_pressure(&self, signal: BackpressureSignal) {
         self.facts.lock().pressure = Some(signal);
+    }
+
+    /// Notes what was told of a suspension by hand, and returns what had been told before.
+    pub(crate) fn note_suspended(&self, suspended: bool) -> bool {
+        core::mem::replace(&mut self.facts.lock().suspended, suspended)
     }
 
     /// The id of the message that was sent last.

@@ -8,17 +8,17 @@ use nexus_actor_core::{Actor, ActorError, ActorRef, ActorSystem, Context, DeadLe
 use nexus_testkit::{SimNode, Simulation, TestProbe};
 use serde::{Deserialize, Serialize};
 
-pub const fn ms(n: u64) -> Duration {
+pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-pub const fn s(n: u64) -> Duration {
+pub(crate) const fn s(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
 /// The protocol of the tests.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Talk {
+pub(crate) enum Talk {
     /// A number.
     Say(u64),
     /// Bytes.
@@ -42,7 +42,7 @@ pub enum Talk {
 }
 
 #[derive(Debug)]
-pub struct Unspeakable;
+pub(crate) struct Unspeakable;
 
 impl Serialize for Unspeakable {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
@@ -68,7 +68,7 @@ impl Message for Talk {
 
 /// Does what it is told.
 #[derive(Default)]
-pub struct Parrot {
+pub(crate) struct Parrot {
     kept: Vec<Reply<u64>>,
 }
 
@@ -94,17 +94,17 @@ impl Actor for Parrot {
     }
 }
 
-pub fn parrot(system: &ActorSystem, name: &str) -> ActorRef<Talk> {
+pub(crate) fn parrot(system: &ActorSystem, name: &str) -> ActorRef<Talk> {
     system.spawn(name, Props::from_fn(Parrot::default)).unwrap()
 }
 
-pub fn probe(system: &ActorSystem, name: &str) -> TestProbe<Talk> {
+pub(crate) fn probe(system: &ActorSystem, name: &str) -> TestProbe<Talk> {
     TestProbe::spawn(system, name).unwrap()
 }
 
 /// The numbers said to a probe since the last look.
 #[track_caller]
-pub fn numbers(probe: &TestProbe<Talk>) -> Vec<u64> {
+pub(crate) fn numbers(probe: &TestProbe<Talk>) -> Vec<u64> {
     probe
         .take_messages()
         .into_iter()
@@ -116,25 +116,25 @@ pub fn numbers(probe: &TestProbe<Talk>) -> Vec<u64> {
 }
 
 /// A simulation with the nodes `names`, which know the protocol.
-pub fn nodes<const N: usize>(seed: u64, names: [&str; N]) -> (Simulation, [SimNode; N]) {
+pub(crate) fn nodes<const N: usize>(seed: u64, names: [&str; N]) -> (Simulation, [SimNode; N]) {
     let sim = Simulation::new(seed);
     let nodes = names.map(|name| know(sim.node(name)));
     (sim, nodes)
 }
 
 /// The node, after it has learned the protocol.
-pub fn know(node: SimNode) -> SimNode {
+pub(crate) fn know(node: SimNode) -> SimNode {
     node.system().register::<Talk>().unwrap();
     node
 }
 
 /// A reference on `from` to the actor at `path` of `to`.
-pub fn far(from: &SimNode, to: &SimNode, path: &str) -> ActorRef<Talk> {
+pub(crate) fn far(from: &SimNode, to: &SimNode, path: &str) -> ActorRef<Talk> {
     from.system().resolve(&to.url(path)).unwrap()
 }
 
 /// Dead letters of a node by reason.
-pub fn lost(node: &SimNode) -> BTreeMap<DeadLetterReason, usize> {
+pub(crate) fn lost(node: &SimNode) -> BTreeMap<DeadLetterReason, usize> {
     let mut counts = BTreeMap::new();
     for letter in node.letters() {
         *counts.entry(letter.reason()).or_default() += 1;
@@ -144,7 +144,7 @@ pub fn lost(node: &SimNode) -> BTreeMap<DeadLetterReason, usize> {
 
 /// Sent, acknowledged and lost of the association of `from` with `to`, which must add up.
 #[track_caller]
-pub fn accounts(from: &SimNode, to: &SimNode) -> (u64, u64, u64) {
+pub(crate) fn accounts(from: &SimNode, to: &SimNode) -> (u64, u64, u64) {
     let statistics = from.remoting().statistics(&to.authority().to_string()).unwrap();
     assert_eq!(
         statistics.sent,

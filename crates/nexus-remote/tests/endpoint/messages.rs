@@ -1,9 +1,7 @@
 //! Messages, questions and references between nodes.
 
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
-use nexus_actor_core::{
-    ActorRef, AskError, DeadLetterReason, Headers, Refusal, ResolveError, TellError,
-};
+use nexus_actor_core::{ActorRef, AskError, DeadLetterReason, Headers, Refusal, ResolveError, TellError};
 use nexus_testkit::{ProbeEvent, TestProbe};
 use serde::{Deserialize, Serialize};
 
@@ -118,8 +116,7 @@ struct Garbled;
 impl Message for Garbled {
     const MANIFEST: &'static str = "test.talk@1";
     fn encode(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        encoder.put(&[0xff; 7]);
-        Ok(())
+        encoder.put(&[0xff; 7])
     }
     fn decode(_: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self)
@@ -246,7 +243,8 @@ fn headers_cross_unchanged_and_in_order() {
     let (sim, [a, b]) = nodes(40, ["a", "b"]);
     let ear = probe(b.system(), "ear");
     let to = far(&a, &b, "/user/ear");
-    let full = (0..64).fold(Headers::new(), |headers, n| headers.with(format!("key-{n}"), format!("värde {n}")));
+    let full =
+        (0..64).fold(Headers::new(), |headers, n| headers.with(format!("key-{n}"), format!("värde {n}")));
     let cases = [
         Headers::new().with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         Headers::new().with("empty", "").with("unknown.vendor/x", "kept"),
@@ -293,7 +291,10 @@ fn a_message_over_the_limit_is_refused_with_size_and_limit() {
                 assert!(!fits, "{size}: {told} over {at}");
                 assert!(told > at, "{told} over {at}");
                 assert!(at <= limit);
-                assert!(matches!(message, Talk::Blob(bytes) if bytes.len() == size), "the message comes back");
+                assert!(
+                    matches!(message, Talk::Blob(bytes) if bytes.len() == size),
+                    "the message comes back"
+                );
             }
             Err(other) => panic!("{size}: {other}"),
         }

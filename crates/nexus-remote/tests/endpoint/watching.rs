@@ -30,13 +30,7 @@ fn the_end_of_a_watched_actor_is_told_once() {
     assert_eq!(ear.take_terminations(), [(target.path(), TerminationReason::Stopped)]);
     assert_eq!((watches(&a, &b), watches(&b, &a)), ((0, 0, 0), (0, 0, 0)));
     // Failed for good is told as such.
-    let second = b
-        .system()
-        .spawn(
-            "second",
-            nexus_actor_core::Props::from_fn(Parrot::default),
-        )
-        .unwrap();
+    let second = b.system().spawn("second", nexus_actor_core::Props::from_fn(Parrot::default)).unwrap();
     ear.watch(&far(&a, &b, "/user/second"));
     sim.run(s(1));
     second.tell(Talk::Stop);
