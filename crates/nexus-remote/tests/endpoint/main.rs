@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::type_complexity,
     clippy::std_instead_of_core,
     clippy::std_instead_of_alloc,
     reason = "a test has an operating system, and ends where it is surprised"
