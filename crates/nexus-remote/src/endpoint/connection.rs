@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{Context, Poll};
 
-use nexus_actor_core::CorrelationId;
 use nexus_actor_core::path::Address;
+use nexus_actor_core::{CorrelationId, Instant};
 
 use super::node::Node;
 use super::peer::{Peer, dial_error};
@@ -20,6 +20,8 @@ use crate::wire::{ControlFrame, FrameReader, Preamble, RefuseReason, Request, St
 
 /// Steps of one poll before other tasks run.
 const STEPS: usize = 32;
+/// Steps after which the clock is read again: it costs as much as a small message.
+const CLOCK_STEPS: usize = 4;
 /// Bytes read in one step before the writing side has its turn.
 const READ_STEP: usize = 256 * 1024;
 
@@ -54,7 +56,8 @@ impl Connection {
         let mut nothing = Transmit::new();
         let dialled = poll_fn(|cx| {
             // Registers the waker: the association may give the dial up.
-            if self.peer.poll_transmit(cx, self.conn, &mut nothing) {
+            let now = self.peer.node.now();
+            if self.peer.poll_transmit(cx, self.conn, &mut nothing, now) {
                 return Poll::Ready(None);
             }
             self.channel.poll_connected(cx).map(Some)
@@ -114,13 +117,14 @@ impl Connection {
     }
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        for _ in 0..STEPS {
+        let mut now = self.peer.node.now();
+        for step in 1..=STEPS {
             let mut progress = false;
-            match self.read(cx) {
+            match self.read(cx, now) {
                 Ok(more) => progress |= more,
                 Err(cause) => return Poll::Ready(Ended::Lost(cause)),
             }
-            match self.writer.poll(cx, &self.peer, self.conn, &self.channel) {
+            match self.writer.poll(cx, &self.peer, self.conn, &self.channel, now) {
                 Ok(Wrote::Progress) => progress = true,
                 Ok(Wrote::Pending) => {}
                 Ok(Wrote::Finished) => return Poll::Ready(Ended::ByUs),
@@ -130,18 +134,21 @@ impl Connection {
             if !progress {
                 return Poll::Pending;
             }
+            if step % CLOCK_STEPS == 0 {
+                now = self.peer.node.now();
+            }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Reads and works off what is there. True when there may be more.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, LostCause> {
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LostCause> {
         let mut read = 0;
         while read < READ_STEP {
             match self.channel.poll_read(cx, self.reader.frames.spare()) {
                 Poll::Pending => {
-                    self.reader.report(&self.peer, self.conn, true);
+                    self.reader.report(&self.peer, self.conn, true, now);
                     return Ok(false);
                 }
                 Poll::Ready(Ok(0)) => return Err(LostCause::Closed),
@@ -149,7 +156,9 @@ impl Connection {
                     read += count;
                     self.reader.frames.received(count);
                     self.reader.count(count);
-                    if let Err(ReadFault { reason, facts }) = self.reader.take_frames(&self.peer, self.conn) {
+                    if let Err(ReadFault { reason, facts }) =
+                        self.reader.take_frames(&self.peer, self.conn, now)
+                    {
                         let conn = self.conn;
                         self.peer
                             .apply(|association, now| association.handle_fault(now, conn, reason, &facts));
@@ -159,7 +168,7 @@ impl Connection {
                 Poll::Ready(Err(error)) => return Err(lost_cause(&error)),
             }
         }
-        self.reader.report(&self.peer, self.conn, false);
+        self.reader.report(&self.peer, self.conn, false, now);
         Ok(true)
     }
 }

@@ -131,7 +131,11 @@ impl Peer {
     /// Runs `f` on the machine and then does what the machine wants: wakes drivers, dials, arms the timer, posts
     /// what it has to tell.
     pub(crate) fn apply<R>(&self, f: impl FnOnce(&mut Association, Instant) -> R) -> R {
-        let now = self.node.now();
+        self.apply_at(self.node.now(), f)
+    }
+
+    /// [`apply`](Self::apply) for a caller that has looked at the clock.
+    pub(crate) fn apply_at<R>(&self, now: Instant, f: impl FnOnce(&mut Association, Instant) -> R) -> R {
         let mut wants = Wants::default();
         let result = {
             let mut machine = self.machine.lock();
@@ -278,8 +282,8 @@ impl Peer {
         cx: &Context<'_>,
         conn: ConnectionId,
         transmit: &mut crate::association::Transmit,
+        now: Instant,
     ) -> bool {
-        let now = self.node.now();
         let mut wants = Wants::default();
         let mut old = None;
         let closing = {

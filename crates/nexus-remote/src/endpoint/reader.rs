@@ -96,10 +96,14 @@ impl EndpointReader {
     }
 
     /// Works off the whole frames in the buffer.
-    pub(crate) fn take_frames(&mut self, peer: &Arc<Peer>, conn: ConnectionId) -> Result<(), ReadFault> {
+    pub(crate) fn take_frames(
+        &mut self,
+        peer: &Arc<Peer>,
+        conn: ConnectionId,
+        now: Instant,
+    ) -> Result<(), ReadFault> {
         let Some(system) = peer.node.system.upgrade() else { return Ok(()) };
         let route: Arc<dyn Route> = peer.clone();
-        let now = system.now();
         let _scope = scope::DecodeScope::enter(&system, Some(route.clone()));
         let mut intake = peer.intake.lock();
         let turn = Turn { peer, conn, system: &system, route: &route, now, frames: Cell::new(0) };
@@ -133,7 +137,7 @@ impl EndpointReader {
             }
             let frame = ControlFrame::decode(raw).map_err(|error| ReadFault::protocol(&error))?;
             let attached = self.attached;
-            let attachment: Option<Attachment> = turn.peer.apply(|association, now| {
+            let attachment: Option<Attachment> = turn.peer.apply_at(turn.now, |association, now| {
                 association.handle_control(now, turn.conn, frame);
                 if attached { None } else { association.attachment(turn.conn) }
             });
@@ -169,13 +173,13 @@ impl EndpointReader {
     }
 
     /// Tells the association what was taken, so that it acknowledges: at the latest when the socket runs dry.
-    pub(crate) fn report(&mut self, peer: &Peer, conn: ConnectionId, dry: bool) {
+    pub(crate) fn report(&mut self, peer: &Peer, conn: ConnectionId, dry: bool, now: Instant) {
         if !self.attached || self.unreported == 0 {
             return;
         }
         let bytes = core::mem::take(&mut self.unreported);
         let next = peer.intake.lock().inbound.next();
-        peer.apply(|association, now| association.handle_received(now, conn, next, bytes, dry));
+        peer.apply_at(now, |association, now| association.handle_received(now, conn, next, bytes, dry));
     }
 }
 

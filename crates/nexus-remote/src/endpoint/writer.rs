@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 use core::task::{Context, Poll};
 
+use nexus_actor_core::Instant;
+
 use super::peer::Peer;
 use crate::association::{ConnectionId, Transmit};
 use crate::transport::{TransportChannel, TransportError};
@@ -54,6 +56,7 @@ impl EndpointWriter {
         peer: &Arc<Peer>,
         conn: ConnectionId,
         channel: &TransportChannel,
+        now: Instant,
     ) -> Result<Wrote, TransportError> {
         if self.is_empty() {
             if self.closing {
@@ -65,7 +68,7 @@ impl EndpointWriter {
                 return Ok(Wrote::Pending);
             }
             self.yielded = false;
-            self.closing = peer.poll_transmit(cx, conn, &mut self.transmit);
+            self.closing = peer.poll_transmit(cx, conn, &mut self.transmit, now);
             (self.head_at, self.run_at) = (0, 0);
             self.last = self.transmit.len();
             if self.last == 0 {
