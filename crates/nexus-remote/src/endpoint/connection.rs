@@ -5,11 +5,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{Context, Poll};
+use core::time::Duration;
 
 use nexus_actor_core::CorrelationId;
 use nexus_actor_core::path::Address;
 
-use super::node::Node;
+use super::node::{Ending, Node};
 use super::peer::{Peer, dial_error};
 use super::reader::{EndpointReader, ReadFault};
 use super::writer::{EndpointWriter, Wrote};
@@ -22,6 +23,9 @@ use crate::wire::{ControlFrame, FrameReader, Preamble, RefuseReason, Request, St
 const STEPS: usize = 32;
 /// Bytes read in one step before the writing side has its turn.
 const READ_STEP: usize = 256 * 1024;
+/// How long a connection that is to be closed waits for a peer that does not take its last bytes, or does not
+/// close its own side.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection in service of one association.
 pub(crate) struct Connection {
@@ -30,12 +34,16 @@ pub(crate) struct Connection {
     channel: TransportChannel,
     reader: EndpointReader,
     writer: EndpointWriter,
+    /// Runs while the association wants the connection closed and the peer takes no bytes.
+    linger: Option<Ending>,
 }
 
 /// How a connection ended.
 enum Ended {
     /// The association closed it, and everything meant for it is written.
     ByUs,
+    /// The association closed it, and the peer does not take what is meant for it.
+    Stuck,
     Lost(LostCause),
 }
 
@@ -46,7 +54,7 @@ impl Connection {
     }
 
     fn new(peer: Arc<Peer>, conn: ConnectionId, channel: TransportChannel, frames: FrameReader) -> Self {
-        Self { peer, conn, channel, reader: EndpointReader::new(frames), writer: EndpointWriter::default() }
+        Self { peer, conn, channel, reader: EndpointReader::new(frames), writer: EndpointWriter::default(), linger: None }
     }
 
     /// Dials, then serves until either side ends it.
@@ -86,6 +94,10 @@ impl Connection {
                 self.peer.forget_connection(self.conn);
                 self.farewell().await;
             }
+            Ended::Stuck => {
+                self.peer.forget_connection(self.conn);
+                self.channel.abort();
+            }
             Ended::Lost(cause) => {
                 self.channel.close();
                 self.peer.connection_ended(self.conn, cause);
@@ -97,7 +109,7 @@ impl Connection {
     async fn farewell(self) {
         self.channel.finish();
         let Some(system) = self.peer.node.system.upgrade() else { return self.channel.close() };
-        let mut sleep = system.runtime().sleep_until(system.now() + core::time::Duration::from_secs(1));
+        let mut sleep = system.runtime().sleep_until(system.now() + LINGER);
         drop(system);
         let mut scrap = alloc::vec![0; 4096];
         poll_fn(|cx| {
@@ -122,6 +134,9 @@ impl Connection {
             }
             match self.writer.poll(cx, &self.peer, self.conn, &self.channel) {
                 Ok(Wrote::Progress) => progress = true,
+                Ok(Wrote::Pending) if self.writer.is_stuck() && self.poll_linger(cx) => {
+                    return Poll::Ready(Ended::Stuck);
+                }
                 Ok(Wrote::Pending) => {}
                 Ok(Wrote::Finished) => return Poll::Ready(Ended::ByUs),
                 Err(error) => return Poll::Ready(Ended::Lost(lost_cause(&error))),
@@ -133,6 +148,18 @@ impl Connection {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether the time is over for a peer that takes no bytes of a connection that is to be closed.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.linger.is_none() {
+            if !self.peer.poll_closing(cx, self.conn) {
+                return false;
+            }
+            let Some(system) = self.peer.node.system.upgrade() else { return true };
+            self.linger = Some(system.runtime().sleep_until(system.now() + LINGER));
+        }
+        self.linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_ready())
     }
 
     /// Reads and works off what is there. True when there may be more.
