@@ -54,7 +54,14 @@ impl Connection {
     }
 
     fn new(peer: Arc<Peer>, conn: ConnectionId, channel: TransportChannel, frames: FrameReader) -> Self {
-        Self { peer, conn, channel, reader: EndpointReader::new(frames), writer: EndpointWriter::default(), linger: None }
+        Self {
+            peer,
+            conn,
+            channel,
+            reader: EndpointReader::new(frames),
+            writer: EndpointWriter::default(),
+            linger: None,
+        }
     }
 
     /// Dials, then serves until either side ends it.
@@ -294,15 +301,18 @@ async fn hello(
             node.report_stranger(channel, "more bytes than a handshake has");
             return Err(None);
         }
-        match frames.next_frame() {
-            Ok(None) => {
-                if let Some(preamble) = frames.preamble()
-                    && preamble.versions.agree(Preamble::OURS.versions).is_none()
-                {
-                    return Err(node.local_id().map(|local| refusal(&local, None, RefuseReason::Version)));
-                }
-            }
-            Ok(Some(raw)) => match ControlFrame::decode(raw) {
+        // Whatever came with it: a version that we do not speak may mean other frames.
+        let next = frames.next_frame().map(|raw| raw.map(ControlFrame::decode));
+        if let Some(theirs) = frames.preamble().map(|preamble| preamble.versions)
+            && theirs.agree(Preamble::OURS.versions).is_none()
+        {
+            let why = alloc::format!("it speaks version {theirs}, this node {}", Preamble::OURS.versions);
+            node.report_stranger(channel, &why);
+            return Err(node.local_id().map(|local| refusal(&local, None, RefuseReason::Version)));
+        }
+        match next {
+            Ok(None) => {}
+            Ok(Some(frame)) => match frame {
                 Ok(ControlFrame::Request(request)) => {
                     node.admission.lock().hello(number);
                     return Ok((*request, frames));
