@@ -31,7 +31,10 @@ fn a_peer_that_does_not_read_costs_its_bounds_and_no_more() {
                 Ok(()) => accepted += 1,
                 Err(TellError { refusal: Refusal::QueueFull { bytes, messages }, .. }) => {
                     // The message that reaches the bound is the last one taken.
-                    assert!(bytes < 1024 * 1024 + 1_100 && messages > 0, "{messages} messages, {bytes} bytes");
+                    assert!(
+                        bytes < 1024 * 1024 + 1_100 && messages > 0,
+                        "{messages} messages, {bytes} bytes"
+                    );
                     refused += 1;
                 }
                 Err(error) => panic!("{error}"),
