@@ -5,11 +5,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{Context, Poll};
+use core::time::Duration;
 
 use nexus_actor_core::path::Address;
 use nexus_actor_core::{CorrelationId, Instant};
 
-use super::node::Node;
+use super::node::{Ending, Node};
 use super::peer::{Peer, dial_error};
 use super::reader::{EndpointReader, ReadFault};
 use super::writer::{EndpointWriter, Wrote};
@@ -24,6 +25,9 @@ const STEPS: usize = 32;
 const CLOCK_STEPS: usize = 4;
 /// Bytes read in one step before the writing side has its turn.
 const READ_STEP: usize = 256 * 1024;
+/// How long a connection that is to be closed waits for a peer that does not take its last bytes, or does not
+/// close its own side.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection in service of one association.
 pub(crate) struct Connection {
@@ -32,12 +36,16 @@ pub(crate) struct Connection {
     channel: TransportChannel,
     reader: EndpointReader,
     writer: EndpointWriter,
+    /// Runs while the association wants the connection closed and the peer takes no bytes.
+    linger: Option<Ending>,
 }
 
 /// How a connection ended.
 enum Ended {
     /// The association closed it, and everything meant for it is written.
     ByUs,
+    /// The association closed it, and the peer does not take what is meant for it.
+    Stuck,
     Lost(LostCause),
 }
 
@@ -48,7 +56,14 @@ impl Connection {
     }
 
     fn new(peer: Arc<Peer>, conn: ConnectionId, channel: TransportChannel, frames: FrameReader) -> Self {
-        Self { peer, conn, channel, reader: EndpointReader::new(frames), writer: EndpointWriter::default() }
+        Self {
+            peer,
+            conn,
+            channel,
+            reader: EndpointReader::new(frames),
+            writer: EndpointWriter::default(),
+            linger: None,
+        }
     }
 
     /// Dials, then serves until either side ends it.
@@ -89,6 +104,10 @@ impl Connection {
                 self.peer.forget_connection(self.conn);
                 self.farewell().await;
             }
+            Ended::Stuck => {
+                self.peer.forget_connection(self.conn);
+                self.channel.abort();
+            }
             Ended::Lost(cause) => {
                 self.channel.close();
                 self.peer.connection_ended(self.conn, cause);
@@ -100,7 +119,7 @@ impl Connection {
     async fn farewell(self) {
         self.channel.finish();
         let Some(system) = self.peer.node.system.upgrade() else { return self.channel.close() };
-        let mut sleep = system.runtime().sleep_until(system.now() + core::time::Duration::from_secs(1));
+        let mut sleep = system.runtime().sleep_until(system.now() + LINGER);
         drop(system);
         let mut scrap = alloc::vec![0; 4096];
         poll_fn(|cx| {
@@ -126,6 +145,9 @@ impl Connection {
             }
             match self.writer.poll(cx, &self.peer, self.conn, &self.channel, now) {
                 Ok(Wrote::Progress) => progress = true,
+                Ok(Wrote::Pending) if self.writer.is_stuck() && self.poll_linger(cx) => {
+                    return Poll::Ready(Ended::Stuck);
+                }
                 Ok(Wrote::Pending) => {}
                 Ok(Wrote::Finished) => return Poll::Ready(Ended::ByUs),
                 Err(error) => return Poll::Ready(Ended::Lost(lost_cause(&error))),
@@ -140,6 +162,18 @@ impl Connection {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether the time is over for a peer that takes no bytes of a connection that is to be closed.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.linger.is_none() {
+            if !self.peer.poll_closing(cx, self.conn) {
+                return false;
+            }
+            let Some(system) = self.peer.node.system.upgrade() else { return true };
+            self.linger = Some(system.runtime().sleep_until(system.now() + LINGER));
+        }
+        self.linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_ready())
     }
 
     /// Reads and works off what is there. True when there may be more.
@@ -276,15 +310,18 @@ async fn hello(
             node.report_stranger(channel, "more bytes than a handshake has");
             return Err(None);
         }
-        match frames.next_frame() {
-            Ok(None) => {
-                if let Some(preamble) = frames.preamble()
-                    && preamble.versions.agree(Preamble::OURS.versions).is_none()
-                {
-                    return Err(node.local_id().map(|local| refusal(&local, None, RefuseReason::Version)));
-                }
-            }
-            Ok(Some(raw)) => match ControlFrame::decode(raw) {
+        // Whatever came with it: a version that we do not speak may mean other frames.
+        let next = frames.next_frame().map(|raw| raw.map(ControlFrame::decode));
+        if let Some(theirs) = frames.preamble().map(|preamble| preamble.versions)
+            && theirs.agree(Preamble::OURS.versions).is_none()
+        {
+            let why = alloc::format!("it speaks version {theirs}, this node {}", Preamble::OURS.versions);
+            node.report_stranger(channel, &why);
+            return Err(node.local_id().map(|local| refusal(&local, None, RefuseReason::Version)));
+        }
+        match next {
+            Ok(None) => {}
+            Ok(Some(frame)) => match frame {
                 Ok(ControlFrame::Request(request)) => {
                     node.admission.lock().hello(number);
                     return Ok((*request, frames));

@@ -307,6 +307,17 @@ impl Peer {
         closing
     }
 
+    /// Whether the machine wants `conn` closed; registers its task's waker for when it does.
+    pub(crate) fn poll_closing(&self, cx: &Context<'_>, conn: ConnectionId) -> bool {
+        let ours = cx.waker().clone();
+        let mut machine = self.machine.lock();
+        let Some(driver) = machine.drivers.iter_mut().find(|driver| driver.id == conn) else { return true };
+        let (closing, old) = (driver.closing, driver.waker.replace(ours));
+        drop(machine);
+        drop(old);
+        closing
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::Acquire)
     }

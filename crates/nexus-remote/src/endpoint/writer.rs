@@ -41,6 +41,11 @@ impl EndpointWriter {
         self.head_at >= self.transmit.head.len() && self.run_at >= self.run().map_or(0, <[u8]>::len)
     }
 
+    /// Whether the channel did not take all of what is being written.
+    pub(crate) fn is_stuck(&self) -> bool {
+        !self.is_empty()
+    }
+
     fn run(&self) -> Option<&[u8]> {
         let (bytes, range) = self.transmit.run.as_ref()?;
         bytes.get(range.clone())

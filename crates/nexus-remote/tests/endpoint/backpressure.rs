@@ -1,1 +1,253 @@
-//! Later.
+//! Full lanes: what refuses, what waits, what is told.
+
+use std::sync::{Arc, Mutex};
+
+use nexus_actor_core::{DeadLetterReason, Refusal, TellError};
+use nexus_remote::RemotingControl;
+use nexus_remote::backpressure::BackpressureSignal;
+use nexus_testkit::{Direction, SimNode, Simulation};
+
+use crate::kit::*;
+
+fn small(sim: &Simulation, name: &str, messages: u32) -> SimNode {
+    know(sim.node_with(name, |c| c.with_queue_messages_max(messages)))
+}
+
+/// Covers: S90, S91, S162
+#[test]
+fn a_peer_that_does_not_read_costs_its_bounds_and_no_more() {
+    let (sim, [b, c]) = nodes(90, ["b", "c"]);
+    let a = know(sim.node_with("a", |config| config.with_queue_bytes_max(1024 * 1024)));
+    let (at_b, at_c) = (probe(b.system(), "ear"), probe(c.system(), "ear"));
+    let (to_b, to_c) = (far(&a, &b, "/user/ear"), far(&a, &c, "/user/ear"));
+    to_b.tell(Talk::Say(0));
+    to_c.tell(Talk::Say(0));
+    sim.run(s(1));
+    b.freeze();
+    let (mut accepted, mut refused) = (1u64, 0u64);
+    for round in 0..100 {
+        for _ in 0..100 {
+            match to_b.try_tell(Talk::Blob(vec![1; 1_000])) {
+                Ok(()) => accepted += 1,
+                Err(TellError { refusal: Refusal::QueueFull { bytes, messages }, .. }) => {
+                    // The message that reaches the bound is the last one taken.
+                    assert!(
+                        bytes < 1024 * 1024 + 1_100 && messages > 0,
+                        "{messages} messages, {bytes} bytes"
+                    );
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        to_c.tell(Talk::Say(round + 1));
+        sim.run(ms(20));
+        assert_eq!(at_c.len() as u64, round + 2, "other peers are not slowed");
+    }
+    assert!(refused > 5_000, "{refused}");
+    let statistics = a.remoting().statistics(&b.authority().to_string()).unwrap();
+    assert!(statistics.in_flight_bytes < 1024 * 1024 + 1_100, "{statistics:?}");
+    assert_eq!(statistics.refused, refused);
+    // A plain tell records each it gives up.
+    for _ in 0..10 {
+        to_b.tell(Talk::Blob(vec![1; 1_000]));
+    }
+    assert_eq!(a.lost(DeadLetterReason::QueueFull), 10);
+    b.thaw();
+    sim.run(s(5));
+    assert_eq!(at_b.len() as u64, accepted, "what was accepted arrives");
+}
+
+/// Covers: S92
+#[test]
+fn a_send_waits_for_room_and_blocks_nobody() {
+    let sim = Simulation::new(92);
+    let (a, b) = (small(&sim, "a", 100), know(sim.node("b")));
+    let ear = probe(b.system(), "ear");
+    let other = parrot(a.system(), "parrot");
+    let to = far(&a, &b, "/user/ear");
+    to.tell(Talk::Say(0));
+    sim.run(s(1));
+    b.freeze();
+    let sent = Arc::new(Mutex::new(0));
+    for sender in 0..5u64 {
+        let (to, sent) = (to.clone(), sent.clone());
+        a.system().spawn_task(async move {
+            for n in 0..100 {
+                to.send(Talk::Say(sender * 1_000 + n)).await.unwrap();
+                *sent.lock().unwrap() += 1;
+            }
+        });
+    }
+    sim.run(s(2));
+    let before = *sent.lock().unwrap();
+    assert!((90..=110).contains(&before), "{before} of 500 fit");
+    assert!(matches!(to.try_tell(Talk::Say(9)), Err(TellError { refusal: Refusal::QueueFull { .. }, .. })));
+    assert_eq!(sim.wait(s(1), other.ask(|reply| Talk::Echo(5, reply))), Some(Ok(5)), "others go on");
+    b.thaw();
+    sim.run(s(5));
+    assert_eq!(*sent.lock().unwrap(), 500);
+    let numbers = numbers(&ear);
+    assert_eq!(numbers.len(), 501);
+    for sender in 0..5 {
+        assert!(numbers[1..].iter().filter(|n| **n / 1_000 == sender).is_sorted());
+    }
+    assert_eq!(lost(&a).len(), 0);
+}
+
+/// Who waits for room at a peer that dies is told, not left.
+///
+/// Covers: S92, S36
+#[test]
+fn a_send_that_waits_learns_of_the_end() {
+    for end in ["quarantine", "shutdown"] {
+        let sim = Simulation::new(921);
+        let (a, b) = (small(&sim, "a", 10), know(sim.node("b")));
+        let to = far(&a, &b, "/user/ear");
+        to.tell(Talk::Say(0));
+        sim.run(s(1));
+        b.freeze();
+        while to.try_tell(Talk::Say(1)).is_ok() {}
+        let waiting = to.clone();
+        let result = Arc::new(Mutex::new(None));
+        let out = result.clone();
+        a.system().spawn_task(async move {
+            let told = waiting.send(Talk::Say(2)).await.map_err(|error| error.refusal);
+            *out.lock().unwrap() = Some(told);
+        });
+        sim.run(s(1));
+        assert!(result.lock().unwrap().is_none(), "it waits");
+        if end == "quarantine" {
+            a.remoting()
+                .quarantine(&b.authority().to_string(), nexus_remote::wire::QuarantineReason::ByOperator);
+        } else {
+            a.system().begin_shutdown();
+        }
+        sim.run(s(15));
+        let told = result.lock().unwrap().clone();
+        assert!(matches!(told, Some(Err(Refusal::Quarantined | Refusal::Shutdown))), "{end}: {told:?}");
+    }
+}
+
+/// Covers: S94, BP-44, CFG-22
+#[test]
+fn marks_are_told_once_per_crossing_to_listeners_stream_and_recorder() {
+    let sim = Simulation::new(94);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = heard.clone();
+    let a = know(sim.node_with("a", |c| {
+        c.with_queue_messages_max(1_000).with_backpressure_listener(move |signal, authority: &str| {
+            told.lock().unwrap().push((signal, authority.to_string()));
+        })
+    }));
+    let b = know(sim.node("b"));
+    let ear = probe(b.system(), "ear");
+    let to = far(&a, &b, "/user/ear");
+    to.tell(Talk::Say(0));
+    sim.run(s(1));
+    for round in 1..=2 {
+        b.freeze();
+        for n in 0..1_000 {
+            to.tell(Talk::Say(n));
+            if n % 100 == 0 {
+                sim.run(ms(1));
+            }
+        }
+        sim.run(s(1));
+        let upward = [BackpressureSignal::Warning, BackpressureSignal::Critical];
+        let signals: Vec<_> = heard.lock().unwrap().iter().map(|(signal, _)| *signal).collect();
+        assert_eq!(signals[(round - 1) * 3..], upward, "round {round}");
+        b.thaw();
+        sim.run(s(3));
+        let signals: Vec<_> = heard.lock().unwrap().iter().map(|(signal, _)| *signal).collect();
+        assert_eq!(signals.last(), Some(&BackpressureSignal::Normal));
+        let expected: Vec<_> =
+            upward.into_iter().chain([BackpressureSignal::Normal]).cycle().take(round * 3).collect();
+        // On the way down Warning may be passed by in one acknowledgement.
+        let downward: Vec<_> = signals.iter().copied().collect();
+        assert_eq!(downward.iter().filter(|s| **s == BackpressureSignal::Critical).count(), round);
+        assert_eq!(downward.len(), expected.len(), "{downward:?}");
+    }
+    assert!(heard.lock().unwrap().iter().all(|(_, authority)| *authority == b.authority().to_string()));
+    let events = a.pressure();
+    let on_stream = events.iter().filter(|event| event.listener.is_none()).count();
+    assert_eq!(on_stream, 6);
+    assert_eq!(events.len() - on_stream, 6, "one more for the listener that was told");
+    let critical = events.iter().find(|event| event.signal == BackpressureSignal::Critical).unwrap();
+    assert!(critical.messages > 850 && critical.bytes > 0, "{critical:?}");
+    assert_eq!(ear.len(), 2_001);
+    // A guard that is dropped ends its listener.
+    let late = Arc::new(Mutex::new(0));
+    let count = late.clone();
+    let guard =
+        a.remoting().register_backpressure_listener(Arc::new(move |_: BackpressureSignal, _: &str| {
+            *count.lock().unwrap() += 1
+        }));
+    drop(guard);
+    b.freeze();
+    for n in 0..900 {
+        to.tell(Talk::Say(n));
+    }
+    sim.run(s(1));
+    assert_eq!(*late.lock().unwrap(), 0);
+}
+
+/// Covers: S98, S99
+#[test]
+fn what_is_sent_to_a_broken_peer_waits_within_the_bounds() {
+    let sim = Simulation::new(98);
+    let (a, b) = (small(&sim, "a", 500), know(sim.node("b")));
+    let ear = probe(b.system(), "ear");
+    let to = far(&a, &b, "/user/ear");
+    to.tell(Talk::Say(0));
+    sim.run(s(1));
+    for node in [&a, &b] {
+        node.link().set_dials(nexus_testkit::DialFate::Hold);
+    }
+    a.link().cut(nexus_testkit::Cut::Reset);
+    for n in 1..=3_600 {
+        to.tell(Talk::Say(n));
+        sim.run(s(1));
+    }
+    let statistics = a.remoting().statistics(&b.authority().to_string()).unwrap();
+    assert_eq!(statistics.in_flight, 500);
+    assert_eq!(a.lost(DeadLetterReason::QueueFull), 3_100);
+    assert!(a.remoting().tasks() <= 3);
+    for node in [&a, &b] {
+        node.link().set_dials(nexus_testkit::DialFate::Pass);
+    }
+    sim.run(s(30));
+    assert_eq!(numbers(&ear), (0..=500).collect::<Vec<_>>(), "kept, and sent after");
+}
+
+/// Covers: S86
+#[test]
+fn beats_pass_a_link_that_is_full() {
+    let (sim, [a, b]) = nodes(86, ["a", "b"]);
+    parrot(b.system(), "parrot");
+    let ear = probe(b.system(), "ear");
+    let here = probe(a.system(), "here");
+    here.watch(&far(&a, &b, "/user/parrot"));
+    let to = far(&a, &b, "/user/ear");
+    sim.run(s(5));
+    // A slow link: 64 KiB pass each 100 ms, while megabytes wait.
+    a.link().stall(Direction::Outbound);
+    let mut sent = 0u64;
+    for _ in 0..600 {
+        while to.try_tell(Talk::Blob(vec![0; 10_000])).is_ok() {
+            sent += 1;
+            if sent % 1_000 == 0 {
+                break;
+            }
+        }
+        a.link().allow(Direction::Outbound, 64 * 1024);
+        sim.run(ms(100));
+    }
+    let suspects =
+        a.count(|event| matches!(event, nexus_remote::event::RemotingLifecycleEvent::Suspect { .. }));
+    assert_eq!(suspects, 0);
+    assert!(here.take_terminations().is_empty());
+    a.link().pass(Direction::Outbound);
+    sim.run(s(10));
+    assert_eq!(ear.len() as u64, sent);
+}

@@ -1,1 +1,193 @@
-//! Later.
+//! Sessions over links that fail at every byte.
+
+use nexus_actor_core::DeadLetterReason;
+use nexus_testkit::{Cut, Direction, SimNode};
+
+use crate::kit::*;
+
+fn quiet(from: &SimNode, to: &SimNode) {
+    let statistics = from.remoting().statistics(&to.authority().to_string()).unwrap();
+    assert_eq!(statistics.in_flight, 0, "{statistics:?}");
+}
+
+/// Covers: S160, S163, S32, S30
+#[test]
+fn a_connection_cut_at_every_turn_loses_nothing() {
+    for seed in 0..4 {
+        let (sim, [a, b]) = nodes(160 + seed, ["a", "b"]);
+        let (at_a, at_b) = (probe(a.system(), "ear"), probe(b.system(), "ear"));
+        let (to_b, to_a) = (far(&a, &b, "/user/ear"), far(&b, &a, "/user/ear"));
+        a.link().cut_each_after(seed, 100..60_000);
+        let mut n = 0;
+        while a.link().counts().cut < 250 {
+            if n - at_b.len() as u64 <= 4_000 && n - at_a.len() as u64 <= 4_000 {
+                for _ in 0..400 {
+                    to_b.tell(Talk::Say(n));
+                    to_a.tell(Talk::Say(n));
+                    n += 1;
+                }
+            }
+            sim.run(ms(20));
+        }
+        a.link().spare();
+        sim.run(s(30));
+        for ear in [&at_a, &at_b] {
+            let numbers = numbers(ear);
+            assert_eq!(numbers.len() as u64, n, "seed {seed}");
+            assert!(numbers.iter().copied().eq(0..n), "seed {seed}: in order, none twice");
+        }
+        assert_eq!(lost(&a).len() + lost(&b).len(), 0);
+        assert_eq!(accounts(&a, &b), (n, n, 0));
+        assert_eq!(accounts(&b, &a), (n, n, 0));
+    }
+}
+
+/// Covers: S163
+#[test]
+fn bytes_that_pass_one_at_a_time_and_late_are_the_same_bytes() {
+    let (sim, [a, b]) = nodes(163, ["a", "b"]);
+    let ear = probe(b.system(), "ear");
+    parrot(b.system(), "parrot");
+    b.link().throttle(Some(1));
+    b.link().delay(2);
+    let to = far(&a, &b, "/user/ear");
+    for n in 0..50 {
+        to.tell(Talk::Say(n));
+    }
+    let ask = far(&a, &b, "/user/parrot").ask(|reply| Talk::Echo(4, reply));
+    assert_eq!(sim.wait(s(4), ask), Some(Ok(4)));
+    assert_eq!(numbers(&ear), (0..50).collect::<Vec<_>>());
+}
+
+/// Covers: S161, S142
+#[test]
+fn what_a_dead_incarnation_did_not_acknowledge_is_recorded_once() {
+    for seed in 0..5 {
+        let (sim, [a, b]) = nodes(1_610 + seed, ["a", "b"]);
+        let ear = probe(b.system(), "ear");
+        let to = far(&a, &b, "/user/ear");
+        let mut sent = 0;
+        for round in 0..20 {
+            for _ in 0..200 {
+                to.tell(Talk::Say(sent));
+                sent += 1;
+            }
+            if round == 10 {
+                // Its socket takes bytes that it never reads.
+                b.link().stall(Direction::Inbound);
+            }
+            sim.run(ms(1 + seed));
+        }
+        let delivered = ear.len();
+        b.kill();
+        let b = know(sim.successor(&b, |config| config));
+        let after = probe(b.system(), "ear");
+        sim.run(s(5));
+        let unconfirmed = a.lost(DeadLetterReason::Unconfirmed);
+        assert!(unconfirmed > 0);
+        let letters = a.letters();
+        let mut ids: Vec<_> = letters.iter().map(|letter| letter.context().correlation_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), letters.len(), "each once");
+        let again = numbers(&after);
+        assert!(again.is_sorted());
+        // Delivered and unacknowledged counts on both sides; nothing is missing.
+        assert!(delivered + unconfirmed + again.len() >= usize::try_from(sent).unwrap(), "seed {seed}");
+        let (counted, acknowledged, lost) = accounts(&a, &b);
+        assert_eq!((counted, acknowledged + lost), (sent, sent), "seed {seed}");
+        assert_eq!(letters.len(), usize::try_from(lost).unwrap());
+        quiet(&a, &b);
+    }
+}
+
+/// Sent, delivered, refused and recorded agree at every quiet moment of a life with everything in it.
+///
+/// Covers: S142, S15
+#[test]
+fn the_books_balance_whatever_happens() {
+    for seed in 0..4u64 {
+        let (sim, [a, first]) = nodes(1_420 + seed, ["a", "b"]);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut b = first;
+        let mut ear = probe(b.system(), "ear");
+        let to = far(&a, &b, "/user/ear");
+        let (mut tried, mut delivered) = (0u64, 0usize);
+        for _ in 0..60 {
+            for _ in 0..random.u64(1..200) {
+                to.tell(Talk::Say(tried));
+                tried += 1;
+            }
+            match random.u32(0..8) {
+                0 => drop(a.link().cut(Cut::Reset)),
+                1 => drop(b.link().cut(Cut::Close)),
+                2 => {
+                    sim.run(ms(random.u64(0..30)));
+                    delivered += ear.len();
+                    b.kill();
+                    sim.run(ms(random.u64(0..3_000)));
+                    b = know(sim.successor(&b, |config| config));
+                    ear = probe(b.system(), "ear");
+                }
+                3 => {
+                    b.freeze();
+                    sim.run(ms(random.u64(0..3_000)));
+                    b.thaw();
+                }
+                4 => to.tell(Talk::Unspeakable(Unspeakable)),
+                _ => {}
+            }
+            sim.run(ms(random.u64(0..500)));
+            accounts(&a, &b);
+        }
+        sim.run(s(60));
+        delivered += ear.len();
+        let (sent, acknowledged, lost) = accounts(&a, &b);
+        quiet(&a, &b);
+        let encode = a.lost(DeadLetterReason::Encode) as u64;
+        assert_eq!(sent, tried, "seed {seed}: none was refused");
+        assert_eq!(a.letters().len() as u64, lost + encode, "seed {seed}: {:?}", crate::kit::lost(&a));
+        assert!(acknowledged <= delivered as u64 + b.letters().len() as u64, "seed {seed}");
+        assert!(delivered as u64 + lost >= sent, "seed {seed}");
+        assert_eq!((a.remoting().tasks(), b.remoting().tasks()), (2, 2));
+    }
+}
+
+/// The same seed gives the same run, to the byte.
+///
+/// Covers: S156
+#[test]
+fn a_run_repeats_itself() {
+    let run = || {
+        let (sim, [a, b]) = nodes(157, ["a", "b"]);
+        let ear = probe(b.system(), "ear");
+        let to = far(&a, &b, "/user/ear");
+        a.link().cut_each_after(9, 50..5_000);
+        for n in 0..2_000 {
+            to.tell(Talk::Say(n));
+            if n % 50 == 0 {
+                sim.run(ms(7));
+            }
+        }
+        sim.run(s(30));
+        (numbers(&ear), a.lifecycle(), b.lifecycle(), a.link().counts())
+    };
+    assert_eq!(run(), run());
+}
+
+/// Covers: S129, T5
+#[test]
+fn a_link_that_never_lets_a_handshake_pass_is_only_that() {
+    let (sim, [a, b]) = nodes(18, ["a", "b"]);
+    let ear = probe(b.system(), "ear");
+    let to = far(&a, &b, "/user/ear");
+    // Cut inside the handshake, a hundred times over.
+    a.link().cut_each_after(1, 1..150);
+    to.tell(Talk::Say(0));
+    sim.run(s(15));
+    a.link().spare();
+    sim.run(s(10));
+    assert_eq!(numbers(&ear), [0]);
+    assert_eq!(a.turns_of(&b).iter().filter(|turn| **turn == "quarantined").count(), 0);
+    assert_eq!((a.remoting().tasks(), b.remoting().tasks()), (2, 2));
+}
