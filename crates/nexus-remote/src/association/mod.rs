@@ -775,6 +775,12 @@ impl Association {
         self.session.as_ref().map(|s| &s.remote)
     }
 
+    /// The session that runs; `None` when there is none.
+    #[must_use]
+    pub fn session(&self) -> Option<u64> {
+        self.session.as_ref().map(|s| s.id)
+    }
+
     /// What both sides can do, if a session runs.
     #[must_use]
     pub fn capabilities(&self) -> Option<CapabilityFlags> {

@@ -5,11 +5,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{Context, Poll};
+use core::time::Duration;
 
 use nexus_actor_core::CorrelationId;
 use nexus_actor_core::path::Address;
 
-use super::node::Node;
+use super::node::{Ending, Node};
 use super::peer::{Peer, dial_error};
 use super::reader::{EndpointReader, ReadFault};
 use super::writer::{EndpointWriter, Wrote};
@@ -22,6 +23,8 @@ use crate::wire::{ControlFrame, FrameReader, Preamble, RefuseReason, Request, St
 const STEPS: usize = 32;
 /// Bytes read in one step before the writing side has its turn.
 const READ_STEP: usize = 256 * 1024;
+/// How long a connection that is to be closed may still write or read.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A connection in service of one association.
 pub(crate) struct Connection {
@@ -30,6 +33,24 @@ pub(crate) struct Connection {
     channel: TransportChannel,
     reader: EndpointReader,
     writer: EndpointWriter,
+    /// Accepted, and not associated yet: its place in the books of those.
+    stranger: Option<ConnectionNumber>,
+    /// The peer broke the protocol: nothing more is taken from it.
+    faulted: bool,
+    /// Runs while the association wants the connection closed and the channel takes nothing.
+    patience: Option<Ending>,
+}
+
+/// The task panicked: the association must not take the connection for one that serves.
+#[cfg(feature = "std")]
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.channel.abort();
+            self.introduce(false);
+            self.peer.connection_ended(self.conn, LostCause::Broken);
+        }
+    }
 }
 
 /// How a connection ended.
@@ -37,6 +58,8 @@ enum Ended {
     /// The association closed it, and everything meant for it is written.
     ByUs,
     Lost(LostCause),
+    /// The association closed it, and the peer takes nothing any more.
+    Stuck,
 }
 
 impl Connection {
@@ -46,7 +69,16 @@ impl Connection {
     }
 
     fn new(peer: Arc<Peer>, conn: ConnectionId, channel: TransportChannel, frames: FrameReader) -> Self {
-        Self { peer, conn, channel, reader: EndpointReader::new(frames), writer: EndpointWriter::default() }
+        Self {
+            peer,
+            conn,
+            channel,
+            reader: EndpointReader::new(frames),
+            writer: EndpointWriter::default(),
+            stranger: None,
+            faulted: false,
+            patience: None,
+        }
     }
 
     /// Dials, then serves until either side ends it.
@@ -81,7 +113,13 @@ impl Connection {
 
     async fn serve(mut self) {
         let ended = poll_fn(|cx| self.poll_serve(cx)).await;
+        self.introduce(false);
         match ended {
+            Ended::Stuck => {
+                self.channel.abort();
+                // The association still has last words for it.
+                self.peer.connection_ended(self.conn, LostCause::Broken);
+            }
             Ended::ByUs => {
                 self.peer.forget_connection(self.conn);
                 self.farewell().await;
@@ -93,11 +131,37 @@ impl Connection {
         }
     }
 
+    /// The connection has come to serve its association, or never will.
+    fn introduce(&mut self, associated: bool) {
+        let Some(number) = self.stranger.take() else { return };
+        let node = &self.peer.node;
+        node.hello_over(number);
+        let now = node.now();
+        let mut admission = node.admission.lock();
+        if associated {
+            admission.associated(number);
+        } else {
+            admission.closed(now, number);
+        }
+    }
+
+    /// Whether the channel has been blocked for too long since the association wanted it closed.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.peer.poll_closing(cx, self.conn) {
+            return false;
+        }
+        if self.patience.is_none() {
+            let Some(system) = self.peer.node.system.upgrade() else { return true };
+            self.patience = Some(system.runtime().sleep_until(system.now() + FAREWELL));
+        }
+        self.patience.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready())
+    }
+
     /// Ends the writing side and reads to the peer's end, so that our last bytes are not destroyed by a reset.
     async fn farewell(self) {
         self.channel.finish();
         let Some(system) = self.peer.node.system.upgrade() else { return self.channel.close() };
-        let mut sleep = system.runtime().sleep_until(system.now() + core::time::Duration::from_secs(1));
+        let mut sleep = system.runtime().sleep_until(system.now() + FAREWELL);
         drop(system);
         let mut scrap = alloc::vec![0; 4096];
         poll_fn(|cx| {
@@ -123,10 +187,18 @@ impl Connection {
             match self.writer.poll(cx, &self.peer, self.conn, &self.channel) {
                 Ok(Wrote::Progress) => progress = true,
                 Ok(Wrote::Pending) => {}
+                Ok(Wrote::Blocked) => {
+                    if self.poll_stuck(cx) {
+                        return Poll::Ready(Ended::Stuck);
+                    }
+                }
                 Ok(Wrote::Finished) => return Poll::Ready(Ended::ByUs),
                 Err(error) => return Poll::Ready(Ended::Lost(lost_cause(&error))),
             }
             self.reader.attach(&self.peer, self.conn);
+            if self.stranger.is_some() && self.reader.is_attached() {
+                self.introduce(true);
+            }
             if !progress {
                 return Poll::Pending;
             }
@@ -147,10 +219,15 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Err(LostCause::Closed),
                 Poll::Ready(Ok(count)) => {
                     read += count;
+                    if self.faulted {
+                        self.reader.frames = FrameReader::new();
+                        continue;
+                    }
                     self.reader.frames.received(count);
                     self.reader.count(count);
                     if let Err(ReadFault { reason, facts }) = self.reader.take_frames(&self.peer, self.conn) {
                         let conn = self.conn;
+                        self.faulted = true;
                         self.peer
                             .apply(|association, now| association.handle_fault(now, conn, reason, &facts));
                         return Ok(true);
@@ -174,18 +251,25 @@ fn lost_cause(error: &TransportError) -> LostCause {
 /// Receives a connection that a peer opened: nobody is known behind it until its whole request has arrived.
 pub(crate) async fn receive(node: Arc<Node>, channel: TransportChannel) {
     let number = ConnectionNumber(node.next_number());
+    // Before it is in the books: whoever takes it out of them again must find it here.
+    node.await_hello(number, channel.clone());
     let source = channel.peer_address().and_then(|authority| authority.host().parse().ok());
     let admitted = node.admission.lock().accept(node.now(), number, source);
     match admitted {
         Admitted::Yes => {}
         Admitted::InPlaceOf(other) => node.evict(other),
-        Admitted::No => return channel.abort(),
+        Admitted::No => {
+            node.hello_over(number);
+            return channel.abort();
+        }
     }
-    node.await_hello(number, channel.clone());
+    if node.is_closing() {
+        channel.close();
+    }
     node.arm_admission();
     let hello = hello(&node, number, &channel).await;
-    node.hello_over(number);
     let Ok((request, frames)) = hello else {
+        node.hello_over(number);
         let now = node.now();
         node.admission.lock().closed(now, number);
         if let Err(Some(refuse)) = hello {
@@ -199,18 +283,24 @@ pub(crate) async fn receive(node: Arc<Node>, channel: TransportChannel) {
         channel.close();
         return;
     };
-    node.admission.lock().associated(number);
     let address = request.handshake.node().address().to_address(request.handshake.protocol().clone());
-    let Some(peer) = peer_of(&node, &address, &request, &channel) else { return channel.close() };
+    let Some(peer) = peer_of(&node, &address, &request, &channel) else {
+        node.hello_over(number);
+        let now = node.now();
+        node.admission.lock().closed(now, number);
+        return channel.close();
+    };
     let conn = ConnectionId::accepted(number.0);
     peer.add_driver(conn);
     let proof = PeerProof::Claimed;
     peer.apply(|association, now| association.handle_accepted(now, conn, request, proof));
     // The request is whole. What follows is the peer's confirmation, once it has our answer; until the association
-    // has taken that, an ordinary frame is a fault.
+    // has taken that, an ordinary frame is a fault, and nothing is as long as one.
     let mut frames = frames;
-    frames.established(peer.node.association_config.frame_max());
-    Connection::new(peer, conn, channel, frames).serve().await;
+    frames.established(crate::wire::limit::HANDSHAKE as u32);
+    let mut connection = Connection::new(peer, conn, channel, frames);
+    connection.stranger = Some(number);
+    connection.serve().await;
 }
 
 /// The association a request is for, or nothing and the peer has been told why.

@@ -185,6 +185,7 @@ impl EndpointManager {
             }
             AssociationEvent::QuarantinedByPeer { reason } => {
                 let uid = peer.remote_uid();
+                self.session_ended(peer);
                 self.node.publish(RemotingLifecycleEvent::QuarantinedByPeer {
                     authority: authority(),
                     uid,
@@ -207,6 +208,10 @@ impl EndpointManager {
             }
             AssociationEvent::AskFailed { ask, error } => ask.fail(error),
             AssociationEvent::Terminated(notice) => {
+                if peer.read(|association| association.session()) != Some(notice.session) {
+                    // It ended with its session: no message of that session follows the news.
+                    self.session_ended(peer);
+                }
                 let due = peer.intake.lock().inbound.hold(notice);
                 if let Some(notice) = due {
                     self.to_watcher(WatchCommand::Notify { peer: peer.clone(), notice });
@@ -257,16 +262,24 @@ impl EndpointManager {
                 });
             }
             AssociationEvent::Reincarnated { .. } => self.session_ended(peer),
-            AssociationEvent::Closed { .. } => peer.closed(),
+            AssociationEvent::Closed { .. } => {
+                // The ways into mailboxes hold this peer, and it them.
+                self.session_ended(peer);
+                peer.closed();
+            }
             AssociationEvent::Unused => self.node.registry.remove(peer),
         }
     }
 
-    /// What waited for the session need wait no longer, and nobody waits for room in vain.
+    /// What waited for a session that is over need wait no longer, nothing more of it is delivered, and nobody
+    /// waits for room in vain.
     fn session_ended(&self, peer: &Arc<Peer>) {
         let (gone, released) = {
             let mut intake = peer.intake.lock();
-            let gone = intake.inbound.detach();
+            // The next session may run already, and its reader may have attached: what is told here is older.
+            let current = peer.read(|association| association.session());
+            let gone =
+                if current == Some(intake.inbound.session()) { Vec::new() } else { intake.inbound.detach() };
             let mut released = Vec::new();
             while let Some(notice) = intake.inbound.released() {
                 released.push(notice);

@@ -28,8 +28,10 @@ pub(crate) struct EndpointWriter {
 pub(crate) enum Wrote {
     /// Something; there may be more.
     Progress,
-    /// The channel takes no more for now, or there is nothing to write; the waker is registered.
+    /// There is nothing to write; the waker is registered.
     Pending,
+    /// The channel takes no more for now; only the channel wakes.
+    Blocked,
     /// Everything is written and the association wants the connection closed.
     Finished,
 }
@@ -75,7 +77,7 @@ impl EndpointWriter {
         while self.head_at < self.transmit.head.len() {
             match channel.poll_write(cx, &self.transmit.head[self.head_at..])? {
                 Poll::Ready(count) => self.head_at += count,
-                Poll::Pending => return Ok(Wrote::Pending),
+                Poll::Pending => return Ok(Wrote::Blocked),
             }
         }
         while let Some(rest) =
@@ -83,7 +85,7 @@ impl EndpointWriter {
         {
             match channel.poll_write(cx, rest)? {
                 Poll::Ready(count) => self.run_at += count,
-                Poll::Pending => return Ok(Wrote::Pending),
+                Poll::Pending => return Ok(Wrote::Blocked),
             }
         }
         // The association gets its buffer back as soon as it is acknowledged.
