@@ -444,7 +444,7 @@ impl<M: Send + 'static> Cell<M> {
     pub(crate) fn forget_room(&self, waker: &Waker) {
         match &self.body {
             Body::Local(local) => local.mailbox.forget_room(waker),
-            Body::Remote(_) => {}
+            Body::Remote(remote) => remote.route.forget_room(waker),
             Body::Named(named) => {
                 if let Some(now) = named.find::<M>() {
                     now.0.forget_room(waker);

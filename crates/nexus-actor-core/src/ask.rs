@@ -18,6 +18,7 @@ use serde::ser::{Serialize, Serializer};
 use crate::lock::Lock;
 use crate::reason::AskError;
 use crate::remote::{PendingReply, ReplyKey, ReplyTo, Route};
+use crate::serialization::inlet::guarded;
 use crate::serialization::scope::{self, ForeignReply, LiftedReply};
 use crate::serialization::{DecodeError, Decoder, EncodeError, Encoder};
 use crate::system::ActorSystem;
@@ -192,8 +193,17 @@ struct State<T> {
 
 impl<T> Slot<T> {
     fn finish(&self, result: Result<T, AskError>) {
+        self.settle(result, false);
+    }
+
+    /// Keeps the result for the asker. `by_wire`: the association that held the question has let go of it.
+    fn settle(&self, result: Result<T, AskError>, by_wire: bool) {
+        let mut place = None;
         let (waker, late) = {
             let mut state = self.state.lock();
+            if by_wire {
+                place = state.pending_at.take();
+            }
             if state.over || state.value.is_some() {
                 (None, Some(result))
             } else {
@@ -201,7 +211,7 @@ impl<T> Slot<T> {
                 (state.waker.take(), None)
             }
         };
-        drop(late);
+        drop((late, place));
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -221,20 +231,21 @@ impl<T: Send> Expire for Slot<T> {
 impl<T: WireValue> PendingReply for Slot<T> {
     fn complete(&self, payload: &[u8]) -> Result<(), DecodeError> {
         let mut decoder = Decoder::new(payload);
-        match decoder.postcard::<T>().and_then(|value| decoder.finish().map(|()| value)) {
+        let decoded = guarded(|| decoder.postcard::<T>().and_then(|value| decoder.finish().map(|()| value)));
+        match decoded {
             Ok(value) => {
-                self.finish(Ok(value));
+                self.settle(Ok(value), true);
                 Ok(())
             }
             Err(error) => {
-                self.finish(Err(AskError::Decode(format!("the answer: {error}"))));
+                self.settle(Err(AskError::Decode(format!("the answer: {error}"))), true);
                 Err(error)
             }
         }
     }
 
     fn fail(&self, error: AskError) {
-        self.finish(Err(error));
+        self.settle(Err(error), true);
     }
 
     fn pending_at(&self, place: Option<(Arc<dyn Route>, ReplyKey)>) {
@@ -305,8 +316,13 @@ impl<T: Send + 'static> Future for Ask<T> {
             let mut state = self.slot.state.lock();
             if let Some(value) = state.value.take() {
                 state.over = true;
+                let place = state.pending_at.take();
                 drop(state);
                 self.answered = true;
+                // A deadline or a failure here says nothing to the association: it still waits.
+                if let Some((route, key)) = place {
+                    route.forget(key);
+                }
                 return Poll::Ready(value);
             }
             match &mut state.waker {

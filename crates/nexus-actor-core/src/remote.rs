@@ -1,7 +1,7 @@
 //! All that the core knows of a network: a [`Route`] to a peer, and who provides it.
 
 use alloc::sync::Arc;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
 use crate::actor_ref::AnyRef;
 use crate::correlation_id::CorrelationId;
@@ -82,6 +82,11 @@ pub trait Route: Send + Sync + 'static {
     fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal>;
     /// Ready when the ordinary lane has room again, or when waiting is of no use.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Takes back what [`poll_room`](Self::poll_room) registered: its sender has given up. That waker may be woken
+    /// once more.
+    fn forget_room(&self, waker: &Waker) {
+        let _ = waker;
+    }
     /// Answers an ask of the peer; `id` is the question's.
     ///
     /// # Errors

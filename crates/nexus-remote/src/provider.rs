@@ -59,27 +59,7 @@ impl ActorRefProvider for RemoteActorRefProvider {
     }
 
     fn route(&self, _system: &ActorSystem, address: &Address) -> Result<Arc<dyn Route>, Refusal> {
-        let node = &self.remoting.node;
-        if node.is_closing() {
-            return Err(Refusal::Shutdown);
-        }
-        let Some(own) = node.address() else {
-            return Err(Refusal::Limit("remoting has not been started: call `start` first"));
-        };
-        if address.scheme != own.scheme {
-            return Err(Refusal::Limit("no transport for the scheme of this address"));
-        }
-        if own.authority == address.authority {
-            // Our own address under another system's name.
-            return Err(Refusal::NoSuchActor);
-        }
-        if node.is_blocked(address) {
-            return Err(Refusal::Blocked);
-        }
-        match node.peer(address) {
-            Some(peer) => Ok(peer),
-            None => Err(Refusal::Limit("associations")),
-        }
+        self.remoting.node.route_to(address).map(|peer| peer as _)
     }
 }
 

@@ -66,10 +66,10 @@ struct Typed<M> {
 
 impl<M: Message> Inlet for Typed<M> {
     fn decode(&mut self, payload: &[u8], headers: Option<Headers>) -> Result<(), DecodeError> {
-        let message = match &self.convert {
+        let message = guarded(|| match &self.convert {
             None => decode_whole::<M>(payload),
             Some(convert) => convert(payload),
-        };
+        });
         let message = match message {
             Ok(message) => message,
             Err(error) => {
@@ -127,6 +127,22 @@ impl<M: Message> Inlet for Typed<M> {
             Body::Local(local) => local.mailbox.is_closed(),
             Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => true,
         }
+    }
+}
+
+/// Runs a decoder, which is user code: one that panics costs its message, not the connection.
+pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    #[cfg(feature = "std")]
+    {
+        std::panic::catch_unwind(core::panic::AssertUnwindSafe(decode)).unwrap_or_else(|payload| {
+            // The hook has reported it; its payload may panic again as it is dropped.
+            core::mem::forget(payload);
+            Err(DecodeError::failed("the decoder panicked"))
+        })
+    }
+    #[cfg(not(feature = "std"))]
+    {
+        decode()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages as bytes: the [`Message`] trait, its encoder and decoder, and the registry of types.
 
 mod codec;
-mod inlet;
+pub(crate) mod inlet;
 mod message;
 pub mod registry;
 pub mod scope;

@@ -114,9 +114,9 @@ impl DecodeScope {
     /// Enters the scope of `system`, for messages that came from the peer behind `route`.
     pub fn enter(system: &ActorSystem, route: Option<Arc<dyn Route>>) -> Self {
         let system = system.clone();
-        let before = with(|scope| {
-            scope.reply_to = None;
-            (scope.system.replace(system), core::mem::replace(&mut scope.route, route))
+        let (_unused, before) = with(|scope| {
+            let unused = scope.reply_to.take();
+            (unused, (scope.system.replace(system), core::mem::replace(&mut scope.route, route)))
         });
         Self { before: Some(before) }
     }

@@ -710,6 +710,12 @@ impl Association {
         link.closing.map(|reason| (link.id, reason))
     }
 
+    /// Whether `conn` is to be closed, though there may be last words for it that nobody has taken yet.
+    #[must_use]
+    pub fn is_closing(&self, conn: ConnectionId) -> bool {
+        self.links.iter().find(|l| l.id == conn).is_none_or(|l| l.closing.is_some())
+    }
+
     /// What the receiving side goes on with on `conn`; `None` unless `conn` serves the association.
     ///
     /// Ask after each control frame of a connection that has not been attached yet, and hand it to

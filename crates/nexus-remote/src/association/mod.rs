@@ -775,7 +775,7 @@ impl Association {
         self.session.as_ref().map(|s| &s.remote)
     }
 
-    /// The session that runs.
+    /// The session that runs; `None` when there is none.
     #[must_use]
     pub fn session(&self) -> Option<u64> {
         self.session.as_ref().map(|s| s.id)

@@ -25,9 +25,8 @@ const STEPS: usize = 32;
 const CLOCK_STEPS: usize = 4;
 /// Bytes read in one step before the writing side has its turn.
 const READ_STEP: usize = 256 * 1024;
-/// How long a connection that is to be closed waits for a peer that does not take its last bytes, or does not
-/// close its own side.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a connection that is to be closed may still write or read.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A connection in service of one association.
 pub(crate) struct Connection {
@@ -36,17 +35,33 @@ pub(crate) struct Connection {
     channel: TransportChannel,
     reader: EndpointReader,
     writer: EndpointWriter,
-    /// Runs while the association wants the connection closed and the peer takes no bytes.
-    linger: Option<Ending>,
+    /// Accepted, and not associated yet: its place in the books of those.
+    stranger: Option<ConnectionNumber>,
+    /// The peer broke the protocol: nothing more is taken from it.
+    faulted: bool,
+    /// Runs while the association wants the connection closed and the channel takes nothing.
+    patience: Option<Ending>,
+}
+
+/// The task panicked: the association must not take the connection for one that serves.
+#[cfg(feature = "std")]
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.channel.abort();
+            self.introduce(false);
+            self.peer.connection_ended(self.conn, LostCause::Broken);
+        }
+    }
 }
 
 /// How a connection ended.
 enum Ended {
     /// The association closed it, and everything meant for it is written.
     ByUs,
-    /// The association closed it, and the peer does not take what is meant for it.
-    Stuck,
     Lost(LostCause),
+    /// The association closed it, and the peer takes nothing any more.
+    Stuck,
 }
 
 impl Connection {
@@ -62,7 +77,9 @@ impl Connection {
             channel,
             reader: EndpointReader::new(frames),
             writer: EndpointWriter::default(),
-            linger: None,
+            stranger: None,
+            faulted: false,
+            patience: None,
         }
     }
 
@@ -99,14 +116,16 @@ impl Connection {
 
     async fn serve(mut self) {
         let ended = poll_fn(|cx| self.poll_serve(cx)).await;
+        self.introduce(false);
         match ended {
+            Ended::Stuck => {
+                self.channel.abort();
+                // The association still has last words for it.
+                self.peer.connection_ended(self.conn, LostCause::Broken);
+            }
             Ended::ByUs => {
                 self.peer.forget_connection(self.conn);
                 self.farewell().await;
-            }
-            Ended::Stuck => {
-                self.peer.forget_connection(self.conn);
-                self.channel.abort();
             }
             Ended::Lost(cause) => {
                 self.channel.close();
@@ -115,11 +134,37 @@ impl Connection {
         }
     }
 
+    /// The connection has come to serve its association, or never will.
+    fn introduce(&mut self, associated: bool) {
+        let Some(number) = self.stranger.take() else { return };
+        let node = &self.peer.node;
+        node.hello_over(number);
+        let now = node.now();
+        let mut admission = node.admission.lock();
+        if associated {
+            admission.associated(number);
+        } else {
+            admission.closed(now, number);
+        }
+    }
+
+    /// Whether the channel has been blocked for too long since the association wanted it closed.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.peer.poll_closing(cx, self.conn) {
+            return false;
+        }
+        if self.patience.is_none() {
+            let Some(system) = self.peer.node.system.upgrade() else { return true };
+            self.patience = Some(system.runtime().sleep_until(system.now() + FAREWELL));
+        }
+        self.patience.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready())
+    }
+
     /// Ends the writing side and reads to the peer's end, so that our last bytes are not destroyed by a reset.
     async fn farewell(self) {
         self.channel.finish();
         let Some(system) = self.peer.node.system.upgrade() else { return self.channel.close() };
-        let mut sleep = system.runtime().sleep_until(system.now() + LINGER);
+        let mut sleep = system.runtime().sleep_until(system.now() + FAREWELL);
         drop(system);
         let mut scrap = alloc::vec![0; 4096];
         poll_fn(|cx| {
@@ -145,14 +190,19 @@ impl Connection {
             }
             match self.writer.poll(cx, &self.peer, self.conn, &self.channel, now) {
                 Ok(Wrote::Progress) => progress = true,
-                Ok(Wrote::Pending) if self.writer.is_stuck() && self.poll_linger(cx) => {
-                    return Poll::Ready(Ended::Stuck);
-                }
                 Ok(Wrote::Pending) => {}
+                Ok(Wrote::Blocked) => {
+                    if self.poll_stuck(cx) {
+                        return Poll::Ready(Ended::Stuck);
+                    }
+                }
                 Ok(Wrote::Finished) => return Poll::Ready(Ended::ByUs),
                 Err(error) => return Poll::Ready(Ended::Lost(lost_cause(&error))),
             }
             self.reader.attach(&self.peer, self.conn);
+            if self.stranger.is_some() && self.reader.is_attached() {
+                self.introduce(true);
+            }
             if !progress {
                 return Poll::Pending;
             }
@@ -162,18 +212,6 @@ impl Connection {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Whether the time is over for a peer that takes no bytes of a connection that is to be closed.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.linger.is_none() {
-            if !self.peer.poll_closing(cx, self.conn) {
-                return false;
-            }
-            let Some(system) = self.peer.node.system.upgrade() else { return true };
-            self.linger = Some(system.runtime().sleep_until(system.now() + LINGER));
-        }
-        self.linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_ready())
     }
 
     /// Reads and works off what is there. True when there may be more.
@@ -188,12 +226,17 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Err(LostCause::Closed),
                 Poll::Ready(Ok(count)) => {
                     read += count;
+                    if self.faulted {
+                        self.reader.frames = FrameReader::new();
+                        continue;
+                    }
                     self.reader.frames.received(count);
                     self.reader.count(count);
                     if let Err(ReadFault { reason, facts }) =
                         self.reader.take_frames(&self.peer, self.conn, now)
                     {
                         let conn = self.conn;
+                        self.faulted = true;
                         self.peer
                             .apply(|association, now| association.handle_fault(now, conn, reason, &facts));
                         return Ok(true);
@@ -217,18 +260,25 @@ fn lost_cause(error: &TransportError) -> LostCause {
 /// Receives a connection that a peer opened: nobody is known behind it until its whole request has arrived.
 pub(crate) async fn receive(node: Arc<Node>, channel: TransportChannel) {
     let number = ConnectionNumber(node.next_number());
+    // Before it is in the books: whoever takes it out of them again must find it here.
+    node.await_hello(number, channel.clone());
     let source = channel.peer_address().and_then(|authority| authority.host().parse().ok());
     let admitted = node.admission.lock().accept(node.now(), number, source);
     match admitted {
         Admitted::Yes => {}
         Admitted::InPlaceOf(other) => node.evict(other),
-        Admitted::No => return channel.abort(),
+        Admitted::No => {
+            node.hello_over(number);
+            return channel.abort();
+        }
     }
-    node.await_hello(number, channel.clone());
+    if node.is_closing() {
+        channel.close();
+    }
     node.arm_admission();
     let hello = hello(&node, number, &channel).await;
-    node.hello_over(number);
     let Ok((request, frames)) = hello else {
+        node.hello_over(number);
         let now = node.now();
         node.admission.lock().closed(now, number);
         if let Err(Some(refuse)) = hello {
@@ -242,18 +292,24 @@ pub(crate) async fn receive(node: Arc<Node>, channel: TransportChannel) {
         channel.close();
         return;
     };
-    node.admission.lock().associated(number);
     let address = request.handshake.node().address().to_address(request.handshake.protocol().clone());
-    let Some(peer) = peer_of(&node, &address, &request, &channel) else { return channel.close() };
+    let Some(peer) = peer_of(&node, &address, &request, &channel) else {
+        node.hello_over(number);
+        let now = node.now();
+        node.admission.lock().closed(now, number);
+        return channel.close();
+    };
     let conn = ConnectionId::accepted(number.0);
     peer.add_driver(conn);
     let proof = PeerProof::Claimed;
     peer.apply(|association, now| association.handle_accepted(now, conn, request, proof));
     // The request is whole. What follows is the peer's confirmation, once it has our answer; until the association
-    // has taken that, an ordinary frame is a fault.
+    // has taken that, an ordinary frame is a fault, and nothing is as long as one.
     let mut frames = frames;
-    frames.established(peer.node.association_config.frame_max());
-    Connection::new(peer, conn, channel, frames).serve().await;
+    frames.established(crate::wire::limit::HANDSHAKE as u32);
+    let mut connection = Connection::new(peer, conn, channel, frames);
+    connection.stranger = Some(number);
+    connection.serve().await;
 }
 
 /// The association a request is for, or nothing and the peer has been told why.

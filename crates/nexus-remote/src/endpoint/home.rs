@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
 use nexus_actor_core::path::{ActorPath, Address};
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
@@ -49,6 +49,8 @@ impl Route for Home {
     fn poll_room(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
+
+    fn forget_room(&self, _: &Waker) {}
 
     fn reply(&self, to: ReplyKey, _: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
         let mut payload = Vec::new();

@@ -185,6 +185,7 @@ impl EndpointManager {
             }
             AssociationEvent::QuarantinedByPeer { reason } => {
                 let uid = peer.remote_uid();
+                self.session_ended(peer);
                 self.node.publish(RemotingLifecycleEvent::QuarantinedByPeer {
                     authority: authority(),
                     uid,
@@ -207,6 +208,10 @@ impl EndpointManager {
             }
             AssociationEvent::AskFailed { ask, error } => ask.fail(error),
             AssociationEvent::Terminated(notice) => {
+                if peer.read(|association| association.session()) != Some(notice.session) {
+                    // It ended with its session: no message of that session follows the news.
+                    self.session_ended(peer);
+                }
                 let due = peer.intake.lock().inbound.hold(notice);
                 if let Some(notice) = due {
                     self.to_watcher(WatchCommand::Notify { peer: peer.clone(), notice });
@@ -257,21 +262,26 @@ impl EndpointManager {
                 });
             }
             AssociationEvent::Reincarnated { .. } => self.session_ended(peer),
-            AssociationEvent::Closed { .. } => peer.closed(),
+            AssociationEvent::Closed { .. } => {
+                // The ways into mailboxes hold this peer, and it them.
+                self.session_ended(peer);
+                peer.closed();
+            }
             // A reference that lives sends by this association: forgotten, it would go on beside a new one.
             AssociationEvent::Unused if peer.read(|association| association.statistics().recipients) > 0 => {}
             AssociationEvent::Unused => self.node.registry.remove(peer),
         }
     }
 
-    /// What waited for the session need wait no longer, and nobody waits for room in vain.
+    /// What waited for a session that is over need wait no longer, nothing more of it is delivered, and nobody
+    /// waits for room in vain.
     fn session_ended(&self, peer: &Arc<Peer>) {
         let (gone, released) = {
             let mut intake = peer.intake.lock();
-            // This is told after the fact: a connection may serve the next session already.
-            let runs = peer.read(|association| association.session());
+            // The next session may run already, and its reader may have attached: what is told here is older.
+            let current = peer.read(|association| association.session());
             let gone =
-                if runs == Some(intake.inbound.session()) { Vec::new() } else { intake.inbound.detach() };
+                if current == Some(intake.inbound.session()) { Vec::new() } else { intake.inbound.detach() };
             let mut released = Vec::new();
             while let Some(notice) = intake.inbound.released() {
                 released.push(notice);
@@ -293,8 +303,6 @@ impl EndpointManager {
         let authority = peer.authority().clone();
         let correlation_id = CorrelationId::NIL;
         let uid = change.uid.unwrap_or(ActorUid::ANY);
-        // A session that ends takes its suspension with it.
-        peer.set_suspended(!peer.read(|association| association.accepts_ordinary()));
         let by_hand = matches!(change.to, AssociationState::Suspended { cause: SuspendCause::ByHand });
         if !by_hand && peer.note_suspended(false) {
             self.node.publish(RemotingLifecycleEvent::Resumed {

@@ -20,4 +20,4 @@ pub use watcher::{RemoteWatcherDaemon, RemoteWatcherMessage};
 pub(crate) use node::Node;
 pub use node::{ListenerFault, StrangerEvent};
 pub(crate) use peer::Peer;
-pub(crate) use supervisor::{EndpointSupervisor, SupervisorCommand, listen};
+pub(crate) use supervisor::{EndpointSupervisor, SupervisorCommand, bind, serve};

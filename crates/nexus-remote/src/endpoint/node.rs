@@ -7,13 +7,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::{Future, poll_fn};
-use core::task::{Poll, Waker};
+use core::task::{Context, Poll, Waker};
 
 use hashbrown::HashMap;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorUid, Address, Authority};
 use nexus_actor_core::system::{ActorSystem, WeakSystem};
-use nexus_actor_core::{ActorRef, Instant};
+use nexus_actor_core::{ActorRef, Instant, Refusal};
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::manager::{EndpointManager, EndpointManagerCommand};
@@ -54,6 +54,8 @@ pub(crate) struct Node {
     random: Lock<fastrand::Rng>,
     next_number: AtomicU64,
     closing_waiting: Lock<Vec<Waker>>,
+    /// The shutdown is complete.
+    pub(crate) ended: Latch,
     /// Accepted connections whose request is not whole yet.
     strangers: Lock<HashMap<ConnectionNumber, TransportChannel>>,
     admission_armed: Lock<Option<Instant>>,
@@ -99,6 +101,7 @@ impl Node {
             random: Lock::new(random),
             next_number: AtomicU64::new(0),
             closing_waiting: Lock::default(),
+            ended: Latch::default(),
             strangers: Lock::default(),
             admission_armed: Lock::new(None),
             stranger_last: Lock::new(None),
@@ -182,11 +185,18 @@ impl Node {
     }
 
     /// Tells the manager that there is something to work off, once until it has begun.
-    pub(crate) fn notify(&self) {
-        if !self.inbox_told.swap(true, Ordering::AcqRel)
-            && let Some(manager) = self.manager()
-        {
+    pub(crate) fn notify(self: &Arc<Self>) {
+        if self.inbox_told.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Some(manager) = self.manager() {
             manager.tell(EndpointManagerCommand::Drain);
+        } else if self.ended.is_set()
+            && let Some(system) = self.system.upgrade()
+        {
+            // Somebody still watched or stopped an actor elsewhere: it is answered all the same.
+            let (node, of) = (self.clone(), system.clone());
+            system.spawn_task(async move { node.drain_posted(&of) });
         }
     }
 
@@ -206,7 +216,7 @@ impl Node {
     }
 
     /// Tells a manager that has just been made of what was posted before it.
-    pub(crate) fn notify_again(&self) {
+    pub(crate) fn notify_again(self: &Arc<Self>) {
         self.inbox_told.store(false, Ordering::Release);
         if self.has_posted() {
             self.notify();
@@ -379,7 +389,12 @@ impl Node {
             if self.tasks() == 0 {
                 return Poll::Ready(());
             }
-            self.tasks_waiting.lock().push(cx.waker().clone());
+            {
+                let mut waiting = self.tasks_waiting.lock();
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
+            }
             // The last one may have ended in between.
             if self.tasks() == 0 { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -398,9 +413,68 @@ impl Node {
         })
     }
 
+    /// The association with another node that may be spoken to.
+    ///
+    /// # Errors
+    /// Why it may not, or cannot.
+    pub(crate) fn route_to(self: &Arc<Self>, address: &Address) -> Result<Arc<Peer>, Refusal> {
+        if self.is_closing() {
+            return Err(Refusal::Shutdown);
+        }
+        let Some(own) = self.address() else {
+            return Err(Refusal::Limit("remoting has not been started: call `start` first"));
+        };
+        if address.scheme != own.scheme {
+            return Err(Refusal::Limit("no transport for the scheme of this address"));
+        }
+        if own.authority == address.authority {
+            // Our own address under another system's name.
+            return Err(Refusal::NoSuchActor);
+        }
+        if self.is_blocked(address) {
+            return Err(Refusal::Blocked);
+        }
+        self.peer(address).ok_or(Refusal::Limit("associations"))
+    }
+
     /// Publishes and records one turn in the node's own life.
     pub(crate) fn publish(&self, event: crate::event::RemotingLifecycleEvent) {
         self.publisher.publish_lifecycle(self.now(), event);
+    }
+}
+
+/// Says once, to any number of waiters, that something is over.
+#[derive(Default)]
+pub(crate) struct Latch {
+    set: AtomicBool,
+    waiting: Lock<Vec<Waker>>,
+}
+
+impl Latch {
+    pub(crate) fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        let waiting = core::mem::take(&mut *self.waiting.lock());
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_set() {
+            return Poll::Ready(());
+        }
+        {
+            let mut waiting = self.waiting.lock();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+        }
+        // Asked after registering: what happened in between is not missed.
+        if self.is_set() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -12,13 +12,13 @@ use nexus_actor_core::path::{ActorPath, ActorUid, Address, Authority};
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
 use nexus_actor_core::remote_authority::AuthorityState;
 use nexus_actor_core::scheduler::Cancel;
-use nexus_actor_core::serialization::{DecodeError, SerializerId};
+use nexus_actor_core::serialization::{DecodeError, SerializerId, scope};
 use portable_atomic::{AtomicBool, Ordering};
 
 use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Instant, Refusal};
 
 use super::connection::Connection;
-use super::node::Node;
+use super::node::{Latch, Node};
 use super::reader::Intake;
 use super::watcher::WatchCommand;
 use crate::association::{Association, AssociationState, ConnectionId, DialError, LostCause, Sent};
@@ -41,10 +41,10 @@ pub(crate) struct Peer {
     pub(crate) intake: Lock<Intake>,
     /// Senders that wait for room.
     room: Lock<Vec<Waker>>,
+    /// What the machine said last of accepting ordinary frames.
     suspended: AtomicBool,
     facts: Lock<Facts>,
-    closed: AtomicBool,
-    closed_waiting: Lock<Vec<Waker>>,
+    closed: Latch,
 }
 
 /// What operators are shown.
@@ -61,9 +61,18 @@ struct Machine {
     /// When the driver last had something to write. While it has, senders take this for the time: a clock costs
     /// as much as a message. `None` as soon as the driver found nothing or a connection ended.
     busy_since: Option<Instant>,
-    /// The deadline a timer runs for.
-    armed: Option<(Instant, Cancel)>,
+    /// The timer that runs.
+    armed: Option<Armed>,
+    /// Counts timers, so that each knows whether it still is the one.
+    timers: u64,
     drivers: Vec<Driver>,
+}
+
+/// A timer for the machine's earliest deadline. It is noted before it is scheduled: it may run at once.
+struct Armed {
+    at: Instant,
+    number: u64,
+    cancel: Option<Cancel>,
 }
 
 /// The connection task as the machine's side sees it.
@@ -79,7 +88,7 @@ struct Wants {
     wakers: Vec<Waker>,
     dials: Vec<ConnectionId>,
     posted: bool,
-    arm: Option<Instant>,
+    arm: Option<(Instant, u64)>,
     disarm: Option<Cancel>,
 }
 
@@ -102,13 +111,18 @@ impl Peer {
             authority,
             number,
             recorded_as,
-            machine: Lock::new(Machine { association, busy_since: None, armed: None, drivers: Vec::new() }),
+            machine: Lock::new(Machine {
+                association,
+                busy_since: None,
+                armed: None,
+                timers: 0,
+                drivers: Vec::new(),
+            }),
             intake: Lock::new(Intake::new(&node.association_config)),
             room: Lock::default(),
             suspended: AtomicBool::new(false),
             facts: Lock::default(),
-            closed: AtomicBool::new(false),
-            closed_waiting: Lock::default(),
+            closed: Latch::default(),
         }))
     }
 
@@ -153,7 +167,11 @@ impl Peer {
     }
 
     fn harvest(&self, machine: &mut Machine, now: Instant, wants: &mut Wants) {
-        let Machine { association, armed, drivers, .. } = machine;
+        let Machine { association, busy_since, armed, timers, drivers } = machine;
+        if !association.is_live() {
+            *busy_since = None;
+        }
+        self.suspended.store(!association.accepts_ordinary(), Ordering::Release);
         if let Some(me) = self.arc() {
             while let Some(event) = association.poll_event() {
                 self.node.post(me.clone(), event);
@@ -174,10 +192,12 @@ impl Peer {
             wants.wakers.extend(drivers.iter_mut().filter_map(|driver| driver.waker.take()));
         }
         match (association.poll_timeout(), &*armed) {
-            (Some((at, _)), Some((running, _))) if *running <= at => {}
+            (Some((at, _)), Some(running)) if running.at <= at => {}
             (Some((at, _)), _) => {
-                wants.disarm = armed.take().map(|(_, cancel)| cancel);
-                wants.arm = Some(at);
+                *timers += 1;
+                let new = Armed { at, number: *timers, cancel: None };
+                wants.disarm = armed.replace(new).and_then(|old| old.cancel);
+                wants.arm = Some((at, *timers));
             }
             // A timer that runs for nothing is harmless and stops by itself.
             (None, _) => {}
@@ -192,8 +212,8 @@ impl Peer {
         if let Some(cancel) = disarm {
             cancel.cancel();
         }
-        if let Some(at) = arm {
-            self.arm(at);
+        if let Some((at, number)) = arm {
+            self.arm(at, number);
         }
         for conn in dials {
             self.dial(conn);
@@ -203,14 +223,14 @@ impl Peer {
         }
     }
 
-    fn arm(&self, at: Instant) {
+    fn arm(&self, at: Instant, number: u64) {
         let Some(system) = self.node.system.upgrade() else { return };
         let me = self.me.clone();
         let cancel = system.scheduler().schedule_at(at, move || {
             if let Some(peer) = me.upgrade() {
                 {
                     let mut machine = peer.machine.lock();
-                    if machine.armed.as_ref().is_some_and(|(running, _)| *running <= at) {
+                    if machine.armed.as_ref().is_some_and(|running| running.number == number) {
                         machine.armed = None;
                     }
                 }
@@ -219,10 +239,13 @@ impl Peer {
         });
         let superseded = {
             let mut machine = self.machine.lock();
-            match &machine.armed {
-                // Another thread armed an earlier one meanwhile.
-                Some((running, _)) if *running <= at => Some(cancel),
-                _ => machine.armed.replace((at, cancel)).map(|(_, old)| old),
+            match &mut machine.armed {
+                Some(running) if running.number == number => {
+                    running.cancel = Some(cancel);
+                    None
+                }
+                // It has run already, or another thread armed an earlier one meanwhile.
+                _ => Some(cancel),
             }
         };
         if let Some(cancel) = superseded {
@@ -307,23 +330,25 @@ impl Peer {
         closing
     }
 
-    /// Whether the machine wants `conn` closed; registers its task's waker for when it does.
+    /// Whether the machine wants `conn` closed; registers the waker for when it does.
     pub(crate) fn poll_closing(&self, cx: &Context<'_>, conn: ConnectionId) -> bool {
-        let ours = cx.waker().clone();
-        let mut machine = self.machine.lock();
-        let Some(driver) = machine.drivers.iter_mut().find(|driver| driver.id == conn) else { return true };
-        let (closing, old) = (driver.closing, driver.waker.replace(ours));
-        drop(machine);
+        let (closing, old) = {
+            let mut machine = self.machine.lock();
+            let closing = machine.association.is_closing(conn);
+            match machine.drivers.iter_mut().find(|driver| driver.id == conn) {
+                None => (true, None),
+                Some(driver) => match &driver.waker {
+                    Some(waker) if waker.will_wake(cx.waker()) => (closing, None),
+                    _ => (closing, driver.waker.replace(cx.waker().clone())),
+                },
+            }
+        };
         drop(old);
         closing
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_suspended(&self, suspended: bool) {
-        self.suspended.store(suspended, Ordering::Release);
     }
 
     pub(crate) fn note_error(&self, what: &str) {
@@ -403,22 +428,11 @@ impl Peer {
 
     /// The association has left in order, or was given up.
     pub(crate) fn closed(&self) {
-        self.closed.store(true, Ordering::Release);
-        let waiting = core::mem::take(&mut *self.closed_waiting.lock());
-        for waker in waiting {
-            waker.wake();
-        }
+        self.closed.set();
     }
 
     pub(crate) async fn when_closed(&self) {
-        poll_fn(|cx| {
-            if self.closed.load(Ordering::Acquire) {
-                return Poll::Ready(());
-            }
-            self.closed_waiting.lock().push(cx.waker().clone());
-            if self.closed.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        poll_fn(|cx| self.closed.poll(cx)).await;
     }
 
     /// Wakes every sender that waits for room.
@@ -504,20 +518,21 @@ impl Route for Peer {
         serializer: SerializerId,
         manifest: &'static str,
     ) -> Result<u32, Refusal> {
+        if scope::is_encoding() {
+            return Err(reentry());
+        }
         self.read(|association| association.intern(path, serializer, manifest))
     }
 
     fn release(&self, recipient: u32) {
-        self.read(|association| association.release(recipient));
+        self.outside(move |peer| peer.read(|association| association.release(recipient)));
     }
 
     fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal> {
         // Re-entry would wait for the lock this thread holds: the serialization of a message that is being sent
         // to this peer sends to it.
-        if nexus_actor_core::serialization::scope::is_encoding() {
-            return Err(Refusal::Encode(String::from(
-                "a message cannot be sent from inside the serialization of another",
-            )));
+        if scope::is_encoding() {
+            return Err(reentry());
         }
         self.transact(|association, now| association.send(now, recipient, headers, encode))
     }
@@ -533,18 +548,37 @@ impl Route for Peer {
         if self.read(Association::has_room) { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    fn forget_room(&self, waker: &Waker) {
+        let gone = {
+            let mut room = self.room.lock();
+            let at = room.iter().position(|other| other.will_wake(waker));
+            at.map(|at| room.swap_remove(at))
+        };
+        // Another send of the same task may have shared its place, and registers anew.
+        if let Some(waker) = gone {
+            waker.wake();
+        }
+    }
+
     fn reply(&self, to: ReplyKey, id: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
+        if scope::is_encoding() {
+            return Err(reentry());
+        }
         self.transact(|association, now| association.reply(now, to, id, encode))
     }
 
     fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError) {
         // When not even this can be queued, the asker learns by its deadline.
-        let _ = self.transact(|association, now| association.reply_failed(now, to, id, why));
+        self.outside(move |peer| {
+            let _ = peer.transact(|association, now| association.reply_failed(now, to, id, why));
+        });
     }
 
     fn forget(&self, key: ReplyKey) {
-        let ask = self.read(|association| association.forget(key));
-        drop(ask);
+        self.outside(move |peer| {
+            let ask = peer.read(|association| association.forget(key));
+            drop(ask);
+        });
     }
 
     fn watch(&self, target: &ActorPath, watcher: AnyRef) {
@@ -557,12 +591,19 @@ impl Route for Peer {
     }
 
     fn stop(&self, target: &ActorPath) {
+        if scope::is_encoding() {
+            let target = target.clone();
+            return self.outside(move |peer| peer.stop(&target));
+        }
         if let Err(refusal) = self.apply(|association, now| association.stop(now, target)) {
             self.node.dead_system_message(self, "stop", target, &refusal);
         }
     }
 
     fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>) {
+        if scope::is_encoding() {
+            return found.fail(AskError::from(reentry()));
+        }
         let found: Arc<dyn PendingReply> = Arc::new(FoundUid(found));
         let sent = self.transact(|association, now| association.lookup(now, path, manifest, found.clone()));
         if let Err(refusal) = sent {
@@ -571,7 +612,23 @@ impl Route for Peer {
     }
 }
 
+#[cold]
+fn reentry() -> Refusal {
+    Refusal::Encode(String::from("a message cannot be sent from inside the serialization of another"))
+}
+
 impl Peer {
+    /// Runs `f` now, or, inside the serialization of a message, as soon as that is over: this thread may hold the
+    /// machine's lock.
+    fn outside(&self, f: impl FnOnce(&Self) + Send + 'static) {
+        if !scope::is_encoding() {
+            return f(self);
+        }
+        if let (Some(me), Some(system)) = (self.arc(), self.node.system.upgrade()) {
+            system.spawn_task(async move { f(&me) });
+        }
+    }
+
     fn to_watcher(&self, command: impl FnOnce(Arc<Self>) -> WatchCommand) {
         if let Some(me) = self.arc() {
             self.node.tell_watcher(command(me));

@@ -168,6 +168,10 @@ impl EndpointReader {
         }
     }
 
+    pub(crate) const fn is_attached(&self) -> bool {
+        self.attached
+    }
+
     pub(crate) fn count(&mut self, bytes: usize) {
         self.unreported += bytes;
     }
@@ -394,7 +398,8 @@ impl Turn<'_> {
                 correlation_id,
             });
         }
-        let route = self.peer.node.peer(&address)?;
+        // As a reference to there would be: not to whom an operator refuses, nor to where there is no way.
+        let route = self.peer.node.route_to(&address).ok()?;
         Some(ReplyTo { route, key, correlation_id })
     }
 

@@ -10,6 +10,7 @@ use nexus_actor_core::{
     Actor, ActorError, ActorRef, Context, CorrelationId, Props, Signal, SupervisorStrategy,
 };
 
+use super::connection;
 use super::manager::{EndpointManager, EndpointManagerCommand};
 use super::node::Node;
 use super::watcher::RemoteWatcherDaemon;
@@ -93,8 +94,13 @@ impl Actor for EndpointSupervisor {
                 self.node.report_listener(&error.to_string());
                 cx.start_timer("rebuild", wait, SupervisorCommand::Rebuild);
             }
-            SupervisorCommand::Rebuild => match listen(&self.node, &cx.me()) {
-                Ok(()) => self.attempt = 0,
+            SupervisorCommand::Rebuild if self.node.is_closing() => {}
+            SupervisorCommand::Rebuild => match bind(&self.node) {
+                Ok(listener) => {
+                    serve(&self.node, listener, &cx.me());
+                    self.node.publish_listening();
+                    self.attempt = 0;
+                }
                 Err(RemotingError::Transport(error)) => {
                     cx.me().tell(SupervisorCommand::ListenerFailed(error))
                 }
@@ -128,14 +134,11 @@ impl Actor for EndpointSupervisor {
     }
 }
 
-/// Binds the listener and serves it until remoting ends.
+/// Binds the listener.
 ///
 /// # Errors
 /// When the address cannot be bound. Nothing is left running.
-pub(crate) fn listen(
-    node: &Arc<Node>,
-    supervisor: &ActorRef<SupervisorCommand>,
-) -> Result<(), RemotingError> {
+pub(crate) fn bind(node: &Arc<Node>) -> Result<TransportHandle, RemotingError> {
     let transport = node.transport().ok_or(RemotingError::NotStarted)?;
     let bind = node.config.bind_address();
     // A listener made again takes the port that was announced, not another one.
@@ -165,19 +168,29 @@ pub(crate) fn listen(
             })?;
         node.set_local(id, address);
     }
-    node.publish(RemotingLifecycleEvent::ListenStarted {
-        authority: node.own_authority(),
-        correlation_id: CorrelationId::NIL,
-    });
-    node.spawn(accept(node.clone(), transport, handle, supervisor.clone()));
-    Ok(())
+    Ok(handle)
+}
+
+/// Takes connections in a task until remoting ends.
+pub(crate) fn serve(node: &Arc<Node>, listener: TransportHandle, supervisor: &ActorRef<SupervisorCommand>) {
+    node.spawn(accept(node.clone(), node.transport(), listener, supervisor.clone()));
+}
+
+impl Node {
+    /// Says that connections are taken. Not under a lock: subscribers run.
+    pub(crate) fn publish_listening(&self) {
+        self.publish(RemotingLifecycleEvent::ListenStarted {
+            authority: self.own_authority(),
+            correlation_id: CorrelationId::NIL,
+        });
+    }
 }
 
 /// Takes connections until remoting ends. A connection that could not be taken is counted and forgotten; only a
 /// listener that is gone ends this.
 async fn accept(
     node: Arc<Node>,
-    _transport: Arc<dyn RemoteTransport>,
+    _transport: Option<Arc<dyn RemoteTransport>>,
     handle: TransportHandle,
     supervisor: ActorRef<SupervisorCommand>,
 ) {
@@ -195,8 +208,12 @@ async fn accept(
             None => break,
             Some(Ok(channel)) => {
                 failures = 0;
-                if let Some(manager) = node.manager() {
-                    manager.tell(EndpointManagerCommand::RegisterInbound { handle: channel });
+                match node.manager() {
+                    Some(manager) => {
+                        manager.tell(EndpointManagerCommand::RegisterInbound { handle: channel });
+                    }
+                    // It has not begun yet, or is being replaced.
+                    None => node.spawn(connection::receive(node.clone(), channel)),
                 }
             }
             Some(Err(error @ TransportError::Closed { .. })) => {

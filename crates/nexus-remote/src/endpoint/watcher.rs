@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use nexus_actor_core::path::{ActorPath, ActorUid};
 use nexus_actor_core::{Actor, ActorError, AnyRef, Context, Signal, TerminationReason};
 
@@ -20,12 +20,14 @@ pub struct RemoteWatcherDaemon {
     watchers: HashMap<(u16, WatcherId), Watcher>,
     /// Actors here, and which peers watch them under which name.
     watched: HashMap<AnyRef, Vec<(Arc<Peer>, WirePath, ActorUid)>>,
+    /// The actors here by the name under which a peer watches them: a peer may end many watches at once.
+    names: HashMap<(u16, WirePath, ActorUid), AnyRef>,
 }
 
 struct Watcher {
     actor: AnyRef,
-    /// How many actors of that peer it watches.
-    targets: usize,
+    /// The actors of that peer it watches. A notice that crossed its unwatch names one that is not among them.
+    targets: HashSet<ActorPath>,
 }
 
 /// What the daemon is told.
@@ -44,38 +46,42 @@ pub(crate) enum WatchCommand {
 
 impl RemoteWatcherDaemon {
     pub(crate) fn new() -> Self {
-        Self { watchers: HashMap::new(), watched: HashMap::new() }
+        Self { watchers: HashMap::new(), watched: HashMap::new(), names: HashMap::new() }
     }
 
     fn watch(&mut self, peer: &Arc<Peer>, target: &ActorPath, watcher: AnyRef) {
         let id = WatcherId(watcher.uid().get());
-        let entry =
-            self.watchers.entry((peer.number(), id)).or_insert(Watcher { actor: watcher, targets: 0 });
-        entry.targets += 1;
+        let entry = self
+            .watchers
+            .entry((peer.number(), id))
+            .or_insert_with(|| Watcher { actor: watcher, targets: HashSet::new() });
+        entry.targets.insert(target.clone());
         peer.apply(|association, now| association.watch(now, id, target));
     }
 
     fn unwatch(&mut self, peer: &Arc<Peer>, target: &ActorPath, watcher: &AnyRef) {
         let id = WatcherId(watcher.uid().get());
         peer.apply(|association, now| association.unwatch(now, id, target));
-        self.release((peer.number(), id));
+        self.release((peer.number(), id), target);
     }
 
-    fn release(&mut self, key: (u16, WatcherId)) {
-        if let Some(watcher) = self.watchers.get_mut(&key) {
-            watcher.targets = watcher.targets.saturating_sub(1);
-            if watcher.targets == 0 {
-                self.watchers.remove(&key);
-            }
+    /// Who watched `target`, and does not any more.
+    fn release(&mut self, key: (u16, WatcherId), target: &ActorPath) -> Option<AnyRef> {
+        let watcher = self.watchers.get_mut(&key)?;
+        if !watcher.targets.remove(target) {
+            return None;
         }
+        let actor = watcher.actor.clone();
+        if watcher.targets.is_empty() {
+            self.watchers.remove(&key);
+        }
+        Some(actor)
     }
 
     fn notify(&mut self, peer: &Arc<Peer>, notice: &TerminationNotice) {
         for id in &notice.watchers {
-            let key = (peer.number(), *id);
-            if let Some(watcher) = self.watchers.get(&key) {
-                watcher.actor.notify_terminated(&notice.target, notice.reason.clone());
-                self.release(key);
+            if let Some(watcher) = self.release((peer.number(), *id), &notice.target) {
+                watcher.notify_terminated(&notice.target, notice.reason.clone());
             }
         }
     }
@@ -89,6 +95,12 @@ impl RemoteWatcherDaemon {
             peer.apply(|association, now| association.local_terminated(now, &path, uid, reason));
             return;
         };
+        if let Some(before) = self.names.insert((peer.number(), path.clone(), uid), found.clone())
+            && before != found
+        {
+            // The name has a new owner; the news of the old one's end is under way and is of no use to this watch.
+            self.forget(&before, &peer, &path, uid);
+        }
         let by = self.watched.entry(found.clone()).or_default();
         if !by.iter().any(|(p, at, of)| Arc::ptr_eq(p, &peer) && *at == path && *of == uid) {
             by.push((peer, path, uid));
@@ -103,17 +115,21 @@ impl RemoteWatcherDaemon {
         uid: ActorUid,
         cx: &mut Context<'_, Self>,
     ) {
-        let mut done = Vec::new();
-        for (actor, by) in &mut self.watched {
-            by.retain(|(p, at, of)| !(Arc::ptr_eq(p, peer) && at == path && *of == uid));
-            if by.is_empty() {
-                done.push(actor.clone());
-            }
-        }
-        for actor in done {
-            self.watched.remove(&actor);
+        let Some(actor) = self.names.remove(&(peer.number(), path.clone(), uid)) else { return };
+        if self.forget(&actor, peer, path, uid) {
             cx.unwatch_any(&actor);
         }
+    }
+
+    /// Strikes a peer from those who watch `actor`; true when it was the last.
+    fn forget(&mut self, actor: &AnyRef, peer: &Arc<Peer>, path: &WirePath, uid: ActorUid) -> bool {
+        let Some(by) = self.watched.get_mut(actor) else { return false };
+        by.retain(|(p, at, of)| !(Arc::ptr_eq(p, peer) && at == path && *of == uid));
+        if by.is_empty() {
+            self.watched.remove(actor);
+            return true;
+        }
+        false
     }
 }
 
@@ -156,6 +172,7 @@ impl Actor for RemoteWatcherDaemon {
     async fn signal(&mut self, signal: Signal, _cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
         if let Signal::Terminated { who, reason } = signal {
             for (peer, path, uid) in self.watched.remove(&who).unwrap_or_default() {
+                self.names.remove(&(peer.number(), path.clone(), uid));
                 let reason = reason.clone();
                 peer.apply(|association, now| association.local_terminated(now, &path, uid, reason));
             }

@@ -30,8 +30,10 @@ pub(crate) struct EndpointWriter {
 pub(crate) enum Wrote {
     /// Something; there may be more.
     Progress,
-    /// The channel takes no more for now, or there is nothing to write; the waker is registered.
+    /// There is nothing to write; the waker is registered.
     Pending,
+    /// The channel takes no more for now; only the channel wakes.
+    Blocked,
     /// Everything is written and the association wants the connection closed.
     Finished,
 }
@@ -39,11 +41,6 @@ pub(crate) enum Wrote {
 impl EndpointWriter {
     fn is_empty(&self) -> bool {
         self.head_at >= self.transmit.head.len() && self.run_at >= self.run().map_or(0, <[u8]>::len)
-    }
-
-    /// Whether the channel did not take all of what is being written.
-    pub(crate) fn is_stuck(&self) -> bool {
-        !self.is_empty()
     }
 
     fn run(&self) -> Option<&[u8]> {
@@ -83,7 +80,7 @@ impl EndpointWriter {
         while self.head_at < self.transmit.head.len() {
             match channel.poll_write(cx, &self.transmit.head[self.head_at..])? {
                 Poll::Ready(count) => self.head_at += count,
-                Poll::Pending => return Ok(Wrote::Pending),
+                Poll::Pending => return Ok(Wrote::Blocked),
             }
         }
         while let Some(rest) =
@@ -91,7 +88,7 @@ impl EndpointWriter {
         {
             match channel.poll_write(cx, rest)? {
                 Poll::Ready(count) => self.run_at += count,
-                Poll::Pending => return Ok(Wrote::Pending),
+                Poll::Pending => return Ok(Wrote::Blocked),
             }
         }
         // The association gets its buffer back as soon as it is acknowledged.

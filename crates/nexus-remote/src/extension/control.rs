@@ -13,7 +13,9 @@ use portable_atomic::Ordering;
 
 use crate::association::AssociationStatistics;
 use crate::backpressure::{ListenerGuard, RemotingBackpressureListener};
-use crate::endpoint::{EndpointManagerCommand, EndpointSupervisor, Node, Peer, SupervisorCommand, listen};
+use crate::endpoint::{
+    EndpointManagerCommand, EndpointSupervisor, Node, Peer, SupervisorCommand, bind, serve,
+};
 use crate::error::RemotingError;
 use crate::event::RemotingLifecycleEvent;
 use crate::flight_recorder::RemotingFlightRecorder;
@@ -144,11 +146,17 @@ impl RemotingControlHandle {
     /// # Cancel safety
     /// The shutdown goes on without the future.
     pub async fn shutdown_and_wait(&self) {
-        let begun = self.begin_shutdown();
-        if let Some(ending) = begun {
-            ending.await;
-        } else {
-            self.node.tasks_ended().await;
+        self.shut_down();
+        core::future::poll_fn(|cx| self.node.ended.poll(cx)).await;
+    }
+
+    /// Begins the shutdown, once, in a task of its own: nobody who waits for it can cut it short.
+    fn shut_down(&self) {
+        if let Some(ending) = self.begin_shutdown() {
+            match self.node.system.upgrade() {
+                Some(system) => system.spawn_task(ending),
+                None => drop(ending),
+            }
         }
     }
 
@@ -163,7 +171,9 @@ impl RemotingControlHandle {
         };
         self.node.begin_closing();
         let node = self.node.clone();
+        let ended = EndGuard(node.clone());
         Some(async move {
+            let _ended = ended;
             let Some(system) = node.system.upgrade() else { return };
             let deadline = system.now() + node.config.shutdown_timeout();
             for peer in node.registry.all() {
@@ -195,29 +205,49 @@ impl RemotingControlHandle {
             node.set_manager(None);
             let transport = node.transport.lock().take();
             drop(transport);
+            node.ended.set();
+            // What was told between the last look and the end of the manager.
+            node.drain_posted(&system);
         })
+    }
+}
+
+/// Says that the shutdown is over, also when its task was dropped with the runtime.
+struct EndGuard(Arc<Node>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.ended.set();
     }
 }
 
 impl RemotingControl for RemotingControlHandle {
     fn start(&self) -> Result<(), RemotingError> {
         let system = self.node.system.upgrade().ok_or(RemotingError::Shutdown)?;
-        let mut life = self.life.lock();
-        if life.over || system.is_shutting_down() {
-            return Err(RemotingError::Shutdown);
+        {
+            let mut life = self.life.lock();
+            if life.over || system.is_shutting_down() {
+                return Err(RemotingError::Shutdown);
+            }
+            if life.supervisor.is_some() {
+                return Ok(());
+            }
+            // Bound before there is an actor: a start that fails leaves no name behind that is still taken.
+            let listener = bind(&self.node)?;
+            let spawned = system.spawn_system("remoting", EndpointSupervisor::props(self.node.clone()));
+            let supervisor = match spawned {
+                Ok(supervisor) => supervisor,
+                Err(error) => {
+                    listener.close();
+                    self.node.clear_local();
+                    return Err(RemotingError::Actor(error));
+                }
+            };
+            serve(&self.node, listener, &supervisor);
+            life.supervisor = Some(supervisor);
         }
-        if life.supervisor.is_some() {
-            return Ok(());
-        }
-        let supervisor = system
-            .spawn_system("remoting", EndpointSupervisor::props(self.node.clone()))
-            .map_err(RemotingError::Actor)?;
-        if let Err(error) = listen(&self.node, &supervisor) {
-            supervisor.stop();
-            self.node.clear_local();
-            return Err(error);
-        }
-        life.supervisor = Some(supervisor);
+        // Outside the lock: subscribers may start or end remoting.
+        self.node.publish_listening();
         Ok(())
     }
 
@@ -240,6 +270,12 @@ impl RemotingControl for RemotingControlHandle {
             });
         }
         let target = Address { scheme: own.scheme.clone(), ..target };
+        if self.node.is_blocked(&target) {
+            return Err(RemotingError::InvalidAddress {
+                address: target.to_string(),
+                rule: "this system is blocked by the configuration".to_string(),
+            });
+        }
         self.node.peer(&target).ok_or(RemotingError::TooManyAssociations)?;
         if let Some(manager) = self.node.manager() {
             manager.tell(EndpointManagerCommand::Associate { endpoint: TransportEndpoint::new(authority) });
@@ -266,7 +302,6 @@ impl RemotingControl for RemotingControlHandle {
 
     fn suspend(&self, authority: &str) -> Result<(), RemotingError> {
         for peer in self.known(authority)? {
-            peer.set_suspended(true);
             peer.apply(|association, now| association.suspend(now));
         }
         Ok(())
@@ -274,18 +309,19 @@ impl RemotingControl for RemotingControlHandle {
 
     fn resume(&self, authority: &str) -> Result<(), RemotingError> {
         for peer in self.known(authority)? {
-            peer.set_suspended(false);
             peer.apply(|association, now| association.resume(now));
         }
         Ok(())
     }
 
     fn shutdown(&self) -> Result<(), RemotingError> {
-        if let Some(ending) = self.begin_shutdown()
-            && let Some(system) = self.node.system.upgrade()
         {
-            system.spawn_task(ending);
+            let life = self.life.lock();
+            if life.supervisor.is_none() && !life.over {
+                return Err(RemotingError::NotStarted);
+            }
         }
+        self.shut_down();
         Ok(())
     }
 
