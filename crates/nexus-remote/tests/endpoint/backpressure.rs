@@ -164,7 +164,7 @@ fn marks_are_told_once_per_crossing_to_listeners_stream_and_recorder() {
         let expected: Vec<_> =
             upward.into_iter().chain([BackpressureSignal::Normal]).cycle().take(round * 3).collect();
         // On the way down Warning may be passed by in one acknowledgement.
-        let downward: Vec<_> = signals.iter().copied().collect();
+        let downward = signals.clone();
         assert_eq!(downward.iter().filter(|s| **s == BackpressureSignal::Critical).count(), round);
         assert_eq!(downward.len(), expected.len(), "{downward:?}");
     }
@@ -236,7 +236,7 @@ fn beats_pass_a_link_that_is_full() {
     for _ in 0..600 {
         while to.try_tell(Talk::Blob(vec![0; 10_000])).is_ok() {
             sent += 1;
-            if sent % 1_000 == 0 {
+            if u64::is_multiple_of(sent, 1_000) {
                 break;
             }
         }
