@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
 enum Ping {
-    Ping(u32, ActorRef<Ping>),
-    Pong(u32),
+    Serve(u32, ActorRef<Ping>),
+    Return(u32),
     Heard(Reply<u32>),
 }
 
@@ -45,13 +45,13 @@ impl Actor for Player {
     type Msg = Ping;
     async fn receive(&mut self, message: Ping, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
         match message {
-            Ping::Ping(n, from) => {
-                from.tell(Ping::Pong(n));
+            Ping::Serve(n, from) => {
+                from.tell(Ping::Return(n));
                 if n < 100 {
-                    from.tell(Ping::Ping(n + 1, cx.me()));
+                    from.tell(Ping::Serve(n + 1, cx.me()));
                 }
             }
-            Ping::Pong(_) => self.pongs += 1,
+            Ping::Return(_) => self.pongs += 1,
             Ping::Heard(reply) => self.waiting = Some(reply),
         }
         if self.pongs == 50
@@ -89,7 +89,7 @@ async fn ping_pong_between_two_systems() {
     let left = a.spawn("player", Props::from_fn(Player::default)).expect("spawns");
     let right = b.spawn("player", Props::from_fn(Player::default)).expect("spawns");
     let far: ActorRef<Ping> = a.resolve(&format!("{}/user/player", b.address())).expect("resolves");
-    far.tell(Ping::Ping(1, left.clone()));
+    far.tell(Ping::Serve(1, left.clone()));
     let limit = Duration::from_secs(30);
     assert_eq!(left.ask(Ping::Heard).timeout(limit).await, Ok(50));
     assert_eq!(right.ask(Ping::Heard).timeout(limit).await, Ok(50));
