@@ -107,6 +107,22 @@ fn remoting_loopback() {
     assert_eq!(pump.block_on(Duration::from_secs(20), async move { system.shutdown().await }), Some(Ok(())));
 }
 
+/// An address that was only named is forgotten like one that was used; a reference keeps it.
+#[test]
+fn an_address_never_used_is_forgotten() {
+    let (pump, network) = (PumpRuntime::new(), LoopbackNetwork::new());
+    let a = loopback("a", &pump, &network);
+    let remoting = a.extension::<RemotingExtension>().expect("has remoting").handle();
+    let named: ActorRef<Counter> =
+        a.resolve("fraktor.loopback://x@127.0.0.1:9/user/counter").expect("resolves");
+    assert_eq!(remoting.associations(), 1);
+    pump.advance(Duration::from_secs(2 * 3_600 + 1));
+    assert_eq!(remoting.associations(), 1, "a reference lives");
+    drop(named);
+    pump.advance(Duration::from_secs(3_600 + 1));
+    assert_eq!(remoting.associations(), 0);
+}
+
 fn tcp(name: &str) -> ActorSystem {
     let config = RemotingExtensionConfig::default().with_canonical_port(0);
     let system = ActorSystem::builder(name).with_remoting(config).build().expect("builds");

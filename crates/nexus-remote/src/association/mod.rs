@@ -361,6 +361,13 @@ impl Association {
 
     // Commands of the local node
 
+    /// Starts the time after which an association that is never used is forgotten. Call it once when it is made:
+    /// a peer can name addresses by the thousand, and each would stay otherwise.
+    pub fn begin(&mut self, now: Instant) {
+        self.last_used = now;
+        self.timers.start(Timer::Forget, now + self.config.forget_timeout());
+    }
+
     /// Asks for a connection although nothing is sent yet. An address that is never reached is given up after
     /// `never_reached_timeout`.
     pub fn associate(&mut self, now: Instant) {

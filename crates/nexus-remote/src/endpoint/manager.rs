@@ -269,7 +269,12 @@ impl EndpointManager {
             }
             // A reference that lives sends by this association: forgotten, it would go on beside a new one.
             AssociationEvent::Unused if peer.read(|association| association.statistics().recipients) > 0 => {}
-            AssociationEvent::Unused => self.node.registry.remove(peer),
+            AssociationEvent::Unused => {
+                self.node.registry.remove(peer);
+                // The ways into mailboxes hold this peer, and it them.
+                let gone = peer.intake.lock().inbound.detach();
+                drop(gone);
+            }
         }
     }
 

@@ -408,9 +408,12 @@ impl Node {
             return Some(peer);
         }
         let local = self.local_id()?;
-        self.registry.get_or_insert(&authority, &address.system, |number| {
+        let peer = self.registry.get_or_insert(&authority, &address.system, |number| {
             Peer::new(self, local, address.clone(), authority.clone(), number)
-        })
+        })?;
+        // For an association that another thread made just now this changes nothing.
+        peer.apply(|association, now| association.begin(now));
+        Some(peer)
     }
 
     /// The association with another node that may be spoken to.
