@@ -554,7 +554,7 @@ impl Association {
         encode: Encode<'_>,
     ) -> Result<Sent, Refusal> {
         self.check_open(|| false)?;
-        self.make_room()?;
+        self.make_room_for_answer()?;
         let mut writer = ReplyWriter::begin(self.lane.buffer(), self.frame_max, to, correlation_id);
         let limit = writer.room();
         // A reply inside a reply is refused by its own serialization: nothing lifts it here.
@@ -577,7 +577,7 @@ impl Association {
         why: AskError,
     ) -> Result<Sent, Refusal> {
         self.check_open(|| false)?;
-        self.make_room()?;
+        self.make_room_for_answer()?;
         let buffer = self.lane.buffer();
         let start = buffer.len();
         ReplyFailed { key: to, correlation_id, error: why }.encode(buffer);
@@ -997,6 +997,16 @@ impl Association {
     #[inline]
     fn make_room(&mut self) -> Result<(), Refusal> {
         if self.is_full() { self.make_room_slow() } else { Ok(()) }
+    }
+
+    /// Answers find room in a lane that is full of messages, or a node that always has something to say could
+    /// not be asked. There are at most as many as the peer has questions, and an eighth of the lane.
+    #[inline]
+    fn make_room_for_answer(&mut self) -> Result<(), Refusal> {
+        let (messages, bytes) = (self.config.lane_messages_max(), self.config.lane_bytes_max());
+        let beyond = self.lane.messages() >= messages.saturating_add((messages / 8).max(1))
+            || self.lane.bytes() >= bytes.saturating_add(bytes / 8);
+        if beyond { self.make_room() } else { Ok(()) }
     }
 
     #[cold]

@@ -417,6 +417,17 @@ impl Actor for EndpointManager {
 }
 
 impl Node {
+    /// Records an answer that was refused: who was to give it has used its right up.
+    pub(crate) fn dead_answer(&self, peer: &Peer, id: CorrelationId, refusal: &Refusal) {
+        let Some(system) = self.system.upgrade() else { return };
+        system.dead_letters().record_with(refusal.reason(), || {
+            DeadLetter::of(MessageInfo::encoded("answer", 0), refusal.reason())
+                .with_peer(peer.address().clone())
+                .with_correlation_id(id)
+                .with_detail(refusal.to_string())
+        });
+    }
+
     /// Records a system message that was refused before it was queued.
     pub(crate) fn dead_system_message(
         &self,

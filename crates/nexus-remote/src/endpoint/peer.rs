@@ -564,7 +564,11 @@ impl Route for Peer {
         if scope::is_encoding() {
             return Err(reentry());
         }
-        self.transact(|association, now| association.reply(now, to, id, encode))
+        let sent = self.transact(|association, now| association.reply(now, to, id, encode));
+        if let Err(refusal) = &sent {
+            self.node.dead_answer(self, id, refusal);
+        }
+        sent
     }
 
     fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError) {

@@ -251,3 +251,29 @@ fn beats_pass_a_link_that_is_full() {
     sim.run(s(10));
     assert_eq!(ear.len() as u64, sent);
 }
+
+/// A node that always has something to say can be asked all the same; what not even so finds room is recorded.
+///
+/// Covers: S92
+#[test]
+fn answers_find_room_in_a_lane_full_of_messages() {
+    let sim = Simulation::new(922);
+    let (a, b) = (small(&sim, "a", 80), know(sim.node("b")));
+    let ear = probe(b.system(), "ear");
+    parrot(a.system(), "parrot");
+    let to = far(&a, &b, "/user/ear");
+    to.tell(Talk::Say(0));
+    sim.run(s(1));
+    a.link().stall(Direction::Outbound);
+    while to.try_tell(Talk::Say(1)).is_ok() {}
+    let asks: Vec<_> = (0..30)
+        .map(|n| far(&b, &a, "/user/parrot").ask(|reply| Talk::Echo(n, reply)).timeout(s(4)))
+        .collect();
+    sim.run(s(1));
+    assert!(to.try_tell(Talk::Say(1)).is_err(), "messages find none");
+    a.link().pass(Direction::Outbound);
+    let answers: Vec<_> = asks.into_iter().map(|ask| sim.wait(s(5), ask).unwrap()).collect();
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10, "an eighth of the lane");
+    assert_eq!(a.lost(DeadLetterReason::QueueFull), 20, "{:?}", lost(&a));
+    assert!(ear.len() >= 80);
+}
