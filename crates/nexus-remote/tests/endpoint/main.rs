@@ -16,6 +16,7 @@ mod faults;
 mod hostile;
 mod lifecycle;
 mod messages;
+mod observation;
 mod quarantine;
 mod shutdown;
 mod tcp;

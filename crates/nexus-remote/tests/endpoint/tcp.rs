@@ -1,1 +1,216 @@
-//! Later.
+//! The main things again, over real sockets, threads and time.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nexus_actor_core::{ActorRef, ActorSystem, BuildError, DeadLetterReason, TerminationReason};
+use nexus_remote::transport::{RemoteTransport, TokioTcpTransport, TransportFactory};
+use nexus_remote::{RemotingControlHandle, RemotingExtension, RemotingExtensionConfig, WithRemoting};
+use nexus_testkit::{Cut, FaultControl, FaultLink, TestProbe};
+
+use crate::kit::*;
+
+const LIMIT: Duration = s(20);
+
+struct Node {
+    system: ActorSystem,
+    remoting: RemotingControlHandle,
+    link: FaultControl,
+}
+
+fn try_node(
+    name: &str,
+    adjust: impl FnOnce(RemotingExtensionConfig) -> RemotingExtensionConfig,
+) -> Result<Node, BuildError> {
+    let link = Arc::new(FaultLink::new(Arc::new(TokioTcpTransport::try_current().unwrap())));
+    let control = link.control();
+    let factory = TransportFactory::new()
+        .with_transport(TokioTcpTransport::SCHEME, move || Ok(link.clone() as Arc<dyn RemoteTransport>));
+    let config = RemotingExtensionConfig::default().with_canonical_port(0).with_transport_factory(factory);
+    let system = ActorSystem::builder(name).with_remoting(adjust(config)).build()?;
+    system.register::<Talk>().unwrap();
+    let remoting = system.extension::<RemotingExtension>().unwrap().handle();
+    Ok(Node { system, remoting, link: control })
+}
+
+fn node(name: &str) -> Node {
+    try_node(name, |config| config).unwrap()
+}
+
+impl Node {
+    fn port(&self) -> u16 {
+        self.system.address().authority.unwrap().port()
+    }
+
+    fn far(&self, to: &Self, path: &str) -> ActorRef<Talk> {
+        self.system.resolve(&format!("{}{path}", to.system.address())).unwrap()
+    }
+
+    async fn end(self) {
+        tokio::time::timeout(LIMIT, self.system.shutdown()).await.unwrap().unwrap();
+        assert_eq!(self.remoting.tasks(), 0);
+    }
+}
+
+async fn said(probe: &TestProbe<Talk>) -> u64 {
+    match probe.message(LIMIT).await.unwrap() {
+        Talk::Say(n) => n,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Covers: S1, S28, S37, S54, S57, S108
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_talk_ask_watch_and_leave() {
+    let (a, b, c) = (node("a"), node("b"), node("c"));
+    let ear = probe(&a.system, "ear");
+    let parrot_at_b = parrot(&b.system, "parrot");
+    parrot(&c.system, "parrot");
+    let (at_b, at_c) = (a.far(&b, "/user/parrot"), a.far(&c, "/user/parrot"));
+    at_b.tell(Talk::Use(ear.actor().clone(), 1));
+    at_c.tell(Talk::Use(ear.actor().clone(), 2));
+    let mut two = [said(&ear).await, said(&ear).await];
+    two.sort_unstable();
+    assert_eq!(two, [1, 2]);
+    assert_eq!(at_b.ask(|reply| Talk::Pass(at_c.clone(), 5, reply)).await, Ok(5));
+    ear.watch(&at_b);
+    ear.watch(&a.far(&c, "/user/never"));
+    let (_, reason) = ear.terminated(LIMIT).await.unwrap();
+    assert_eq!(reason, TerminationReason::NeverExisted);
+    let counted = TestProbe::<Talk>::spawn(&a.system, "counted").unwrap();
+    parrot_at_b.tell(Talk::CountAndStop(b.far(&a, "/user/counted"), 20_000));
+    for n in 0..20_000 {
+        assert_eq!(said(&counted).await, n);
+    }
+    assert_eq!(ear.terminated(LIMIT).await.unwrap().1, TerminationReason::Stopped);
+    for node in [c, b, a] {
+        node.end().await;
+    }
+}
+
+/// Covers: S6, S160, S163
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_cut_lose_nothing() {
+    let (a, b) = (node("a"), node("b"));
+    let ear = probe(&b.system, "ear");
+    let to = a.far(&b, "/user/ear");
+    a.link.cut_each_after(160, 2_000..200_000);
+    let sender = tokio::spawn(async move {
+        for n in 0..100_000 {
+            to.send(Talk::Say(n)).await.unwrap();
+        }
+    });
+    for n in 0..100_000 {
+        if n == 90_000 {
+            a.link.spare();
+        }
+        if n % 10_000 == 9_999 {
+            a.link.cut(Cut::Reset);
+        }
+        assert_eq!(said(&ear).await, n);
+    }
+    sender.await.unwrap();
+    assert!(a.link.counts().cut >= 10, "{:?}", a.link.counts());
+    assert_eq!(a.system.dead_letters().count(DeadLetterReason::Unconfirmed), 0);
+    b.end().await;
+    a.end().await;
+}
+
+/// Covers: S20, S103
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_that_are_not_from_nodes_are_closed() {
+    let (a, b) = (node("a"), node("b"));
+    parrot(&b.system, "parrot");
+    let to = a.far(&b, "/user/parrot");
+    assert_eq!(to.ask(|reply| Talk::Echo(1, reply)).await, Ok(1));
+    let port = b.port();
+    let closed = tokio::task::spawn_blocking(move || {
+        for opening in [
+            &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+            b"\x16\x03\x01\x02\x00",
+            b"FRKT\r\n\x1a\n\xff\xff\x00\x00\0\0\0\0",
+        ] {
+            let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            socket.write_all(opening).unwrap();
+            let mut answer = Vec::new();
+            // A reset is an end as well.
+            let ended = socket.read_to_end(&mut answer);
+            let in_time = ended.map_or_else(|e| e.kind() == std::io::ErrorKind::ConnectionReset, |_| true);
+            assert!(in_time, "{opening:?}");
+        }
+    });
+    closed.await.unwrap();
+    assert_eq!(to.ask(|reply| Talk::Echo(2, reply)).await, Ok(2));
+    a.end().await;
+    b.end().await;
+}
+
+/// Covers: S133, S111
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_is_taken_is_named_and_one_that_was_left_is_free() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = try_node("a", |c| c.with_canonical_port(port)).map(|_| ()).unwrap_err();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
+    drop(taken);
+    // Left by a node with a connection, and bound again at once, many times.
+    let peer = node("peer");
+    parrot(&peer.system, "parrot");
+    for round in 0..10 {
+        let a = try_node("a", |c| c.with_canonical_port(port)).unwrap();
+        assert_eq!(a.port(), port);
+        parrot(&a.system, "parrot");
+        assert_eq!(a.far(&peer, "/user/parrot").ask(|r| Talk::Echo(round, r)).await, Ok(round));
+        let back = peer.far(&a, "/user/parrot").ask(|r| Talk::Echo(round, r)).timeout(LIMIT);
+        assert_eq!(back.await, Ok(round));
+        a.end().await;
+    }
+    peer.end().await;
+}
+
+/// Covers: S10
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_node_is_usable_within_a_second() {
+    let (a, b) = (node("a"), node("b"));
+    let port = b.port();
+    parrot(&b.system, "parrot");
+    let to = a.far(&b, "/user/parrot");
+    assert_eq!(to.ask(|reply| Talk::Echo(1, reply)).await, Ok(1));
+    b.end().await;
+    let b = try_node("b", |c| c.with_canonical_port(port)).unwrap();
+    parrot(&b.system, "parrot");
+    let up = Instant::now();
+    loop {
+        if to.ask(|reply| Talk::Echo(2, reply)).timeout(s(1)).await == Ok(2) {
+            break;
+        }
+        assert!(up.elapsed() < s(5));
+        tokio::task::yield_now().await;
+    }
+    assert!(up.elapsed() < s(1), "{:?}", up.elapsed());
+    a.end().await;
+    b.end().await;
+}
+
+/// Covers: S118
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_under_many_spellings_is_one_association() {
+    let (a, b) = (node("a"), try_node("b", |c| c.with_canonical_host("localhost")).unwrap());
+    parrot(&b.system, "parrot");
+    for (n, host) in ["localhost", "LOCALHOST", "localhost.", "LocalHost"].into_iter().enumerate() {
+        let url = format!("fraktor.tcp://b@{host}:{}/user/parrot", b.port());
+        let to: ActorRef<Talk> = a.system.resolve(&url).unwrap();
+        assert_eq!(to.ask(|reply| Talk::Echo(n as u64, reply)).await, Ok(n as u64), "{host}");
+    }
+    assert_eq!(a.remoting.associations(), 1);
+    a.end().await;
+    b.end().await;
+}

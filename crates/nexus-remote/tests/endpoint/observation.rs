@@ -1,0 +1,154 @@
+//! One id leads from the sender's record to the receiver's, and into every event about the message.
+
+use nexus_actor_core::event_stream::EventStreamEvent;
+use nexus_actor_core::{CorrelationId, DeadLetterReason};
+use nexus_remote::backpressure::BackpressureSignal;
+use nexus_remote::correlation_trace::HopKind;
+use nexus_remote::flight_recorder::{FlightKind, RecorderSnapshot};
+use nexus_testkit::{Direction, SimNode, Simulation};
+
+use crate::kit::*;
+
+fn recorded(node: &SimNode) -> RecorderSnapshot {
+    node.remoting().flight_recorder().snapshot()
+}
+
+fn hops(node: &SimNode, hop: HopKind) -> Vec<(CorrelationId, String)> {
+    recorded(node)
+        .traces()
+        .filter(|trace| trace.hop == hop)
+        .map(|trace| (trace.correlation_id, trace.authority.to_string()))
+        .collect()
+}
+
+/// Covers: OBS-14, S139
+#[test]
+fn the_same_id_is_in_the_recorders_of_both_ends() {
+    let (sim, [a, b]) = nodes(62, ["a", "b"]);
+    parrot(b.system(), "parrot");
+    let to = far(&a, &b, "/user/parrot");
+    // Of more in one go one in 64 is traced.
+    for n in 0..100 {
+        to.tell(Talk::Say(n));
+        sim.run(ms(60));
+    }
+    let ask = to.ask(|reply| Talk::Echo(1, reply));
+    assert_eq!(sim.wait(s(4), ask), Some(Ok(1)));
+    let (sent, received) = (hops(&a, HopKind::Send), hops(&b, HopKind::Receive));
+    assert_eq!(sent.len(), 101);
+    assert!(sent.iter().all(|(_, peer)| *peer == b.authority().to_string()));
+    assert!(received.iter().all(|(_, peer)| *peer == a.authority().to_string()));
+    let ids = |hops: &[(CorrelationId, String)]| hops.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    assert_eq!(ids(&sent), ids(&received), "in the same order");
+    let mut unique = ids(&sent);
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), 101);
+    assert!(!unique.contains(&CorrelationId::NIL));
+    // The answer carries the id of its question back.
+    assert_eq!(hops(&b, HopKind::Send), [(sent[100].0, a.authority().to_string())]);
+    // As a tool reads it.
+    let snapshot = recorded(&b);
+    let record = snapshot.of_message(sent[7].0).next().unwrap();
+    let json = snapshot.to_json(record);
+    assert!(json.contains(&sent[7].0.to_string()), "{json}");
+}
+
+/// Covers: S94, S139
+#[test]
+fn the_message_that_crossed_a_mark_is_named_by_the_event() {
+    let sim = Simulation::new(621);
+    let a = know(sim.node_with("a", |c| c.with_queue_messages_max(100)));
+    let b = know(sim.node("b"));
+    let ear = probe(b.system(), "ear");
+    let to = far(&a, &b, "/user/ear");
+    let json = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let out = json.clone();
+    a.system()
+        .event_stream()
+        .subscribe(move |event: &EventStreamEvent| {
+            if let EventStreamEvent::RemotingBackpressure(record) = event {
+                out.lock().unwrap().push((record.correlation_id, record.json.to_string()));
+            }
+        })
+        .forever();
+    to.tell(Talk::Say(0));
+    sim.run(s(1));
+    a.link().stall(Direction::Outbound);
+    for n in 0..60 {
+        to.tell(Talk::Say(n));
+        sim.settle();
+    }
+    let warning = a.pressure().into_iter().find(|event| event.signal == BackpressureSignal::Warning).unwrap();
+    assert_eq!(warning.messages, 60);
+    let (id, text) = json.lock().unwrap()[0].clone();
+    assert_eq!(id, warning.correlation_id);
+    assert!(text.contains(&id.to_string()), "{text}");
+    let marked = recorded(&a)
+        .of_message(id)
+        .filter(|record| matches!(record.event.kind, FlightKind::Backpressure { .. }))
+        .count();
+    assert_eq!(marked, 1, "and in the recorder");
+    a.link().pass(Direction::Outbound);
+    sim.run(s(1));
+    assert_eq!(ear.len(), 61);
+}
+
+/// Covers: S139
+#[test]
+fn the_id_of_a_lost_message_leads_from_the_send_to_the_reason() {
+    let (sim, [a, b]) = nodes(139, ["a", "b"]);
+    let nobody = far(&a, &b, "/user/nobody");
+    nobody.tell(Talk::Say(0));
+    sim.run(s(1));
+    // Lost at the receiver: both recordings and its dead letter share the id.
+    let id = hops(&a, HopKind::Send)[0].0;
+    let letter = &b.letters()[0];
+    assert_eq!(letter.context().correlation_id, id);
+    let reasons = |node: &SimNode, id| {
+        recorded(node)
+            .of_message(id)
+            .filter_map(|record| match record.event.kind {
+                FlightKind::Lost { reason, .. } => Some(reason),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(&b, id), [DeadLetterReason::NoSuchActor]);
+    // Lost on the way: at the sender.
+    b.freeze();
+    for n in 1..=5 {
+        nobody.tell(Talk::Say(n));
+    }
+    sim.run(ms(100));
+    b.kill();
+    let _b = know(sim.successor(&b, |config| config));
+    sim.run(s(3));
+    let letters = a.letters();
+    assert_eq!(letters.len(), 5);
+    for (letter, (sent, _)) in letters.iter().zip(&hops(&a, HopKind::Send)[1..]) {
+        let context = letter.context();
+        assert_eq!(context.correlation_id, *sent);
+        assert_eq!(context.peer.as_ref().unwrap().authority.as_ref(), Some(b.authority()));
+        assert_eq!(reasons(&a, *sent), [DeadLetterReason::Unconfirmed]);
+    }
+}
+
+/// Covers: S140
+#[test]
+fn a_recorder_that_is_off_or_small_keeps_to_that() {
+    let sim = Simulation::new(140);
+    let off = know(sim.node_with("off", |c| c.with_flight_recorder_enabled(false)));
+    let small = know(sim.node_with("small", |c| c.with_flight_recorder_size(16)));
+    let ear = probe(small.system(), "ear");
+    let to = far(&off, &small, "/user/ear");
+    for n in 0..500 {
+        to.tell(Talk::Say(n));
+        sim.run(ms(60));
+    }
+    assert_eq!(ear.len(), 500);
+    assert_eq!(recorded(&off).records.len(), 0);
+    let snapshot = recorded(&small);
+    assert_eq!(snapshot.records.len(), 16);
+    assert!(snapshot.overwritten >= 484, "{}", snapshot.overwritten);
+}
