@@ -175,7 +175,7 @@ fn a_run_repeats_itself() {
     assert_eq!(run(), run());
 }
 
-/// Covers: S129, T5
+/// Covers: S15
 #[test]
 fn a_link_that_never_lets_a_handshake_pass_is_only_that() {
     let (sim, [a, b]) = nodes(18, ["a", "b"]);

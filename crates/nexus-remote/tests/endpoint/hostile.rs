@@ -154,8 +154,6 @@ fn a_thousand_silent_connections_do_not_keep_a_real_peer_out() {
 }
 
 /// Below, at and above the bytes of a handshake (L2).
-///
-/// Covers: S103
 #[test]
 fn a_handshake_has_so_many_bytes_and_no_more() {
     let (sim, a, b) = talking(2);

@@ -363,7 +363,7 @@ fn a_suspended_association_sends_and_takes_nothing_until_it_is_resumed() {
     ));
 }
 
-/// Covers: S64, S49
+/// Covers: S64
 #[test]
 fn a_half_open_link_of_a_few_seconds_is_not_a_death() {
     let (sim, [a, b]) = nodes(64, ["a", "b"]);

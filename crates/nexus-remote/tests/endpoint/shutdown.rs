@@ -130,7 +130,7 @@ fn a_shutdown_completes_once_and_frees_the_port() {
     }
 }
 
-/// Covers: S113
+/// Covers: S71
 #[test]
 fn remoting_can_end_while_its_system_lives_on() {
     let (sim, [a, b]) = nodes(113, ["a", "b"]);
