@@ -209,6 +209,13 @@ async fn accept(
             Some(Ok(channel)) => {
                 failures = 0;
                 match node.manager() {
+                    // What peers can add to has its bound: they dial again.
+                    Some(manager)
+                        if manager.mailbox_len() >= node.config.endpoint_manager_queue_size() as usize =>
+                    {
+                        node.report_listener("too many connections wait for the endpoint manager");
+                        channel.abort();
+                    }
                     Some(manager) => {
                         manager.tell(EndpointManagerCommand::RegisterInbound { handle: channel });
                     }

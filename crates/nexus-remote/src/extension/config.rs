@@ -163,7 +163,8 @@ values! {
     watches_max, with_watches_max: u32 = 100_000;
     /// Commands the manager works off in one turn; 1,000 by default, at least 1.
     endpoint_manager_batch_size, with_endpoint_manager_batch_size: u32 = 1_000;
-    /// Commands that wait for the manager; 1,000,000 by default, at least `endpoint_manager_batch_size`.
+    /// Commands that wait for the manager; 1,000,000 by default, at least `endpoint_manager_batch_size`. Beyond it
+    /// new connections of peers are closed.
     endpoint_manager_queue_size, with_endpoint_manager_queue_size: u32 = 1_000_000;
     /// Fill ratio from which a lane signals Warning; 0.6 by default, above 0, below the critical one.
     backpressure_warning_threshold, with_backpressure_warning_threshold: f64 = 0.6;

@@ -306,3 +306,18 @@ fn the_settings_of_observation_are_read() {
         assert_eq!(crossed, u64::from(interval.is_some()), "{interval:?}: once");
     }
 }
+
+/// Covers: BP-10
+#[test]
+fn the_queue_of_the_manager_is_bounded() {
+    for (size, stay) in [(1, 1), (16, 16), (1_000, 100)] {
+        let (sim, a, _b) =
+            pair(10, |c| c.with_endpoint_manager_batch_size(1).with_endpoint_manager_queue_size(size));
+        sim.settle();
+        let strangers: Vec<_> = (0..100).map(|_| sim.stranger(a.authority())).collect();
+        sim.settle();
+        let open = strangers.iter().filter(|stranger| !stranger.is_closed()).count();
+        assert_eq!(open, stay, "{size}");
+        assert_eq!(a.listener_faults().len(), 100 - stay, "{size}");
+    }
+}

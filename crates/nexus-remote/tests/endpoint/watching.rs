@@ -276,7 +276,7 @@ fn after_the_notice_nothing_comes_from_the_dead_until_a_new_session() {
     assert_eq!(ear.take_terminations().len(), 1);
 }
 
-/// Covers: S49, S50, S51
+/// Covers: S51
 #[test]
 fn watches_survive_cuts_and_are_told_exactly_once() {
     for seed in 0..6 {
