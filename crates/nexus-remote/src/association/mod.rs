@@ -91,6 +91,8 @@ const MARK_RELEASE: f64 = 0.9;
 pub struct Sent {
     /// Its id.
     pub correlation_id: CorrelationId,
+    /// Bytes of its frame.
+    pub size: usize,
     /// Wake the association's driver: it is idle.
     pub wake: bool,
     /// The ask that travels with the message. Call its `pending_at` with this key outside the lock.
@@ -528,7 +530,7 @@ impl Association {
         }
         self.note_pressure();
         let wake = core::mem::take(&mut self.driver_idle) | core::mem::take(&mut self.wake);
-        Sent { correlation_id, wake, ask }
+        Sent { correlation_id, size, wake, ask }
     }
 
     /// A full table may hold asks that nobody waits for; they go before the next one is refused.

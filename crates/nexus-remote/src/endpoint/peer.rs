@@ -473,14 +473,14 @@ impl Peer {
             }
             (sent?, now, depth)
         };
-        let Sent { correlation_id, ask, .. } = sent;
+        let Sent { correlation_id, size, ask, .. } = sent;
         if let Some((pending, key)) = ask
             && let Some(me) = self.arc()
         {
             pending.pending_at(Some((me, key)));
         }
         if is_traced(correlation_id, depth) && self.node.recorder.is_enabled() {
-            self.node.recorder.record_hop(now, self.recorded_as, correlation_id, HopKind::Send, 0);
+            self.node.recorder.record_hop(now, self.recorded_as, correlation_id, HopKind::Send, size as u64);
         }
         Ok(())
     }
