@@ -1,0 +1,402 @@
+//! What the settings must satisfy, each and together.
+
+use alloc::format;
+use core::time::Duration;
+
+use nexus_actor_core::path::ActorPathScheme;
+
+use super::RemotingExtensionConfig;
+use super::host::{is_host, is_wildcard};
+use crate::config_error::{ConfigError, Violations};
+use crate::failure_detector::DetectorChoice;
+use crate::flight_recorder::RECORDER_SIZE_MAX;
+
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Room for a full handshake and any control frame.
+const FRAME_MIN: u32 = 8 * 1024;
+const FRAME_MAX: u32 = 16 * 1024 * 1024;
+
+impl RemotingExtensionConfig {
+    /// Checks every setting and those that must agree with each other.
+    ///
+    /// # Errors
+    /// One [`ConfigError`] that lists all that are wrong, each with its value and its rule.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut found = Violations::new();
+        self.validate_addresses(&mut found);
+        self.validate_times(&mut found);
+        self.validate_bounds(&mut found);
+        self.validate_detector(&mut found, "watch_detector", &self.watch_detector);
+        self.validate_detector(&mut found, "connection_detector", &self.connection_detector);
+        found.absorb("sre_thresholds", self.values.sre_thresholds.validate());
+        found.into_result()
+    }
+
+    fn validate_addresses(&self, found: &mut Violations) {
+        let host = self.canonical_host();
+        let bind = self.bind_address();
+        if is_wildcard(host) {
+            let (setting, value) = match &self.canonical_host {
+                Some(host) => ("canonical_host", host),
+                None => ("bind", &bind.host),
+            };
+            found.add(
+                setting,
+                value,
+                "listening on all interfaces announces no address a peer could dial; \
+                 set with_canonical_host to the host name or address under which peers reach this node",
+            );
+        }
+        let names =
+            [("canonical_host", self.canonical_host.as_ref()), ("bind", self.bind.as_ref().map(|b| &b.host))];
+        for (setting, name) in names {
+            if let Some(name) = name {
+                found.require(
+                    is_host(name),
+                    setting,
+                    name,
+                    "must be a host name or address of 1 to 255 bytes",
+                );
+            }
+        }
+        if self.is_plaintext_beyond_host() && !self.values.insecure_plaintext && is_host(&bind.host) {
+            found.add(
+                "bind",
+                self.bind_text(),
+                "is reachable from other hosts without TLS; either use TLS with \
+                 with_transport_scheme(\"fraktor.tls\"), or set with_insecure_plaintext(true), which warns at every start",
+            );
+        }
+        let scheme = self.transport_scheme.as_str();
+        let valid = scheme.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+            && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+        found.require(
+            valid && self.transport_scheme != ActorPathScheme::Fraktor,
+            "transport_scheme",
+            &scheme,
+            "must name a transport, as fraktor.tcp does: lower-case letters, digits, plus, minus and dot",
+        );
+        for system in &self.blocked_systems {
+            let rule = "must name a system or host:port in 1 to 255 bytes";
+            found.require((1..=255).contains(&system.len()), "blocked_systems", system, rule);
+        }
+    }
+
+    fn validate_times(&self, found: &mut Violations) {
+        let v = &self.values;
+        for (name, value) in [
+            ("first_byte_timeout", v.first_byte_timeout),
+            ("handshake_timeout", v.handshake_timeout),
+            ("connect_timeout", v.connect_timeout),
+            ("heartbeat_interval", v.heartbeat_interval),
+            ("reconnect_initial_backoff", v.reconnect_initial_backoff),
+            ("refused_dial_wait_max", v.refused_dial_wait_max),
+            ("refused_dials_give_up", v.refused_dials_give_up),
+            ("shutdown_timeout", v.shutdown_timeout),
+        ] {
+            let rule = "must be above zero and at most an hour";
+            found.require(!value.is_zero() && value <= HOUR, name, &value, rule);
+        }
+        for (name, value) in [
+            ("quarantine_period", v.quarantine_period),
+            ("probe_after", v.probe_after),
+            ("idle_timeout", v.idle_timeout),
+            ("system_message_give_up", v.system_message_give_up),
+            ("never_reached_give_up", v.never_reached_give_up),
+        ] {
+            let rule = "must be above zero and at most a day";
+            found.require(!value.is_zero() && value <= DAY, name, &value, rule);
+        }
+        let mut at_least = |name, value: Duration, other: &str, least: Duration| {
+            let rule = format!("must be at least {other} ({least:?})");
+            found.require(value >= least, name, &value, rule);
+        };
+        at_least("handshake_timeout", v.handshake_timeout, "first_byte_timeout", v.first_byte_timeout);
+        at_least("handshake_timeout", v.handshake_timeout, "connect_timeout", v.connect_timeout);
+        let initial = v.reconnect_initial_backoff;
+        at_least("handshake_timeout", v.handshake_timeout, "reconnect_initial_backoff", initial);
+        at_least("reconnect_max_backoff", v.reconnect_max_backoff, "reconnect_initial_backoff", initial);
+        at_least("never_reached_give_up", v.never_reached_give_up, "connect_timeout", v.connect_timeout);
+        at_least("dead_uid_memory", v.dead_uid_memory, "quarantine_period", v.quarantine_period);
+        let handshake = v.handshake_timeout;
+        at_least("system_message_give_up", v.system_message_give_up, "handshake_timeout", handshake);
+        at_least("idle_timeout", v.idle_timeout, "probe_after", v.probe_after);
+        at_least("forget_after", v.forget_after, "idle_timeout", v.idle_timeout);
+        at_least("shutdown_timeout", v.shutdown_timeout, "shutdown_flush", v.shutdown_flush);
+        if let Some(interval) = v.metrics_interval {
+            let rule = "must be at least 10 ms, or none";
+            found.require(interval >= Duration::from_millis(10), "metrics_interval", &interval, rule);
+        }
+    }
+
+    fn validate_bounds(&self, found: &mut Violations) {
+        let v = &self.values;
+        for (name, value) in [
+            ("queue_messages_max", v.queue_messages_max),
+            ("system_messages_max", v.system_messages_max),
+            ("pending_asks_max", v.pending_asks_max),
+            ("watches_max", v.watches_max),
+            ("endpoint_manager_batch_size", v.endpoint_manager_batch_size),
+            ("reconnect_max_retries", v.reconnect_max_retries.unwrap_or(1)),
+        ] {
+            found.require(value >= 1, name, &value, "must be at least 1");
+        }
+        found.require(
+            (FRAME_MIN..=FRAME_MAX).contains(&v.frame_bytes_max),
+            "frame_bytes_max",
+            &v.frame_bytes_max,
+            format!("must be from {FRAME_MIN} to {FRAME_MAX}"),
+        );
+        for (name, value) in
+            [("queue_bytes_max", v.queue_bytes_max), ("system_bytes_max", v.system_bytes_max)]
+        {
+            let rule = format!("must be at least frame_bytes_max ({})", v.frame_bytes_max);
+            found.require(value >= v.frame_bytes_max as usize, name, &value, rule);
+        }
+        found.require(
+            v.endpoint_manager_queue_size >= v.endpoint_manager_batch_size,
+            "endpoint_manager_queue_size",
+            &v.endpoint_manager_queue_size,
+            format!("must be at least endpoint_manager_batch_size ({})", v.endpoint_manager_batch_size),
+        );
+        let jitter = v.reconnect_jitter;
+        found.require((0.0..=1.0).contains(&jitter), "reconnect_jitter", &jitter, "must be from 0 to 1");
+        found.require(
+            (16..=RECORDER_SIZE_MAX).contains(&v.flight_recorder_size),
+            "flight_recorder_size",
+            &v.flight_recorder_size,
+            format!("must be from 16 to {RECORDER_SIZE_MAX}"),
+        );
+        if let Err(error) = self.backpressure_marks().validate() {
+            for violation in error.violations {
+                found.add(violation.setting, violation.value, violation.rule);
+            }
+        }
+    }
+
+    fn validate_detector(&self, found: &mut Violations, name: &'static str, detector: &DetectorChoice) {
+        found.absorb(name, detector.validate());
+        let heartbeat = self.values.heartbeat_interval;
+        let agrees = |own: Duration| own == heartbeat;
+        match detector {
+            DetectorChoice::Phi(phi) => {
+                if !agrees(phi.heartbeat_interval) {
+                    let rule =
+                        format!("its heartbeat_interval must be that of this configuration ({heartbeat:?})");
+                    found.add(name, format!("{:?}", phi.heartbeat_interval), rule);
+                }
+                if phi.acceptable_pause < heartbeat {
+                    let rule =
+                        format!("its acceptable_pause must be at least heartbeat_interval ({heartbeat:?})");
+                    found.add(name, format!("{:?}", phi.acceptable_pause), rule);
+                }
+            }
+            DetectorChoice::Deadline(deadline) => {
+                if !agrees(deadline.heartbeat_interval) {
+                    let rule =
+                        format!("its heartbeat_interval must be that of this configuration ({heartbeat:?})");
+                    found.add(name, format!("{:?}", deadline.heartbeat_interval), rule);
+                }
+            }
+            DetectorChoice::Custom(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure_detector::{DeadlineConfig, PhiConfig};
+    use crate::metric::SreThresholds;
+    use alloc::string::{String, ToString};
+    use alloc::vec::Vec;
+
+    fn config() -> RemotingExtensionConfig {
+        RemotingExtensionConfig::default()
+    }
+
+    fn offending(config: &RemotingExtensionConfig) -> Vec<String> {
+        config
+            .validate()
+            .map_or_else(|e| e.violations.iter().map(|v| v.setting.to_string()).collect(), |()| Vec::new())
+    }
+
+    #[test]
+    fn all_interfaces_need_an_announced_host() {
+        for host in ["0.0.0.0", "::", "[::]", "::ffff:0.0.0.0", "0.0.0.0."] {
+            let error = config().with_bind(host, 1).with_insecure_plaintext(true).validate().unwrap_err();
+            assert_eq!(error.violations[0].setting, "bind", "{host}");
+            assert!(error.violations[0].rule.contains("with_canonical_host"), "{host}");
+            assert!(error.to_string().contains(host), "{host}");
+            let announced = config().with_bind(host, 1).with_canonical_host("shop-1");
+            announced.with_insecure_plaintext(true).validate().unwrap();
+            let error = config().with_canonical_host(host).with_insecure_plaintext(true).validate();
+            assert_eq!(error.unwrap_err().violations[0].setting, "canonical_host", "{host}");
+        }
+    }
+
+    #[test]
+    fn plain_text_beyond_this_host_must_be_asked_for() {
+        for (host, local) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("[::1]", true),
+            ("::ffff:127.0.0.1", true),
+            ("LocalHost", true),
+            ("localhost.", true),
+            ("10.0.0.2", false),
+            ("::2", false),
+            ("shop-1", false),
+            ("localhost.example.org", false),
+        ] {
+            let bound = config().with_bind(host, 25520).with_canonical_host("shop-1");
+            match bound.validate() {
+                Ok(()) => assert!(local, "{host}"),
+                Err(error) => {
+                    assert!(!local, "{host}");
+                    assert_eq!(error.violations.len(), 1, "{host}: {error}");
+                    let rule = &error.violations[0].rule;
+                    assert!(rule.contains("TLS") && rule.contains("with_insecure_plaintext(true)"), "{rule}");
+                }
+            }
+            let allowed = bound.clone().with_insecure_plaintext(true);
+            allowed.validate().unwrap();
+            assert_eq!(allowed.warnings().len(), usize::from(!local), "{host}: a warning at every start");
+            bound.clone().with_transport_scheme("fraktor.tls://").validate().unwrap();
+            bound.with_transport_scheme("fraktor.loopback").validate().unwrap();
+        }
+    }
+
+    /// Covers: CFG-20, CFG-23, CFG-25
+    #[test]
+    fn each_setting_is_checked_at_its_edge() {
+        let s = Duration::from_secs;
+        let ms = Duration::from_millis;
+        let zero = Duration::ZERO;
+        let tick = Duration::from_nanos(1);
+        let phi = |phi: PhiConfig| DetectorChoice::Phi(phi);
+        for (config, expected) in [
+            (config().with_first_byte_timeout(zero), "first_byte_timeout"),
+            (config().with_first_byte_timeout(s(10)), ""),
+            (config().with_first_byte_timeout(s(10) + tick), "handshake_timeout"),
+            (config().with_connect_timeout(s(10)), ""),
+            (config().with_connect_timeout(s(10) + tick), "handshake_timeout"),
+            (config().with_connect_timeout(zero), "connect_timeout"),
+            (config().with_reconnect_initial_backoff(zero), "reconnect_initial_backoff"),
+            (config().with_reconnect_initial_backoff(s(5)), ""),
+            (config().with_reconnect_initial_backoff(s(5) + tick), "reconnect_max_backoff"),
+            (config().with_reconnect_jitter(0.0), ""),
+            (config().with_reconnect_jitter(1.0), ""),
+            (config().with_reconnect_jitter(1.01), "reconnect_jitter"),
+            (config().with_reconnect_jitter(f64::NAN), "reconnect_jitter"),
+            (config().with_reconnect_max_retries(Some(0)), "reconnect_max_retries"),
+            (config().with_reconnect_max_retries(Some(1)), ""),
+            (config().with_refused_dial_wait_max(zero), "refused_dial_wait_max"),
+            (config().with_refused_dials_give_up(HOUR), ""),
+            (config().with_refused_dials_give_up(HOUR + tick), "refused_dials_give_up"),
+            (config().with_never_reached_give_up(s(5)), ""),
+            (config().with_never_reached_give_up(s(5) - tick), "never_reached_give_up"),
+            (config().with_quarantine_period(zero), "quarantine_period"),
+            (config().with_quarantine_period(HOUR), ""),
+            (config().with_quarantine_period(HOUR + tick), "dead_uid_memory"),
+            (config().with_system_message_give_up(s(10)), ""),
+            (config().with_system_message_give_up(s(10) - tick), "system_message_give_up"),
+            (config().with_idle_timeout(s(60)), ""),
+            (config().with_idle_timeout(s(60) - tick), "idle_timeout"),
+            (config().with_forget_after(s(300)), ""),
+            (config().with_forget_after(s(300) - tick), "forget_after"),
+            (config().with_shutdown_timeout(s(3)), ""),
+            (config().with_shutdown_timeout(s(3) - tick), "shutdown_timeout"),
+            (config().with_queue_messages_max(0), "queue_messages_max"),
+            (config().with_queue_messages_max(1), ""),
+            (config().with_queue_bytes_max(256 * 1024), ""),
+            (config().with_queue_bytes_max(256 * 1024 - 1), "queue_bytes_max"),
+            (config().with_system_messages_max(0), "system_messages_max"),
+            (config().with_system_bytes_max(256 * 1024 - 1), "system_bytes_max"),
+            (config().with_frame_bytes_max(FRAME_MIN), ""),
+            (config().with_frame_bytes_max(FRAME_MIN - 1), "frame_bytes_max"),
+            (config().with_pending_asks_max(0), "pending_asks_max"),
+            (config().with_watches_max(0), "watches_max"),
+            (config().with_endpoint_manager_batch_size(0), "endpoint_manager_batch_size"),
+            (config().with_endpoint_manager_queue_size(1_000), ""),
+            (config().with_endpoint_manager_queue_size(999), "endpoint_manager_queue_size"),
+            (config().with_backpressure_warning_threshold(0.85), "backpressure_warning_threshold"),
+            (config().with_backpressure_warning_threshold(0.84), ""),
+            (config().with_backpressure_critical_threshold(1.01), "backpressure_critical_threshold"),
+            (config().with_flight_recorder_size(16), ""),
+            (config().with_flight_recorder_size(15), "flight_recorder_size"),
+            (config().with_flight_recorder_size(RECORDER_SIZE_MAX + 1), "flight_recorder_size"),
+            (config().with_metrics_interval(None), ""),
+            (config().with_metrics_interval(Some(ms(10))), ""),
+            (config().with_metrics_interval(Some(ms(10) - tick)), "metrics_interval"),
+            (
+                config().with_sre_thresholds(SreThresholds::new().with_round_trip(tick)),
+                "sre_thresholds.round_trip",
+            ),
+            (config().with_transport_scheme("my+wire"), ""),
+            (config().with_transport_scheme(""), "transport_scheme"),
+            (config().with_transport_scheme("fraktor"), "transport_scheme"),
+            (config().with_transport_scheme("a b"), "transport_scheme"),
+            (config().with_canonical_host(""), "canonical_host"),
+            (config().with_canonical_host("a b").with_bind("localhost", 1), "canonical_host"),
+            (config().with_blocked_systems([""]), "blocked_systems"),
+            (config().with_blocked_systems(["shop", "h:1"]), ""),
+            (config().with_heartbeat_interval(ms(100)), ""),
+            (
+                config().with_watch_detector(phi(PhiConfig::default().with_threshold(0.5))),
+                "watch_detector.threshold",
+            ),
+            (
+                config().with_connection_detector(phi(PhiConfig::default().with_acceptable_pause(ms(999)))),
+                "connection_detector",
+            ),
+            (
+                config().with_connection_detector(DetectorChoice::Deadline(
+                    DeadlineConfig::default().with_heartbeat_interval(ms(999)),
+                )),
+                "connection_detector",
+            ),
+        ] {
+            let expected: Vec<&str> = if expected.is_empty() { Vec::new() } else { alloc::vec![expected] };
+            assert_eq!(offending(&config), expected, "{config:?}");
+        }
+        // One zero breaks several rules: its own, and those of the settings bound to it.
+        assert!(offending(&config().with_heartbeat_interval(zero)).len() >= 3);
+    }
+
+    /// Covers: S134
+    #[test]
+    fn one_error_lists_every_offender_with_value_and_rule() {
+        let error = config()
+            .with_bind("0.0.0.0", 1)
+            .with_handshake_timeout(Duration::from_millis(100))
+            .with_forget_after(Duration::from_secs(1))
+            .with_frame_bytes_max(1)
+            .with_backpressure_warning_threshold(0.9)
+            .with_reconnect_jitter(7.5)
+            .validate()
+            .unwrap_err();
+        let text = error.to_string();
+        for (setting, value, rule) in [
+            ("bind", "0.0.0.0", "with_canonical_host"),
+            ("bind", "0.0.0.0:1", "with_insecure_plaintext(true)"),
+            ("handshake_timeout", "100ms", "must be at least reconnect_initial_backoff (200ms)"),
+            ("handshake_timeout", "100ms", "must be at least first_byte_timeout (3s)"),
+            ("handshake_timeout", "100ms", "must be at least connect_timeout (5s)"),
+            ("forget_after", "1s", "must be at least idle_timeout (300s)"),
+            ("frame_bytes_max", "1", "must be from 8192 to 16777216"),
+            ("backpressure_warning_threshold", "0.9", "must be below backpressure_critical_threshold (0.85)"),
+            ("reconnect_jitter", "7.5", "must be from 0 to 1"),
+        ] {
+            let found = error
+                .violations
+                .iter()
+                .any(|v| v.setting == setting && v.value == value && v.rule.contains(rule));
+            assert!(found, "{setting} = {value}: {rule} not in {text}");
+        }
+        assert_eq!(error.violations.len(), 9, "{text}");
+        assert!(text.starts_with("9 settings are refused: bind = 0.0.0.0: "), "{text}");
+    }
+}
