@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 use nexus_actor_core::Instant;
 use nexus_actor_core::path::ActorUid;
 
+use super::Association;
 use super::event::{AssociationEvent, CloseReason, ConnectionId, DialError, LostCause};
 use super::inbound::Attachment;
+use super::leave::Closing;
 use super::link::{Answered, Link, Phase, Resumption};
 use super::session::{Down, Terms};
 use super::state::{AssociationState, GateCause, SuspendCause};
 use super::timer::Timer;
-use super::{Association, Closing};
 use crate::wire::{
     Ack, AssociationHandshake, Preamble, QuarantineReason, Refuse, RefuseReason, RemoteNodeId, Request,
     SessionLimits, VERSIONS,

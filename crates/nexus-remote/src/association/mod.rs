@@ -24,10 +24,14 @@
 
 mod admission;
 mod config;
+mod deadline;
 mod event;
 mod handshake;
+mod heartbeat;
 mod inbound;
+mod input;
 mod lane;
+mod leave;
 mod link;
 mod pending;
 mod quarantine;
@@ -37,13 +41,13 @@ mod state;
 mod system_messages;
 mod tables;
 mod timer;
+mod transmit;
 mod watch;
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use nexus_actor_core::path::{ActorPath, ActorUid, Address};
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey};
@@ -54,6 +58,7 @@ use nexus_actor_core::{
 };
 
 use self::lane::{Fallen, Freed, Lane, Salvage};
+use self::leave::Closing;
 use self::link::Link;
 use self::pending::PendingAsks;
 use self::quarantine::QuarantineBook;
@@ -82,6 +87,7 @@ pub use inbound::{Attachment, Inbound, InboundFault, Placed, ReferenceEntry};
 pub use quarantine::QuarantinedUid;
 pub use state::{AssociationState, GateCause, StateChange, StateKind, SuspendCause};
 pub use timer::Timer;
+pub use transmit::Transmit;
 
 /// Falling below a mark is reported at this part of it, so that a lane at a mark does not report every message.
 const MARK_RELEASE: f64 = 0.9;
@@ -102,43 +108,6 @@ pub struct Sent {
 impl core::fmt::Debug for Sent {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "sent {} wake {} ask {:?}", self.correlation_id, self.wake, self.ask.as_ref().map(|a| a.1))
-    }
-}
-
-/// Bytes for one connection: first `head`, then the run, if there is one.
-///
-/// Nothing of it need be kept: what the peer did not get is sent again by the next connection.
-#[derive(Debug, Default)]
-pub struct Transmit {
-    /// Control frames and small runs of the ordinary lane, in this order.
-    pub head: Vec<u8>,
-    /// A large run of the ordinary lane, shared with the association until it is acknowledged.
-    pub run: Option<(Arc<Vec<u8>>, Range<usize>)>,
-}
-
-impl Transmit {
-    /// Nothing.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { head: Vec::new(), run: None }
-    }
-
-    /// Bytes in it.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.head.len() + self.run.as_ref().map_or(0, |(_, range)| range.len())
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Empties it and keeps the buffer.
-    pub fn clear(&mut self) {
-        self.head.clear();
-        self.run = None;
     }
 }
 
@@ -252,14 +221,6 @@ pub struct Association {
 struct Marks {
     warning: (usize, usize),
     critical: (usize, usize),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Closing {
-    /// Waiting until everything is acknowledged.
-    Flushing,
-    /// The goodbye is said.
-    Left,
 }
 
 impl core::fmt::Debug for Association {

@@ -1,12 +1,18 @@
 //! Which incarnations of a peer are refused, why and until when.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use core::time::Duration;
 
-use nexus_actor_core::Instant;
 use nexus_actor_core::path::ActorUid;
+use nexus_actor_core::{AskError, DeadLetterReason, Instant, TerminationReason};
 
-use crate::wire::QuarantineReason;
+use super::Association;
+use super::event::{AssociationEvent, CloseReason, LostCause};
+use super::session::{Ending, Unsent};
+use super::state::AssociationState;
+use super::timer::Timer;
+use crate::wire::{ControlFrame, QuarantineReason};
 
 /// One refused incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,120 @@ impl QuarantineBook {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &QuarantinedUid> {
         self.entries.iter()
+    }
+}
+
+impl Association {
+    /// Quarantines an incarnation on demand. Without a uid, or with the present one's, the session ends now; an old
+    /// uid is only remembered, and a newer incarnation is untouched.
+    pub fn quarantine(&mut self, now: Instant, uid: Option<ActorUid>, reason: QuarantineReason) {
+        let current = self.session.as_ref().map(|s| s.remote.uid());
+        match (uid, current) {
+            (Some(uid), current) if current != Some(uid) => {
+                self.remember(now, uid, reason);
+            }
+            _ => self.quarantine_for(now, reason, String::from("asked for on this node")),
+        }
+    }
+
+    pub(super) fn remember(
+        &mut self,
+        now: Instant,
+        uid: ActorUid,
+        reason: QuarantineReason,
+    ) -> Option<Instant> {
+        let deadline =
+            matches!(reason, QuarantineReason::Unreachable | QuarantineReason::SystemMessageUndelivered)
+                .then(|| now + self.config.quarantine_period());
+        self.book.expire(now, self.config.quarantine_memory());
+        let entry = QuarantinedUid { uid, reason, since: now, deadline };
+        self.book.insert(entry, self.config.quarantine_uids_max());
+        deadline
+    }
+
+    /// Ends the session and refuses the peer's incarnation.
+    pub(super) fn quarantine_for(&mut self, now: Instant, reason: QuarantineReason, facts: String) {
+        if matches!(self.state, AssociationState::Quarantined { .. }) {
+            return;
+        }
+        let uid = self.session.as_ref().map(|s| s.remote.uid());
+        self.say_goodbye(now, CloseReason::Quarantined, |uid| ControlFrame::Quarantined { uid, reason });
+        self.drop_attempts(CloseReason::Quarantined);
+        self.stop_attempts();
+        let watchers = match reason {
+            QuarantineReason::Unreachable => TerminationReason::Unreachable,
+            _ => TerminationReason::Quarantined,
+        };
+        self.suspended = false;
+        self.wish = false;
+        self.end_session(
+            now,
+            Ending {
+                unsent: Unsent::Lost(DeadLetterReason::Quarantined),
+                watchers,
+                asks: match reason {
+                    QuarantineReason::Unreachable => AskError::Unreachable,
+                    _ => AskError::Quarantined,
+                },
+            },
+        );
+        let lasting =
+            matches!(reason, QuarantineReason::Unreachable | QuarantineReason::SystemMessageUndelivered);
+        let deadline = match uid {
+            Some(uid) => self.remember(now, uid, reason),
+            None => lasting.then(|| now + self.config.quarantine_period()),
+        };
+        if let Some(at) = deadline {
+            self.timers.set(Timer::QuarantineDeadline, at);
+        }
+        self.backoff.reset();
+        self.enter(now, AssociationState::Quarantined { uid, deadline, reason });
+        self.events.push_back(AssociationEvent::Quarantined { uid, reason, deadline, facts });
+        self.note_room();
+        self.wake_driver();
+    }
+
+    /// Ends the quarantine: a new session may be agreed, also with the same incarnation.
+    pub fn recover(&mut self, now: Instant) {
+        let AssociationState::Quarantined { uid, .. } = self.state else { return };
+        if let Some(uid) = uid {
+            self.book.remove(uid);
+        }
+        self.lifted(now, uid);
+    }
+
+    pub(super) fn lifted(&mut self, now: Instant, uid: Option<ActorUid>) {
+        self.timers.stop(Timer::QuarantineDeadline);
+        self.drop_attempts(CloseReason::Superseded);
+        self.stop_attempts();
+        self.events.push_back(AssociationEvent::Recovered { uid });
+        self.enter(now, AssociationState::Unassociated);
+        self.wish = true;
+        self.ensure_connection(now);
+    }
+
+    /// The peer has ended the session.
+    pub(super) fn ended_by_peer(&mut self, now: Instant, reason: QuarantineReason) {
+        if !core::mem::replace(&mut self.reported_by_peer, true) {
+            self.events.push_back(AssociationEvent::QuarantinedByPeer { reason });
+        }
+        if self.session.is_none() {
+            return;
+        }
+        if let Some(conn) = self.live.take() {
+            let uid = self.session.as_ref().map_or(ActorUid::ANY, |s| s.remote.uid());
+            self.close_link(conn, CloseReason::Quarantined);
+            let cause = LostCause::ByUs(CloseReason::Quarantined);
+            self.events.push_back(AssociationEvent::Disconnected { uid, cause });
+        }
+        self.end_session(
+            now,
+            Ending {
+                unsent: Unsent::ForNames,
+                watchers: TerminationReason::Quarantined,
+                asks: AskError::Quarantined,
+            },
+        );
     }
 }
 
