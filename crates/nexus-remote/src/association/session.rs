@@ -3,12 +3,11 @@
 use nexus_actor_core::path::ActorUid;
 use nexus_actor_core::{AskError, DeadLetterReason, Instant, TerminationReason};
 
-use super::event::{AssociationEvent, CloseReason, ConnectionId, LostCause, TerminationNotice};
+use super::event::{AssociationEvent, CloseReason, ConnectionId, LostCause};
 use super::lane::{Fallen, Freed, Salvage, Which};
 use super::link::{Phase, Resumption};
 use super::state::{AssociationState, GateCause, SuspendCause};
 use super::timer::Timer;
-use super::watch::Target;
 use super::{Association, Patience};
 use crate::wire::{
     CapabilityFlags, ControlFrame, Envelope, OrdinaryFrame, RawFrame, RefuseReason, RemoteNodeId,
@@ -228,24 +227,6 @@ impl Association {
         self.note_pressure();
         self.note_room();
         self.timers.set(Timer::Forget, now + self.config.forget_timeout());
-    }
-
-    pub(super) fn tell_watchers(
-        &mut self,
-        targets: impl IntoIterator<Item = Target>,
-        reason: &TerminationReason,
-        session: u64,
-    ) {
-        for target in targets {
-            self.events.push_back(AssociationEvent::Terminated(TerminationNotice {
-                target: target.path,
-                watchers: target.watchers.into_iter().collect(),
-                reason: reason.clone(),
-                session,
-                // The session is over: nothing can still arrive that it should wait for.
-                after: 0,
-            }));
-        }
     }
 
     /// Counts every acknowledgement that has arrived.

@@ -3,11 +3,14 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use nexus_actor_core::TerminationReason;
 use nexus_actor_core::path::{ActorPath, ActorUid};
+use nexus_actor_core::{Instant, TerminationReason};
 
-use super::event::WatcherId;
-use crate::wire::{SystemMessage, WirePath};
+use super::Association;
+use super::event::{AssociationEvent, TerminationNotice, WatcherId};
+use super::state::AssociationState;
+use super::timer::Timer;
+use crate::wire::{QuarantineReason, SystemMessage, WirePath};
 
 type Key = (WirePath, ActorUid);
 
@@ -215,6 +218,89 @@ impl PeerWatches {
     pub(super) fn take(&mut self) -> Vec<Key> {
         self.notices.clear();
         core::mem::take(&mut self.watched).into_iter().collect()
+    }
+}
+
+impl Association {
+    /// Watches `target` for `watcher`: exactly one [`AssociationEvent::Terminated`] names it unless it is
+    /// unwatched before.
+    pub fn watch(&mut self, now: Instant, watcher: WatcherId, target: &ActorPath) {
+        let reason = if self.closing.is_some() || self.closed {
+            TerminationReason::Shutdown
+        } else if let AssociationState::Quarantined { reason, .. } = &self.state
+            && (!self.may_probe() || !target.uid().is_any())
+        {
+            match reason {
+                QuarantineReason::Unreachable => TerminationReason::Unreachable,
+                _ => TerminationReason::Quarantined,
+            }
+        } else {
+            let (targets, watchers) = (self.config.watches_max(), self.config.watchers_max());
+            match self.watches.watch(watcher, target, targets, watchers) {
+                Ok(()) => {
+                    self.last_used = now;
+                    self.ensure_connection(now);
+                    if self.session.is_none() {
+                        self.timers.start(Timer::FirstAnswer, now + self.config.first_answer_allowance());
+                    }
+                    self.update_monitor(now);
+                    self.wake_driver();
+                    return;
+                }
+                Err(WatchRefused::Limit) => TerminationReason::Limit,
+                Err(WatchRefused::NotAPath) => TerminationReason::NeverExisted,
+            }
+        };
+        self.events.push_back(AssociationEvent::Terminated(TerminationNotice {
+            target: target.clone(),
+            watchers: alloc::vec![watcher],
+            reason,
+            session: 0,
+            after: 0,
+        }));
+    }
+
+    /// Ends a watch. A notice already on its way as an event still names the watcher.
+    pub fn unwatch(&mut self, now: Instant, watcher: WatcherId, target: &ActorPath) {
+        self.watches.unwatch(watcher, target);
+        self.last_used = now;
+        self.update_monitor(now);
+        self.wake_driver();
+    }
+
+    /// An actor here terminated, named as the peer watched it. Nothing happens unless the peer still watches it.
+    ///
+    /// Its last messages must have been sent before: the notice does not overtake them.
+    pub fn local_terminated(
+        &mut self,
+        now: Instant,
+        path: &WirePath,
+        uid: ActorUid,
+        reason: TerminationReason,
+    ) {
+        if self.peer_watches.terminated(path, uid, reason, self.lane.next()) {
+            self.last_used = now;
+            self.ensure_connection(now);
+            self.wake_driver();
+        }
+    }
+
+    pub(super) fn tell_watchers(
+        &mut self,
+        targets: impl IntoIterator<Item = Target>,
+        reason: &TerminationReason,
+        session: u64,
+    ) {
+        for target in targets {
+            self.events.push_back(AssociationEvent::Terminated(TerminationNotice {
+                target: target.path,
+                watchers: target.watchers.into_iter().collect(),
+                reason: reason.clone(),
+                session,
+                // The session is over: nothing can still arrive that it should wait for.
+                after: 0,
+            }));
+        }
     }
 }
 
