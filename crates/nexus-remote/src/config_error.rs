@@ -4,6 +4,8 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
+use core::time::Duration;
 
 /// One setting that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,62 @@ impl Violations {
     ) {
         if !holds {
             self.add(setting, alloc::format!("{value:?}"), rule);
+        }
+    }
+
+    /// Notes `setting` unless `value` is above zero.
+    pub(crate) fn above_zero(&mut self, setting: &'static str, value: Duration) {
+        self.require(!value.is_zero(), setting, &value, "must be above zero");
+    }
+
+    /// Notes `setting` unless `value` reaches `least`.
+    pub(crate) fn at_least<T: PartialOrd + fmt::Display>(
+        &mut self,
+        setting: &'static str,
+        value: T,
+        least: T,
+    ) {
+        if value < least {
+            self.add(setting, value, alloc::format!("must be at least {least}"));
+        }
+    }
+
+    /// Notes `setting` unless `value` is in `range`.
+    pub(crate) fn within<T: PartialOrd + fmt::Display>(
+        &mut self,
+        setting: &'static str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) {
+        if !range.contains(&value) {
+            let rule = alloc::format!("must be from {} to {}", range.start(), range.end());
+            self.add(setting, value, rule);
+        }
+    }
+
+    /// Notes `setting` unless `value` reaches `bound`, the value of the setting `other`.
+    pub(crate) fn not_below(
+        &mut self,
+        setting: &'static str,
+        value: Duration,
+        other: &'static str,
+        bound: Duration,
+    ) {
+        if value < bound {
+            self.add(setting, alloc::format!("{value:?}"), alloc::format!("must be at least {other}"));
+        }
+    }
+
+    /// Notes `setting` unless `value` is above `bound`, the value of the setting `other`.
+    pub(crate) fn longer_than(
+        &mut self,
+        setting: &'static str,
+        value: Duration,
+        other: &'static str,
+        bound: Duration,
+    ) {
+        if value <= bound {
+            self.add(setting, alloc::format!("{value:?}"), alloc::format!("must be longer than {other}"));
         }
     }
 

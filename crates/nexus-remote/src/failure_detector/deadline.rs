@@ -58,23 +58,18 @@ impl DeadlineConfig {
     /// [`ConfigError`] listing all that are out of range or contradict each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut found = Violations::new();
-        found.require(
-            !self.heartbeat_interval.is_zero(),
-            "heartbeat_interval",
-            &self.heartbeat_interval,
-            "must be above zero",
-        );
+        found.above_zero("heartbeat_interval", self.heartbeat_interval);
         found.require(
             self.deadline >= self.heartbeat_interval && self.deadline <= Duration::from_secs(86_400),
             "deadline",
             &self.deadline,
             "must be at least heartbeat_interval and at most a day",
         );
-        found.require(
-            self.first_heartbeat_allowance >= self.heartbeat_interval,
+        found.not_below(
             "first_heartbeat_allowance",
-            &self.first_heartbeat_allowance,
-            "must be at least heartbeat_interval",
+            self.first_heartbeat_allowance,
+            "heartbeat_interval",
+            self.heartbeat_interval,
         );
         found.into_result()
     }

@@ -106,12 +106,7 @@ impl PhiConfig {
             &self.threshold,
             "must be from 1 to 100",
         );
-        found.require(
-            (2..=10_000).contains(&self.samples_max),
-            "samples_max",
-            &self.samples_max,
-            "must be from 2 to 10000",
-        );
+        found.within("samples_max", self.samples_max, 2..=10_000);
         found.require(
             !self.min_deviation.is_zero() && self.min_deviation <= hour,
             "min_deviation",
@@ -130,11 +125,11 @@ impl PhiConfig {
             &self.heartbeat_interval,
             "must be above zero and at most an hour",
         );
-        found.require(
-            self.first_heartbeat_allowance >= self.heartbeat_interval,
+        found.not_below(
             "first_heartbeat_allowance",
-            &self.first_heartbeat_allowance,
-            "must be at least heartbeat_interval",
+            self.first_heartbeat_allowance,
+            "heartbeat_interval",
+            self.heartbeat_interval,
         );
         found.into_result()
     }

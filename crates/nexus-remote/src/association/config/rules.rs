@@ -10,29 +10,19 @@ impl AssociationConfig {
     /// Lists every offending setting with its value and its rule.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let mut found = Violations::new();
-        found.require(
-            self.connect_timeout > Duration::ZERO,
-            "connect_timeout",
-            &self.connect_timeout,
-            "must be above zero",
-        );
-        found.require(
-            self.handshake_timeout > self.handshake_retry,
+        found.above_zero("connect_timeout", self.connect_timeout);
+        found.longer_than(
             "handshake_timeout",
-            &self.handshake_timeout,
-            "must be longer than handshake_retry",
-        );
-        found.require(
-            self.handshake_retry > Duration::ZERO,
+            self.handshake_timeout,
             "handshake_retry",
-            &self.handshake_retry,
-            "must be above zero",
+            self.handshake_retry,
         );
-        found.require(
-            self.never_reached_timeout >= self.handshake_retry,
+        found.above_zero("handshake_retry", self.handshake_retry);
+        found.not_below(
             "never_reached_timeout",
-            &self.never_reached_timeout,
-            "must be at least handshake_retry",
+            self.never_reached_timeout,
+            "handshake_retry",
+            self.handshake_retry,
         );
         found.require(
             self.reconnect_policy.is_valid(),
@@ -52,12 +42,7 @@ impl AssociationConfig {
             &self.reconnect_attempts_max,
             "must be at least 1, or none",
         );
-        found.require(
-            self.refused_delay_max > Duration::ZERO,
-            "refused_delay_max",
-            &self.refused_delay_max,
-            "must be above zero",
-        );
+        found.above_zero("refused_delay_max", self.refused_delay_max);
         found.require(
             self.refused_verdict != Some(Duration::ZERO),
             "refused_verdict",
@@ -71,60 +56,30 @@ impl AssociationConfig {
             &self.heartbeat_interval,
             "must be from 1 ms to 1 h",
         );
-        found.require(
-            self.first_answer_allowance >= self.heartbeat_interval,
+        found.not_below(
             "first_answer_allowance",
-            &self.first_answer_allowance,
-            "must be at least heartbeat_interval",
+            self.first_answer_allowance,
+            "heartbeat_interval",
+            self.heartbeat_interval,
         );
-        found.require(
-            self.idle_timeout > self.liveness_interval,
-            "idle_timeout",
-            &self.idle_timeout,
-            "must be longer than liveness_interval",
-        );
-        found.require(
-            self.liveness_interval >= self.heartbeat_interval,
+        found.longer_than("idle_timeout", self.idle_timeout, "liveness_interval", self.liveness_interval);
+        found.not_below(
             "liveness_interval",
-            &self.liveness_interval,
-            "must be at least heartbeat_interval",
+            self.liveness_interval,
+            "heartbeat_interval",
+            self.heartbeat_interval,
         );
-        found.require(
-            self.forget_timeout > self.idle_timeout,
-            "forget_timeout",
-            &self.forget_timeout,
-            "must be longer than idle_timeout",
-        );
-        found.require(
-            self.quarantine_period > Duration::ZERO,
-            "quarantine_period",
-            &self.quarantine_period,
-            "must be above zero",
-        );
-        found.require(
-            self.quarantine_memory >= self.quarantine_period,
+        found.longer_than("forget_timeout", self.forget_timeout, "idle_timeout", self.idle_timeout);
+        found.above_zero("quarantine_period", self.quarantine_period);
+        found.not_below(
             "quarantine_memory",
-            &self.quarantine_memory,
-            "must be at least quarantine_period",
+            self.quarantine_memory,
+            "quarantine_period",
+            self.quarantine_period,
         );
-        found.require(
-            (1..=4_096).contains(&self.quarantine_uids_max),
-            "quarantine_uids_max",
-            &self.quarantine_uids_max,
-            "must be from 1 to 4096",
-        );
-        found.require(
-            self.system_give_up > self.system_resend,
-            "system_give_up",
-            &self.system_give_up,
-            "must be longer than system_resend",
-        );
-        found.require(
-            self.system_resend > Duration::ZERO,
-            "system_resend",
-            &self.system_resend,
-            "must be above zero",
-        );
+        found.within("quarantine_uids_max", self.quarantine_uids_max, 1..=4_096);
+        found.longer_than("system_give_up", self.system_give_up, "system_resend", self.system_resend);
+        found.above_zero("system_resend", self.system_resend);
         found.require(
             self.system_resend_max >= 1 && self.system_resend_max <= self.system_window,
             "system_resend_max",
@@ -137,26 +92,16 @@ impl AssociationConfig {
             &self.system_window,
             "must be from 1 to system_queue_max",
         );
-        found.require(
-            (1..=1_000_000).contains(&self.system_queue_max),
-            "system_queue_max",
-            &self.system_queue_max,
-            "must be from 1 to 1000000",
-        );
+        found.within("system_queue_max", self.system_queue_max, 1..=1_000_000);
         found.require(
             self.system_queue_bytes_max >= 4 * 1024,
             "system_queue_bytes_max",
             &self.system_queue_bytes_max,
             "must be at least 4 KiB",
         );
-        found.require(self.watches_max >= 1, "watches_max", &self.watches_max, "must be at least 1");
-        found.require(self.watchers_max >= 1, "watchers_max", &self.watchers_max, "must be at least 1");
-        found.require(
-            self.lane_messages_max >= 1,
-            "lane_messages_max",
-            &self.lane_messages_max,
-            "must be at least 1",
-        );
+        found.at_least("watches_max", self.watches_max, 1);
+        found.at_least("watchers_max", self.watchers_max, 1);
+        found.at_least("lane_messages_max", self.lane_messages_max, 1);
         found.require(
             self.lane_bytes_max >= 1_024,
             "lane_bytes_max",
@@ -187,49 +132,24 @@ impl AssociationConfig {
             &self.window_bytes,
             "must be at least acknowledge_bytes plus two frame_max",
         );
-        found.require(
-            self.acknowledge_bytes >= 1,
-            "acknowledge_bytes",
-            &self.acknowledge_bytes,
-            "must be at least 1",
-        );
+        found.at_least("acknowledge_bytes", self.acknowledge_bytes, 1);
         found.require(
             self.acknowledge_delay < self.heartbeat_interval,
             "acknowledge_delay",
             &self.acknowledge_delay,
             "must be shorter than heartbeat_interval",
         );
-        found.require(
-            (1..=16_384).contains(&self.references_max),
-            "references_max",
-            &self.references_max,
-            "must be from 1 to 16384",
-        );
-        found.require(
-            (1..=1_024).contains(&self.manifests_max),
-            "manifests_max",
-            &self.manifests_max,
-            "must be from 1 to 1024",
-        );
+        found.within("references_max", self.references_max, 1..=16_384);
+        found.within("manifests_max", self.manifests_max, 1..=1_024);
         found.require(
             self.table_bytes_max >= 4 * 1024,
             "table_bytes_max",
             &self.table_bytes_max,
             "must be at least 4 KiB",
         );
-        found.require(self.recipients_max >= 1, "recipients_max", &self.recipients_max, "must be at least 1");
-        found.require(
-            (1..=65_536).contains(&self.asks_max),
-            "asks_max",
-            &self.asks_max,
-            "must be from 1 to 65536",
-        );
-        found.require(
-            self.connections_max >= 3,
-            "connections_max",
-            &self.connections_max,
-            "must be at least 3",
-        );
+        found.at_least("recipients_max", self.recipients_max, 1);
+        found.within("asks_max", self.asks_max, 1..=65_536);
+        found.at_least("connections_max", self.connections_max, 3);
         found.require(
             self.flush_timeout <= Duration::from_secs(3_600),
             "flush_timeout",
@@ -242,12 +162,7 @@ impl AssociationConfig {
             &self.turn_bytes_max,
             "must be from 4 KiB to 1 MiB",
         );
-        found.require(
-            (1..=1_024).contains(&self.history_max),
-            "history_max",
-            &self.history_max,
-            "must be from 1 to 1024",
-        );
+        found.within("history_max", self.history_max, 1..=1_024);
         found.absorb("detector", self.detector.validate());
         found.into_result()
     }
