@@ -49,8 +49,12 @@ struct RemoteReply<T> {
 }
 
 impl ReplyTo {
-    fn fail(self, why: AskError) {
-        self.route.reply_failed(self.key, self.correlation_id, why);
+    /// Tells the asker that there will be no answer: now, or, where a reader decodes under its lock, once it has
+    /// let go of it.
+    pub(crate) fn fail(self, why: AskError) {
+        if let Some((to, why)) = scope::put_off(self, why) {
+            to.route.reply_failed(to.key, to.correlation_id, why);
+        }
     }
 }
 

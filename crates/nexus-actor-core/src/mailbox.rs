@@ -314,14 +314,15 @@ impl<M> Mailbox<M> {
         Ok(displaced)
     }
 
-    /// Appends many entries with one lock and one wake-up. Those refused or displaced are left in `batch`.
-    pub(crate) fn push_many(&self, batch: &mut VecDeque<Entry<M>>) -> Option<Refusal> {
+    /// Appends many entries with one lock, and returns whom to wake and why some were refused. Those refused or
+    /// displaced are left in `batch`.
+    pub(crate) fn push_many(&self, batch: &mut VecDeque<Entry<M>>) -> (Option<Waker>, Option<Refusal>) {
         let mut refused = None;
         let mut displaced = VecDeque::new();
         let waker = {
             let mut guard = self.lock.lock();
             let inner = &mut *guard;
-            let Some(user) = &mut inner.user else { return Some(Refusal::Stopped) };
+            let Some(user) = &mut inner.user else { return (None, Some(Refusal::Stopped)) };
             match inner.extras.as_ref().and_then(|extras| extras.bounds.as_ref()) {
                 None => {
                     if user.is_empty() && user.capacity() < batch.len() {
@@ -348,14 +349,11 @@ impl<M> Mailbox<M> {
             }
             self.waker_for_user(inner)
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
         if !displaced.is_empty() {
             refused = Some(Refusal::MailboxFull { capacity: 0 });
             batch.append(&mut displaced);
         }
-        refused
+        (waker, refused)
     }
 
     /// Appends what keeps its order among the messages; never refused for lack of room.

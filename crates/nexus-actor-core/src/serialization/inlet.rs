@@ -4,6 +4,9 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::task::Waker;
 
 use super::registry::decode_whole;
 use super::{DecodeError, Message};
@@ -24,14 +27,63 @@ pub trait Inlet: Send {
     /// When the payload is not a message of the type. Nothing is kept; a reply address it used is failed.
     fn decode(&mut self, payload: &[u8], headers: Option<Headers>) -> Result<(), DecodeError>;
 
-    /// Hands over what was decoded. What the actor refuses is recorded as a dead letter, and its asker is told.
-    fn flush(&mut self) -> Flushed;
+    /// Hands over what was decoded. Waking the actor, and recording what it refuses as dead letters, is left to
+    /// `after`: a reader flushes under its lock.
+    fn flush(&mut self, after: &mut Aftermath) -> Flushed;
 
     /// Messages decoded and not flushed.
     fn pending(&self) -> usize;
 
     /// Whether the actor has terminated.
     fn is_over(&self) -> bool;
+}
+
+/// What flushes leave to be done where no lock is held: actors to wake, and refused messages to record, drop and
+/// tell the askers of. It keeps its memory from batch to batch.
+#[derive(Default)]
+pub struct Aftermath {
+    wakers: Vec<Waker>,
+    refused: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Aftermath {
+    /// Nothing to do.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { wakers: Vec::new(), refused: Vec::new() }
+    }
+
+    /// Does it. Subscribers run and messages are dropped: not to be called under a lock.
+    pub fn run(&mut self) {
+        // A wake-up that is missing costs more than a record: those first.
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+        for record in self.refused.drain(..) {
+            record();
+        }
+    }
+
+    /// Gives the memory back; for a reader that has gone quiet.
+    pub fn release(&mut self) {
+        self.wakers.shrink_to_fit();
+        self.refused.shrink_to_fit();
+    }
+}
+
+impl Drop for Aftermath {
+    /// Whoever was to run it is unwinding: an actor whose waker has been taken would never run again.
+    fn drop(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Aftermath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Aftermath({} to wake, {} to record)", self.wakers.len(), self.refused.len())
+    }
 }
 
 /// What a flush did.
@@ -74,7 +126,7 @@ impl<M: Message> Inlet for Typed<M> {
             Ok(message) => message,
             Err(error) => {
                 if let Some(to) = scope::take_reply_to() {
-                    to.route.reply_failed(to.key, to.correlation_id, AskError::Decode(error.to_string()));
+                    to.fail(AskError::Decode(error.to_string()));
                 }
                 return Err(error);
             }
@@ -87,7 +139,7 @@ impl<M: Message> Inlet for Typed<M> {
         Ok(())
     }
 
-    fn flush(&mut self) -> Flushed {
+    fn flush(&mut self, after: &mut Aftermath) -> Flushed {
         let messages = core::mem::take(&mut self.messages);
         if messages == 0 {
             return Flushed::default();
@@ -102,18 +154,22 @@ impl<M: Message> Inlet for Typed<M> {
             let run = Notice::Run { peer: self.peer.clone(), count: messages };
             self.batch.push_front(Entry::Notice(Box::new(run)));
         }
+        let (waker, refusal) = local.mailbox.push_many(&mut self.batch);
+        after.wakers.extend(waker);
         let mut refused = 0;
-        if let Some(refusal) = local.mailbox.push_many(&mut self.batch) {
+        if let Some(refusal) = refusal {
             let reason = match refusal {
                 Refusal::MailboxFull { .. } => DeadLetterReason::MailboxFull,
                 other => other.reason(),
             };
-            for entry in self.batch.drain(..) {
-                refused += usize::from(
-                    !matches!(&entry, Entry::Notice(notice) if matches!(**notice, Notice::Run { .. })),
-                );
-                self.cell.lost(entry, reason);
-            }
+            let entries = core::mem::take(&mut self.batch);
+            refused = entries.iter().filter(|entry| !is_run(entry)).count();
+            let cell = self.cell.clone();
+            after.refused.push(Box::new(move || {
+                for entry in entries {
+                    cell.lost(entry, reason);
+                }
+            }));
         }
         Flushed { delivered: messages as usize - refused, refused }
     }
@@ -128,6 +184,10 @@ impl<M: Message> Inlet for Typed<M> {
             Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => true,
         }
     }
+}
+
+fn is_run<M>(entry: &Entry<M>) -> bool {
+    matches!(entry, Entry::Notice(notice) if matches!(**notice, Notice::Run { .. }))
 }
 
 /// Runs a decoder, which is user code: one that panics costs its message, not the connection.

@@ -7,6 +7,6 @@ pub mod registry;
 pub mod scope;
 
 pub use codec::{DecodeError, Decoder, EncodeError, Encoder, SerializerId};
-pub use inlet::{Flushed, Inlet};
+pub use inlet::{Aftermath, Flushed, Inlet};
 pub use message::Message;
 pub use registry::{Registration, RegistrationError, SerializationRegistry, SerializedMessage};

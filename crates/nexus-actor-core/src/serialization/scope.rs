@@ -6,9 +6,11 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use portable_atomic::{AtomicBool, Ordering};
 
+use crate::reason::AskError;
 use crate::remote::{PendingReply, ReplyTo, Route};
 use crate::system::ActorSystem;
 
@@ -47,6 +49,8 @@ const ENCODING: u8 = 1;
 const LIFTED: u8 = 2;
 /// An error's text is kept.
 const FAULT: u8 = 4;
+/// Askers are told later that there is no answer.
+const PUT_OFF: u8 = 8;
 
 /// What the usual message needs to know of the scope, in one byte: most lift nothing and fail nowhere.
 #[cfg(feature = "std")]
@@ -85,7 +89,11 @@ struct Scope {
     reply_to: Option<ReplyTo>,
     lifted: Option<LiftedReply>,
     fault: Option<String>,
+    unanswered: Vec<Unanswered>,
 }
+
+/// An asker that is to be told that there will be no answer.
+pub type Unanswered = (ReplyTo, AskError);
 
 #[cfg(feature = "std")]
 fn with<R>(f: impl FnOnce(&mut Scope) -> R) -> R {
@@ -215,6 +223,40 @@ pub fn encode<R>(write: impl FnOnce() -> R) -> Result<(R, Option<LiftedReply>), 
     let result = write();
     let lifted = encoding.take_lifted();
     Ok((result, lifted))
+}
+
+/// While it lives, who on this thread fails or drops a `Reply` of another node tells nobody yet. A reader decodes
+/// under its lock, and telling a peer may run anything.
+#[derive(Debug)]
+#[must_use = "askers are told again when this is dropped"]
+pub struct PutOff(());
+
+impl PutOff {
+    /// Begins. Not to be nested: the inner one would end both.
+    pub fn begin() -> Self {
+        flags::set(flags::get() | PUT_OFF);
+        Self(())
+    }
+
+    /// Ends, and moves whom to tell now into `unanswered`: call their routes' `reply_failed` outside any lock.
+    pub fn end(self, unanswered: &mut Vec<Unanswered>) {
+        with(|scope| unanswered.append(&mut scope.unanswered));
+    }
+}
+
+impl Drop for PutOff {
+    fn drop(&mut self) {
+        flags::set(flags::get() & !PUT_OFF);
+    }
+}
+
+/// Keeps what `to` is to be told until the [`PutOff`] of this thread ends; gives it back when there is none.
+pub(crate) fn put_off(to: ReplyTo, why: AskError) -> Option<Unanswered> {
+    if flags::get() & PUT_OFF == 0 {
+        return Some((to, why));
+    }
+    with(|scope| scope.unanswered.push((to, why)));
+    None
 }
 
 /// Whether an encoding is under way on this thread.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::kit::*;
 use crate::refs::Wire;
 use nexus_actor_core::path::{ActorPath, Address};
-use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
-use nexus_actor_core::serialization::scope::DecodeScope;
-use nexus_actor_core::serialization::{Inlet, SerializerId};
+use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, ReplyTo, Route};
+use nexus_actor_core::serialization::scope::{self, DecodeScope, PutOff};
+use nexus_actor_core::serialization::{Aftermath, Inlet, SerializerId};
 use nexus_actor_core::*;
 
 /// A peer to which nothing can be sent.
@@ -90,7 +90,9 @@ fn feed(house: &House, inlet: &mut dyn Inlet, numbers: core::ops::Range<u64>, tr
         let headers = trace.then(|| Headers::new().with("trace", "!"));
         inlet.decode(bytes.bytes.as_ref(), headers).expect("it is one");
     }
-    let flushed = inlet.flush();
+    let mut after = Aftermath::new();
+    let flushed = inlet.flush(&mut after);
+    after.run();
     (flushed.delivered, flushed.refused)
 }
 
@@ -183,4 +185,59 @@ fn what_comes_for_an_actor_that_has_stopped_is_recorded() {
     assert!(one.is_over());
     assert_eq!(feed(&house, &mut *one, 0..3, false), (0, 3));
     assert_eq!(house.letters(), ["noter: stopped", "noter: stopped", "noter: stopped"]);
+}
+
+/// A reader flushes under its lock: nobody is woken before it has let go of that, and nobody is forgotten.
+#[test]
+fn who_got_messages_is_woken_afterwards() {
+    for finished in [true, false] {
+        let house = house();
+        let actor = noter(&house, MailboxConfig::Unbounded, false, None);
+        house.idle();
+        let mut one = inlet(&house, &actor, "one");
+        let bytes = house.system.serialization().serialize(&Wire::Number(1), 1000).unwrap();
+        one.decode(bytes.bytes.as_ref(), None).expect("it is one");
+        let mut after = Aftermath::new();
+        assert_eq!(one.flush(&mut after).delivered, 1);
+        house.idle();
+        house.log.expect(&[]);
+        if finished {
+            after.run();
+        } else {
+            // As by a panic in between.
+            drop(after);
+        }
+        house.idle();
+        house.log.expect(&["1 one"]);
+    }
+}
+
+/// Whoever asked with a message that cannot be read is told of it where no lock is held.
+#[test]
+fn an_asker_is_told_once_nothing_is_put_off_any_more() {
+    let house = house();
+    let actor = noter(&house, MailboxConfig::Unbounded, false, None);
+    let mut one = inlet(&house, &actor, "one");
+    let route: Arc<dyn Route> = Arc::new(Peer("fraktor.tcp://one@10.0.0.2:1".parse().unwrap()));
+    let to = |slot| ReplyTo {
+        route: route.clone(),
+        key: ReplyKey { secret: 1, slot },
+        correlation_id: CorrelationId::NIL,
+    };
+    let _scope = DecodeScope::enter(&house.system, None);
+    let put_off = PutOff::begin();
+    for slot in 0..2 {
+        scope::set_reply_to(Some(to(slot)));
+        one.decode(&[0xff; 3], None).expect_err("it is none");
+    }
+    let mut unanswered = Vec::new();
+    put_off.end(&mut unanswered);
+    let told: Vec<_> = unanswered.into_iter().map(|(to, why)| (to.key.slot, why)).collect();
+    assert!(matches!(&told[..], [(0, AskError::Decode(_)), (1, AskError::Decode(_))]), "{told:?}");
+    // From here it is told at once, and nothing is kept.
+    scope::set_reply_to(Some(to(3)));
+    one.decode(&[0xff; 3], None).expect_err("it is none");
+    let mut unanswered = Vec::new();
+    PutOff::begin().end(&mut unanswered);
+    assert!(unanswered.is_empty());
 }

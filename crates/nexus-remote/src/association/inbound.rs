@@ -97,6 +97,7 @@ pub struct Inbound<C = ()> {
     manifests: Vec<Option<ManifestEntry>>,
     bytes: usize,
     held: VecDeque<TerminationNotice>,
+    replaced: Option<ReferenceEntry<C>>,
     references_max: usize,
     manifests_max: usize,
     bytes_max: usize,
@@ -116,6 +117,7 @@ impl<C> Inbound<C> {
             manifests: Vec::new(),
             bytes: 0,
             held: VecDeque::new(),
+            replaced: None,
             references_max: config.references_max() as usize,
             manifests_max: usize::from(config.manifests_max()),
             bytes_max: config.table_bytes_max(),
@@ -251,8 +253,15 @@ impl<C> Inbound<C> {
             self.references.resize_with(index + 1, || None);
         }
         self.bytes = self.bytes - old + path.len();
-        self.references[index] = Some(ReferenceEntry { path: path.into(), uid, cached: None });
+        self.replaced =
+            self.references[index].replace(ReferenceEntry { path: path.into(), uid, cached: None });
         Ok(())
+    }
+
+    /// What the last definition took the place of, to be dropped outside the lock. Ask after [`Placed::Defined`].
+    #[must_use = "to be dropped outside the lock"]
+    pub const fn replaced(&mut self) -> Option<ReferenceEntry<C>> {
+        self.replaced.take()
     }
 
     fn define_manifest(&mut self, id: u16, serializer: SerializerId, name: &str) -> Result<(), InboundFault> {

@@ -3,6 +3,7 @@
 //! The machine decides ([`crate::association`]), the transport moves bytes ([`crate::transport`]); here is only
 //! wiring: one task per connection, one actor that carries out what machines ask for, one that owns the transport.
 
+mod aftermath;
 mod connection;
 mod home;
 mod manager;

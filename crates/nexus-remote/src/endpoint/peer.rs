@@ -82,14 +82,20 @@ struct Driver {
     closing: bool,
 }
 
-/// What the machine wants done, collected under its lock and done outside.
+/// What the machine wants done, collected under its lock and done outside, by [`Peer::fulfil`].
 #[derive(Default)]
-struct Wants {
+pub(crate) struct Wants {
     wakers: Vec<Waker>,
     dials: Vec<ConnectionId>,
     posted: bool,
     arm: Option<(Instant, u64)>,
-    disarm: Option<Cancel>,
+    disarm: Vec<Cancel>,
+}
+
+impl Wants {
+    pub(crate) const fn new() -> Self {
+        Self { wakers: Vec::new(), dials: Vec::new(), posted: false, arm: None, disarm: Vec::new() }
+    }
 }
 
 impl Peer {
@@ -151,13 +157,22 @@ impl Peer {
     /// [`apply`](Self::apply) for a caller that has looked at the clock.
     pub(crate) fn apply_at<R>(&self, now: Instant, f: impl FnOnce(&mut Association, Instant) -> R) -> R {
         let mut wants = Wants::default();
-        let result = {
-            let mut machine = self.machine.lock();
-            let result = f(&mut machine.association, now);
-            self.harvest(&mut machine, now, &mut wants);
-            result
-        };
-        self.fulfil(wants);
+        let result = self.collect_at(now, &mut wants, f);
+        self.fulfil(&mut wants);
+        result
+    }
+
+    /// [`apply_at`](Self::apply_at) under another lock: what the machine wants is added to `wants`, for
+    /// [`fulfil`](Self::fulfil) once no lock is held.
+    pub(crate) fn collect_at<R>(
+        &self,
+        now: Instant,
+        wants: &mut Wants,
+        f: impl FnOnce(&mut Association, Instant) -> R,
+    ) -> R {
+        let mut machine = self.machine.lock();
+        let result = f(&mut machine.association, now);
+        self.harvest(&mut machine, now, wants);
         result
     }
 
@@ -196,7 +211,9 @@ impl Peer {
             (Some((at, _)), _) => {
                 *timers += 1;
                 let new = Armed { at, number: *timers, cancel: None };
-                wants.disarm = armed.replace(new).and_then(|old| old.cancel);
+                if let Some(cancel) = armed.replace(new).and_then(|old| old.cancel) {
+                    wants.disarm.push(cancel);
+                }
                 wants.arm = Some((at, *timers));
             }
             // A timer that runs for nothing is harmless and stops by itself.
@@ -204,21 +221,22 @@ impl Peer {
         }
     }
 
-    fn fulfil(&self, wants: Wants) {
+    /// Does what the machine wanted. Not under a lock: it wakes tasks, dials and starts timers.
+    pub(crate) fn fulfil(&self, wants: &mut Wants) {
         let Wants { wakers, dials, posted, arm, disarm } = wants;
-        for waker in wakers {
+        for waker in wakers.drain(..) {
             waker.wake();
         }
-        if let Some(cancel) = disarm {
+        for cancel in disarm.drain(..) {
             cancel.cancel();
         }
-        if let Some((at, number)) = arm {
+        if let Some((at, number)) = arm.take() {
             self.arm(at, number);
         }
-        for conn in dials {
+        for conn in dials.drain(..) {
             self.dial(conn);
         }
-        if posted {
+        if core::mem::take(posted) {
             self.node.notify();
         }
     }
@@ -326,7 +344,7 @@ impl Peer {
             closing
         };
         drop(old);
-        self.fulfil(wants);
+        self.fulfil(&mut wants);
         closing
     }
 
@@ -451,7 +469,7 @@ impl Peer {
         }
         self.harvest(&mut guard, now, &mut wants);
         drop(guard);
-        self.fulfil(wants);
+        self.fulfil(&mut wants);
     }
 
     /// Runs a send. The usual case costs the lock and the encoding, nothing else.

@@ -1,5 +1,6 @@
 //! From a connection's bytes to actors' mailboxes.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -7,17 +8,15 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 
-use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
-use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, SerializationFailure};
 use nexus_actor_core::path::{ActorPath, ActorUid};
-use nexus_actor_core::remote::{ReplyKey, ReplyTo, Route};
-use nexus_actor_core::serialization::{Inlet, SerializerId, scope};
+use nexus_actor_core::remote::{PendingReply, ReplyKey, ReplyTo, Route};
+use nexus_actor_core::serialization::{Inlet, scope};
 use nexus_actor_core::system::ActorSystem;
 use nexus_actor_core::{AskError, CorrelationId, DeadLetterReason, Instant};
 
+use super::aftermath::{Act, After, Lost};
 use super::home::Home;
 use super::peer::{Peer, is_traced};
-use super::watcher::WatchCommand;
 use crate::association::{Attachment, ConnectionId, Inbound, Placed};
 use crate::correlation_trace::HopKind;
 use crate::wire::{
@@ -52,16 +51,16 @@ impl Intake {
         Self { inbound: Inbound::new(config), dirty: Vec::new() }
     }
 
-    /// Hands over what was decoded, one lock and one wake-up per recipient.
-    fn flush(&mut self) {
-        for id in core::mem::take(&mut self.dirty) {
+    /// Hands over what was decoded, one lock and one wake-up per recipient. The wake-ups are left to `after`.
+    fn flush(&mut self, after: &mut After) {
+        for id in self.dirty.drain(..) {
             if let Some(entry) = self.inbound.reference_mut(id)
                 && let Some(cached) = &mut entry.cached
             {
                 cached.dirty = false;
-                if cached.inlet.flush().refused > 0 && cached.inlet.is_over() {
+                if cached.inlet.flush(&mut after.handed).refused > 0 && cached.inlet.is_over() {
                     // A name may have a new owner the next time.
-                    entry.cached = None;
+                    after.gone.extend(entry.cached.take());
                 }
             }
         }
@@ -88,14 +87,25 @@ pub(crate) struct EndpointReader {
     attached: bool,
     /// Bytes read since the association was last told.
     unreported: usize,
+    /// Empty between batches; kept for its memory.
+    after: After,
+}
+
+/// How far a batch got.
+enum Took {
+    /// No whole frame is left.
+    All,
+    /// There are more: what these lead to comes first, so that it takes no more memory than a batch may.
+    Some,
 }
 
 impl EndpointReader {
     pub(crate) const fn new(frames: FrameReader) -> Self {
-        Self { frames, attached: false, unreported: 0 }
+        Self { frames, attached: false, unreported: 0, after: After::new() }
     }
 
-    /// Works off the whole frames in the buffer.
+    /// Works off the whole frames in the buffer. Under the intake's lock messages are decoded and put into
+    /// mailboxes, and nothing else of a user runs there: see [`After`].
     pub(crate) fn take_frames(
         &mut self,
         peer: &Arc<Peer>,
@@ -105,48 +115,63 @@ impl EndpointReader {
         let Some(system) = peer.node.system.upgrade() else { return Ok(()) };
         let route: Arc<dyn Route> = peer.clone();
         let _scope = scope::DecodeScope::enter(&system, Some(route.clone()));
-        let mut intake = peer.intake.lock();
-        let turn = Turn { peer, conn, system: &system, route: &route, now, frames: Cell::new(0) };
-        let result = self.take_all(&turn, &mut intake);
-        intake.flush();
-        let mut released = Vec::new();
-        while let Some(notice) = intake.inbound.released() {
-            released.push(notice);
+        let taken = Cell::new(0);
+        loop {
+            let put_off = scope::PutOff::begin();
+            let mut intake = peer.intake.lock();
+            let Self { frames, attached, after, .. } = self;
+            let mut turn = Turn { peer, conn, system: &system, route: &route, now, frames: &taken, after };
+            let took = Self::take_all(frames, attached, &mut turn, &mut intake);
+            intake.flush(&mut self.after);
+            while let Some(notice) = intake.inbound.released() {
+                self.after.released.push(notice);
+            }
+            drop(intake);
+            put_off.end(&mut self.after.unanswered);
+            self.after.run(peer, &system, &self.frames, now);
+            if !matches!(took?, Took::Some) {
+                return Ok(());
+            }
         }
-        drop(intake);
-        for notice in released {
-            peer.node.tell_watcher(WatchCommand::Notify { peer: peer.clone(), notice });
-        }
-        result
     }
 
-    fn take_all(&mut self, turn: &Turn<'_>, intake: &mut Intake) -> Result<(), ReadFault> {
+    fn take_all(
+        frames: &mut FrameReader,
+        attached: &mut bool,
+        turn: &mut Turn<'_>,
+        intake: &mut Intake,
+    ) -> Result<Took, ReadFault> {
         loop {
-            let raw = match self.frames.next_frame() {
-                Ok(Some(raw)) => raw,
-                Ok(None) => return Ok(()),
+            let (header, place) = match frames.next_place() {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(Took::All),
                 Err(error) => return Err(ReadFault { reason: error.reason(), facts: error.to_string() }),
             };
-            if raw.header.kind.lane() == Lane::Ordinary {
-                if !self.attached {
+            let raw = RawFrame { header, body: frames.bytes(place.clone()) };
+            if header.kind.lane() == Lane::Ordinary {
+                if !*attached {
                     return Err(ReadFault::protocol(&"an ordinary frame before the handshake was complete"));
                 }
                 turn.frames.set(turn.frames.get() + 1);
-                turn.ordinary(intake, raw)?;
+                turn.ordinary(intake, raw, place.end)?;
+                if turn.after.is_full() {
+                    return Ok(Took::Some);
+                }
                 continue;
             }
             let frame = ControlFrame::decode(raw).map_err(|error| ReadFault::protocol(&error))?;
-            let attached = self.attached;
-            let attachment: Option<Attachment> = turn.peer.apply_at(turn.now, |association, now| {
-                association.handle_control(now, turn.conn, frame);
-                if attached { None } else { association.attachment(turn.conn) }
-            });
+            let was_attached = *attached;
+            let attachment: Option<Attachment> =
+                turn.peer.collect_at(turn.now, &mut turn.after.wants, |association, now| {
+                    association.handle_control(now, turn.conn, frame);
+                    if was_attached { None } else { association.attachment(turn.conn) }
+                });
             if let Some(attachment) = attachment {
-                self.attached = true;
-                self.frames.established(turn.peer.node.association_config.frame_max());
-                intake.flush();
+                *attached = true;
+                frames.established(turn.peer.node.association_config.frame_max());
+                intake.flush(turn.after);
                 let gone = intake.inbound.attach(attachment);
-                drop(gone);
+                turn.after.gone.extend(gone.into_iter().filter_map(|entry| entry.cached));
             }
         }
     }
@@ -159,11 +184,8 @@ impl EndpointReader {
         if let Some(attachment) = peer.read(|association| association.attachment(conn)) {
             self.attached = true;
             self.frames.established(peer.node.association_config.frame_max());
-            let gone = {
-                let mut intake = peer.intake.lock();
-                intake.flush();
-                intake.inbound.attach(attachment)
-            };
+            // Nothing is decoded and not handed over: the lock is let go of only behind a flush.
+            let gone = peer.intake.lock().inbound.attach(attachment);
             drop(gone);
         }
     }
@@ -195,14 +217,16 @@ struct Turn<'a> {
     route: &'a Arc<dyn Route>,
     now: Instant,
     /// Ordinary frames taken in this batch.
-    frames: Cell<usize>,
+    frames: &'a Cell<usize>,
+    /// What is left for when the lock is released.
+    after: &'a mut After,
 }
 
 impl Turn<'_> {
     /// The usual message: without headers or reply, to an actor that was found before in this batch. False when it
     /// is not; nothing has happened then.
     #[inline]
-    fn plain(&self, intake: &mut Intake, raw: &RawFrame<'_>) -> Result<bool, ReadFault> {
+    fn plain(&mut self, intake: &mut Intake, raw: &RawFrame<'_>) -> Result<bool, ReadFault> {
         if raw.header.kind != FrameKind::Envelope || raw.header.flags != 0 || self.peer.is_suspended() {
             return Ok(false);
         }
@@ -230,7 +254,7 @@ impl Turn<'_> {
         if let Err(error) = cached.inlet.decode(payload, None) {
             let to = self.local_path(&entry.path, entry.uid);
             let manifest = cached.manifest.clone();
-            self.decode_failed(to, &manifest, raw.body.len(), id, &error.to_string());
+            self.decode_failed(to, manifest, raw.body.len(), id, error.to_string());
         }
         Ok(true)
     }
@@ -243,7 +267,8 @@ impl Turn<'_> {
         }
     }
 
-    fn ordinary(&self, intake: &mut Intake, raw: RawFrame<'_>) -> Result<(), ReadFault> {
+    /// `end` is where the frame ends in the buffer.
+    fn ordinary(&mut self, intake: &mut Intake, raw: RawFrame<'_>, end: usize) -> Result<(), ReadFault> {
         if self.plain(intake, &raw)? {
             return Ok(());
         }
@@ -253,28 +278,35 @@ impl Turn<'_> {
             Err(error) => {
                 // It keeps its number: what follows it is still in its place.
                 if self.place(intake, &OrdinaryFrame::Reply(crate::wire::Reply::nothing()))? {
-                    self.lost(None, DeadLetterReason::Decode, size, id, &error.to_string());
+                    self.lost(None, DeadLetterReason::Decode, size, id, error.to_string().into());
                 }
                 return Ok(());
             }
         };
         if matches!(frame, OrdinaryFrame::DefineReference(_) | OrdinaryFrame::DefineManifest(_)) {
             // What was decoded for the old meaning goes to the old meaning.
-            intake.flush();
+            intake.flush(self.after);
         }
         if !self.place(intake, &frame)? {
             return Ok(());
         }
         if self.peer.is_suspended() {
-            self.lost(None, DeadLetterReason::Suspended, size, id, "the association is suspended by hand");
+            let detail = Cow::Borrowed("the association is suspended by hand");
+            self.lost(None, DeadLetterReason::Suspended, size, id, detail);
             return Ok(());
         }
         match frame {
             OrdinaryFrame::Envelope(envelope) => self.envelope(intake, &envelope, size),
-            OrdinaryFrame::Reply(reply) => self.reply(reply.key, reply.payload, id),
+            OrdinaryFrame::Reply(reply) => {
+                if let Some(ask) = self.pending(reply.key) {
+                    // The payload is the frame's last part.
+                    let payload = end - reply.payload.len()..end;
+                    self.after.acts.push(Act::Answered { ask, payload, id });
+                }
+            }
             OrdinaryFrame::ReplyFailed(failed) => {
                 if let Some(ask) = self.pending(failed.key) {
-                    ask.fail(failed.error);
+                    self.after.acts.push(Act::Failed(Box::new((ask, failed.error))));
                 }
             }
             OrdinaryFrame::Lookup(lookup) => self.lookup(&lookup),
@@ -284,30 +316,29 @@ impl Turn<'_> {
     }
 
     /// Whether the frame is to be delivered.
-    fn place(&self, intake: &mut Intake, frame: &OrdinaryFrame<'_>) -> Result<bool, ReadFault> {
+    fn place(&mut self, intake: &mut Intake, frame: &OrdinaryFrame<'_>) -> Result<bool, ReadFault> {
         match intake.inbound.place(self.conn, frame) {
             Ok(Placed::Deliver { .. }) => Ok(true),
-            Ok(Placed::Defined | Placed::Duplicate | Placed::Stale) => Ok(false),
+            Ok(Placed::Defined) => {
+                self.after.gone.extend(intake.inbound.replaced().and_then(|entry| entry.cached));
+                Ok(false)
+            }
+            Ok(Placed::Duplicate | Placed::Stale) => Ok(false),
             Err(fault) => Err(ReadFault::protocol(&fault)),
         }
     }
 
-    fn envelope(&self, intake: &mut Intake, envelope: &Envelope<'_>, size: usize) {
+    fn envelope(&mut self, intake: &mut Intake, envelope: &Envelope<'_>, size: usize) {
         let id = envelope.correlation_id;
         self.trace(id, size);
         let Some((_, manifest)) = intake.inbound.manifest(envelope.manifest) else {
-            return self.undeliverable(
-                envelope,
-                None,
-                DeadLetterReason::Decode,
-                size,
-                "unknown manifest number",
-            );
+            let (reason, detail) = (DeadLetterReason::Decode, Cow::Borrowed("unknown manifest number"));
+            return self.undeliverable(envelope, None, reason, size, detail);
         };
         let manifest = manifest.clone();
         let Some(entry) = intake.inbound.reference_mut(envelope.recipient) else {
-            let reason = DeadLetterReason::Decode;
-            return self.undeliverable(envelope, None, reason, size, "unknown recipient number");
+            let (reason, detail) = (DeadLetterReason::Decode, Cow::Borrowed("unknown recipient number"));
+            return self.undeliverable(envelope, None, reason, size, detail);
         };
         let fresh = match &entry.cached {
             Some(cached) => {
@@ -317,23 +348,23 @@ impl Turn<'_> {
         };
         if !fresh {
             let (path, uid) = (entry.path.clone(), entry.uid);
-            if let Some(old) = &mut entry.cached {
-                old.inlet.flush();
+            if let Some(mut old) = entry.cached.take() {
+                old.inlet.flush(&mut self.after.handed);
+                self.after.gone.push(old);
             }
             let found = match self.find(&path, uid) {
                 Some(found) => found,
                 None => {
-                    entry.cached = None;
                     let to = self.local_path(&path, uid);
-                    let reason = DeadLetterReason::NoSuchActor;
-                    return self.undeliverable(envelope, Some(to), reason, size, &manifest);
+                    let (reason, detail) = (DeadLetterReason::NoSuchActor, manifest.to_string().into());
+                    return self.undeliverable(envelope, Some(to), reason, size, detail);
                 }
             };
             match self.system.serialization().inlet(&manifest, &found, self.route) {
                 Ok(inlet) => entry.cached = Some(Cached { manifest: manifest.clone(), inlet, dirty: false }),
                 Err(error) => {
                     let to = self.local_path(&path, uid);
-                    return self.undecodable(envelope, to, &manifest, size, &error.to_string());
+                    return self.undecodable(envelope, to, manifest, size, error.to_string());
                 }
             }
         }
@@ -343,13 +374,8 @@ impl Turn<'_> {
                 Some(to) => scope::set_reply_to(Some(to)),
                 None => {
                     let to = self.local_path(&entry.path, entry.uid);
-                    return self.undecodable(
-                        envelope,
-                        to,
-                        &manifest,
-                        size,
-                        "the reply address is no address",
-                    );
+                    let why = String::from("the reply address is no address");
+                    return self.undecodable(envelope, to, manifest, size, why);
                 }
             }
         }
@@ -367,7 +393,7 @@ impl Turn<'_> {
             Err(error) => {
                 let to = self.local_path(&entry.path, entry.uid);
                 // The inlet has told the asker already.
-                self.decode_failed(to, &manifest, size, id, &error.to_string());
+                self.decode_failed(to, manifest, size, id, error.to_string());
             }
         }
     }
@@ -403,7 +429,7 @@ impl Turn<'_> {
         Some(ReplyTo { route, key, correlation_id })
     }
 
-    fn pending(&self, key: ReplyKey) -> Option<Arc<dyn nexus_actor_core::remote::PendingReply>> {
+    fn pending(&self, key: ReplyKey) -> Option<Arc<dyn PendingReply>> {
         let number = u16::try_from(key.slot >> 16).ok()?;
         let asked = if number == self.peer.number() {
             self.peer.clone()
@@ -414,14 +440,7 @@ impl Turn<'_> {
         asked.read(|association| association.handle_reply(key))
     }
 
-    fn reply(&self, key: ReplyKey, payload: &[u8], id: CorrelationId) {
-        let Some(ask) = self.pending(key) else { return };
-        if let Err(error) = ask.complete(payload) {
-            self.lost(None, DeadLetterReason::Decode, payload.len(), id, &error.to_string());
-        }
-    }
-
-    fn lookup(&self, lookup: &Lookup<'_>) {
+    fn lookup(&mut self, lookup: &Lookup<'_>) {
         let found = self.find(lookup.path(), ActorUid::ANY);
         let answer = match &found {
             None => Err(AskError::NoSuchActor),
@@ -430,83 +449,66 @@ impl Turn<'_> {
                 Err(error) => Err(AskError::Decode(error.to_string())),
             },
         };
-        match answer {
-            Ok(uid) => {
-                let bytes = uid.get().to_le_bytes();
-                let id = lookup.correlation_id();
-                if let Err(refusal) = self.route.reply(lookup.key(), id, &mut |e| e.put(&bytes)) {
-                    self.route.reply_failed(lookup.key(), id, AskError::from(refusal));
-                }
-            }
-            Err(error) => self.route.reply_failed(lookup.key(), lookup.correlation_id(), error),
+        let to =
+            ReplyTo { route: self.route.clone(), key: lookup.key(), correlation_id: lookup.correlation_id() };
+        self.after.acts.push(Act::Found(Box::new((to, answer))));
+    }
+
+    /// Tells whoever awaits the answer of `envelope` that there will be none.
+    fn unanswered(&mut self, envelope: &Envelope<'_>, why: AskError) {
+        if let Some(to) =
+            envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id))
+        {
+            self.after.unanswered.push((to, why));
         }
     }
 
     /// Records an envelope for which there is no actor, and tells its asker.
     fn undeliverable(
-        &self,
+        &mut self,
         envelope: &Envelope<'_>,
         to: Option<ActorPath>,
         reason: DeadLetterReason,
         size: usize,
-        detail: &str,
+        detail: Cow<'static, str>,
     ) {
-        if let Some(reply) =
-            envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id))
-        {
-            reply.route.reply_failed(reply.key, reply.correlation_id, AskError::from_reason(reason));
-        }
+        self.unanswered(envelope, AskError::from_reason(reason));
         self.lost(to, reason, size, envelope.correlation_id, detail);
     }
 
-    fn undecodable(&self, envelope: &Envelope<'_>, to: ActorPath, manifest: &str, size: usize, why: &str) {
-        if let Some(reply) =
-            envelope.reply_to.as_ref().and_then(|reply| self.reply_to(reply, envelope.correlation_id))
-        {
-            reply.route.reply_failed(reply.key, reply.correlation_id, AskError::Decode(why.to_string()));
-        }
+    fn undecodable(
+        &mut self,
+        envelope: &Envelope<'_>,
+        to: ActorPath,
+        manifest: Arc<str>,
+        size: usize,
+        why: String,
+    ) {
+        self.unanswered(envelope, AskError::Decode(why.clone()));
         self.decode_failed(to, manifest, size, envelope.correlation_id, why);
     }
 
-    fn decode_failed(&self, to: ActorPath, manifest: &str, size: usize, id: CorrelationId, why: &str) {
-        let serializer =
-            self.system.serialization().lookup(manifest).map_or(SerializerId::POSTCARD, |r| r.serializer);
-        self.system.event_stream().publish_with(|| {
-            EventStreamEvent::Serialization(SerializationFailure {
-                direction: SerializationDirection::Decode,
-                manifest: String::from(manifest).into(),
-                serializer,
-                recipient: Some(to.clone()),
-                correlation_id: id,
-                error: why.into(),
-            })
-        });
-        self.lost(Some(to), DeadLetterReason::Decode, size, id, why);
+    fn decode_failed(
+        &mut self,
+        to: ActorPath,
+        manifest: Arc<str>,
+        size: usize,
+        id: CorrelationId,
+        why: String,
+    ) {
+        let reason = DeadLetterReason::Decode;
+        let lost = Lost { to: Some(to), reason, size, id, detail: why.into(), manifest: Some(manifest) };
+        self.after.acts.push(Act::Lost(Box::new(lost)));
     }
 
     fn lost(
-        &self,
+        &mut self,
         to: Option<ActorPath>,
         reason: DeadLetterReason,
         size: usize,
         id: CorrelationId,
-        detail: &str,
+        detail: Cow<'static, str>,
     ) {
-        self.peer.node.recorder.record(crate::flight_recorder::FlightEvent {
-            time: self.now,
-            association: self.peer.recorded_as,
-            correlation_id: id,
-            kind: crate::flight_recorder::FlightKind::Lost { reason, bytes: size as u64 },
-        });
-        self.system.dead_letters().record_with(reason, || {
-            let letter = DeadLetter::of(MessageInfo::encoded("", size), reason)
-                .with_peer(self.peer.address().clone())
-                .with_correlation_id(id)
-                .with_detail(detail);
-            match to {
-                Some(to) => letter.with_recipient(to),
-                None => letter,
-            }
-        });
+        self.after.acts.push(Act::Lost(Box::new(Lost { to, reason, size, id, detail, manifest: None })));
     }
 }

@@ -219,14 +219,21 @@ impl FrameReader {
     /// As soon as the bytes at hand cannot become a frame, before the rest of it has come. Every later call fails alike.
     #[inline]
     pub fn next_frame(&mut self) -> Result<Option<RawFrame<'_>>, StreamError> {
-        match self.take() {
-            Ok(Some((header, body))) => Ok(Some(RawFrame { header, body: &self.buffer[body] })),
-            Ok(None) => Ok(None),
-            Err(error) => {
-                self.failed = Some(error);
-                Err(error)
-            }
-        }
+        let next = self.next_place()?;
+        Ok(next.map(|(header, body)| RawFrame { header, body: self.bytes(body) }))
+    }
+
+    /// [`next_frame`](Self::next_frame) by place: the body is [`bytes`](Self::bytes) of the range, also after later
+    /// frames have been taken, until the next [`spare`](Self::spare).
+    #[inline]
+    pub(crate) fn next_place(&mut self) -> Result<Option<(FrameHeader, Range<usize>)>, StreamError> {
+        self.take().inspect_err(|error| self.failed = Some(*error))
+    }
+
+    /// The bytes at a place; none for a place that is not in the buffer.
+    #[inline]
+    pub(crate) fn bytes(&self, place: Range<usize>) -> &[u8] {
+        self.buffer.get(place).unwrap_or_default()
     }
 
     fn take(&mut self) -> Result<Option<(FrameHeader, Range<usize>)>, StreamError> {
