@@ -235,57 +235,53 @@ async fn work<A: Actor>(
         if *left == 0 {
             return Ended::Slice;
         }
-        let mut from_stash = None;
-        if let Some(cold) = &mut state.cold {
-            from_stash = cold.unstashed.pop_front();
+        let mut prepared = false;
+        if let Some(cold) = &mut state.cold
+            && let Some(message) = cold.unstashed.pop_front()
+        {
+            cold.before_unstashed(|| system_of(me).now());
+            batch.push_front(Entry::User(message));
+            prepared = true;
         }
-        let arrived = match from_stash {
-            Some(message) => Arrived::Again(message),
-            None => match batch.pop_front() {
-                Some(entry) => Arrived::New(entry),
-                None => return Ended::Drained,
-            },
-        };
+        if !matches!(batch.front(), Some(Entry::User(_))) {
+            let Some(Entry::Notice(notice)) = batch.pop_front() else { return Ended::Drained };
+            match noticed(me, state, *notice) {
+                Some(Todo::Message(message)) => {
+                    batch.push_front(Entry::User(message));
+                    prepared = true;
+                }
+                Some(Todo::Signal(signal)) => {
+                    *left -= 1;
+                    if let Err(error) = actor.signal(signal, &mut Context { me, state }).await {
+                        return Ended::Failed(Failure::Error(error));
+                    }
+                    continue;
+                }
+                None => {
+                    *left -= 1;
+                    continue;
+                }
+            }
+        }
+        // The one way to the handler: what a message is moved through on it is copied, once for each message.
+        let Some(Entry::User(message)) = batch.pop_front() else { continue };
         *left -= 1;
-        let todo = match arrived {
-            Arrived::Again(message) => {
-                if let Some(cold) = &mut state.cold {
-                    cold.before_unstashed(|| system_of(me).now());
-                }
-                Todo::Message(message)
+        let mut behaves = false;
+        if let Some(cold) = &mut state.cold {
+            if !prepared {
+                cold.before_message(|| system_of(me).now());
             }
-            Arrived::New(Entry::User(message)) => {
-                if let Some(cold) = &mut state.cold {
-                    cold.before_message(|| system_of(me).now());
-                }
-                Todo::Message(message)
-            }
-            Arrived::New(Entry::Notice(notice)) => match noticed(me, state, *notice) {
-                Some(todo) => todo,
-                None => continue,
-            },
-        };
-        let result = match todo {
-            Todo::Message(message) => {
-                if state.cold.as_ref().is_some_and(|cold| cold.has_behavior()) {
-                    behave(actor, me, state, message).await
-                } else {
-                    actor.receive(message, &mut Context { me, state }).await
-                }
-            }
-            Todo::Signal(signal) => actor.signal(signal, &mut Context { me, state }).await,
+            behaves = cold.has_behavior();
+        }
+        let result = if behaves {
+            behave(actor, me, state, message).await
+        } else {
+            actor.receive(message, &mut Context { me, state }).await
         };
         if let Err(error) = result {
             return Ended::Failed(Failure::Error(error));
         }
     }
-}
-
-enum Arrived<M> {
-    /// From the mailbox.
-    New(Entry<M>),
-    /// From the stash.
-    Again(M),
 }
 
 enum Todo<M> {

@@ -128,19 +128,30 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// When the value refuses to be serialized or the limit would be passed.
     pub fn postcard<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        struct Flavor<'e, 'a>(&'e mut Encoder<'a>, &'e mut bool);
-        impl postcard::ser_flavors::Flavor for Flavor<'_, '_> {
+        struct Flavor<'e> {
+            out: &'e mut Vec<u8>,
+            end: usize,
+            full: &'e mut bool,
+        }
+        impl postcard::ser_flavors::Flavor for Flavor<'_> {
             type Output = ();
             #[inline]
             fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-                self.try_extend(&[byte])
+                if self.out.len() >= self.end {
+                    *self.full = true;
+                    return Err(postcard::Error::SerializeBufferFull);
+                }
+                self.out.push(byte);
+                Ok(())
             }
             #[inline]
             fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-                self.0.put(bytes).map_err(|_| {
-                    *self.1 = true;
-                    postcard::Error::SerializeBufferFull
-                })
+                if bytes.len() > self.end.saturating_sub(self.out.len()) {
+                    *self.full = true;
+                    return Err(postcard::Error::SerializeBufferFull);
+                }
+                self.out.extend_from_slice(bytes);
+                Ok(())
             }
             fn finalize(self) -> postcard::Result<()> {
                 Ok(())
@@ -148,7 +159,8 @@ impl<'a> Encoder<'a> {
         }
         let (limit, mut full) = (self.limit, false);
         super::scope::clear_fault();
-        match postcard::serialize_with_flavor(value, Flavor(self, &mut full)) {
+        let end = self.start.saturating_add(limit);
+        match postcard::serialize_with_flavor(value, Flavor { out: self.out, end, full: &mut full }) {
             Ok(()) => Ok(()),
             Err(_) if full => Err(EncodeError::TooLarge { limit }),
             // Postcard drops the text of a custom error; the scope keeps ours.
@@ -193,6 +205,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// When the bytes are not such a value.
+    #[inline]
     pub fn postcard<T: Deserialize<'a>>(&mut self) -> Result<T, DecodeError> {
         super::scope::clear_fault();
         match postcard::take_from_bytes(self.input) {

@@ -118,23 +118,22 @@ struct Typed<M> {
 
 impl<M: Message> Inlet for Typed<M> {
     fn decode(&mut self, payload: &[u8], headers: Option<Headers>) -> Result<(), DecodeError> {
-        let message = guarded(|| match &self.convert {
-            None => decode_whole::<M>(payload),
-            Some(convert) => convert(payload),
+        let Self { convert, batch, .. } = self;
+        // Into its place inside the guard: a message handed out of it would be copied once more on the way.
+        let decoded = guarded(|| {
+            let message = match convert {
+                None => decode_whole::<M>(payload)?,
+                Some(convert) => convert(payload)?,
+            };
+            batch.push_back(match headers {
+                None => Entry::User(message),
+                Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers, peer: None })),
+            });
+            Ok(())
         });
-        let message = match message {
-            Ok(message) => message,
-            Err(error) => {
-                if let Some(to) = scope::take_reply_to() {
-                    to.fail(AskError::Decode(error.to_string()));
-                }
-                return Err(error);
-            }
-        };
-        self.batch.push_back(match headers {
-            None => Entry::User(message),
-            Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers, peer: None })),
-        });
+        if let Err(error) = decoded {
+            return Err(undecoded(error));
+        }
         self.messages += 1;
         Ok(())
     }
@@ -188,6 +187,15 @@ impl<M: Message> Inlet for Typed<M> {
 
 fn is_run<M>(entry: &Entry<M>) -> bool {
     matches!(entry, Entry::Notice(notice) if matches!(**notice, Notice::Run { .. }))
+}
+
+/// Tells who asked, if the message was a question.
+#[cold]
+fn undecoded(error: DecodeError) -> DecodeError {
+    if let Some(to) = scope::take_reply_to() {
+        to.fail(AskError::Decode(error.to_string()));
+    }
+    error
 }
 
 /// Runs a decoder, which is user code: one that panics costs its message, not the connection.

@@ -90,6 +90,7 @@ impl fmt::Debug for Registration {
     }
 }
 
+#[inline(always)]
 pub(super) fn decode_whole<M: Message>(bytes: &[u8]) -> Result<M, DecodeError> {
     let mut decoder = Decoder::new(bytes);
     let message = M::decode(&mut decoder)?;
