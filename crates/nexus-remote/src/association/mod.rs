@@ -53,6 +53,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use nexus_actor_core::path::{ActorPath, ActorUid, Address};
+use nexus_actor_core::remote::{PendingReply, ReplyKey};
 use nexus_actor_core::{CorrelationId, Instant, Refusal};
 
 use self::lane::{Lane, Salvage};
@@ -116,6 +117,8 @@ pub struct Association {
     lane: Lane,
     tables: OutTables,
     asks: PendingAsks,
+    /// The ask of the message accepted last, on its way out.
+    asked: Option<(Arc<dyn PendingReply>, ReplyKey)>,
     system: SystemOut,
     watches: WatchBook,
     peer_watches: PeerWatches,
@@ -201,6 +204,7 @@ impl Association {
             history: History::new(config.history_max()),
             tables: OutTables::new(&config),
             asks: PendingAsks::new(config.asks_max(), number),
+            asked: None,
             marks: Marks::new(&config),
             frame_max: config.frame_max(),
             window: usize::MAX,

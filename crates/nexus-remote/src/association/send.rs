@@ -19,7 +19,8 @@ use crate::wire::{
     ReplyWriter, WireError, WireRule,
 };
 
-/// One message was accepted.
+/// One message was accepted. Small: it is handed up through every layer for every message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Sent {
     /// Its id.
@@ -28,14 +29,8 @@ pub struct Sent {
     pub size: usize,
     /// Wake the association's driver: it is idle.
     pub wake: bool,
-    /// The ask that travels with the message. Call its `pending_at` with this key outside the lock.
-    pub ask: Option<(Arc<dyn PendingReply>, ReplyKey)>,
-}
-
-impl core::fmt::Debug for Sent {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "sent {} wake {} ask {:?}", self.correlation_id, self.wake, self.ask.as_ref().map(|a| a.1))
-    }
+    /// An ask travels with the message: [`Association::take_asked`] has it.
+    pub asked: bool,
 }
 
 impl Association {
@@ -79,17 +74,32 @@ impl Association {
             && !self.is_full()
             && let Some((reference, manifest)) = self.tables.known(recipient, self.lane.next())
         {
-            let result = self.send_known(now, reference, manifest, encode);
-            if result.is_err() {
-                self.statistics.refused += 1;
-            }
-            return result;
+            return self.send_known(now, reference, manifest, encode);
         }
         let result = self.try_send(now, recipient, headers, encode);
         if result.is_err() {
             self.statistics.refused += 1;
         }
         result
+    }
+
+    /// The ask that travels with the message [`send`](Self::send) or [`lookup`](Self::lookup) has just accepted. Call
+    /// its `pending_at` with the key outside the lock.
+    pub fn take_asked(&mut self) -> Option<(Arc<dyn PendingReply>, ReplyKey)> {
+        self.asked.take()
+    }
+
+    /// Bytes of the ordinary lane that the connection has not been handed.
+    #[inline]
+    #[must_use]
+    pub const fn unsent_bytes(&self) -> usize {
+        self.lane.unsent()
+    }
+
+    #[cold]
+    fn refused(&mut self, refusal: Refusal) -> Refusal {
+        self.statistics.refused += 1;
+        refusal
     }
 
     /// The usual message: the peer knows the recipient by its number, and there is room.
@@ -101,7 +111,7 @@ impl Association {
         manifest: u16,
         encode: Encode<'_>,
     ) -> Result<Sent, Refusal> {
-        let Some(mut encoding) = scope::Encoding::begin() else { return Err(reentry()) };
+        let Some(mut encoding) = scope::Encoding::begin() else { return Err(self.refused(reentry())) };
         let correlation_id = self.correlation.next();
         let (era, asks, rng) = (self.era, &mut self.asks, &mut self.rng);
         // Dropped on the way, also by a panic in `encode`, the writer takes back what it wrote.
@@ -114,19 +124,24 @@ impl Association {
         );
         if let Err(error) = encode(&mut writer.encoder()) {
             let limit = writer.room();
-            return Err(encode_refusal(error, limit));
+            drop(writer);
+            return Err(self.refused(encode_refusal(error, limit)));
         }
-        let mut ask = None;
+        let mut asked = false;
         let size = if encoding.has_lifted() {
             match finish_with_reply(writer, encoding.take_lifted(), asks, era, rng) {
-                Ok((size, asked)) => {
-                    ask = asked;
+                Ok((size, ask)) => {
+                    asked = ask.is_some();
+                    self.asked = ask;
                     size
                 }
-                Err(Some(error)) => return Err(refusal_of(error)),
-                Err(None) => {
+                Err(error) => {
                     drop(encoding);
-                    return Err(self.asks_full());
+                    let refusal = match error {
+                        Some(error) => refusal_of(error),
+                        None => self.asks_full(),
+                    };
+                    return Err(self.refused(refusal));
                 }
             }
         } else {
@@ -134,7 +149,7 @@ impl Association {
         };
         drop(encoding);
         self.correlation = correlation_id;
-        Ok(self.committed(now, size, correlation_id, ask))
+        Ok(self.committed(now, size, correlation_id, asked))
     }
 
     fn try_send(
@@ -166,20 +181,17 @@ impl Association {
         match written {
             Ok((size, ask)) => {
                 self.correlation = correlation_id;
-                Ok(self.committed(now, size, correlation_id, ask))
+                let asked = ask.is_some();
+                self.asked = ask;
+                Ok(self.committed(now, size, correlation_id, asked))
             }
             Err(Some(error)) => Err(refusal_of(error)),
             Err(None) => Err(self.asks_full()),
         }
     }
 
-    fn committed(
-        &mut self,
-        now: Instant,
-        size: usize,
-        correlation_id: CorrelationId,
-        ask: Option<(Arc<dyn PendingReply>, ReplyKey)>,
-    ) -> Sent {
+    #[inline]
+    fn committed(&mut self, now: Instant, size: usize, correlation_id: CorrelationId, asked: bool) -> Sent {
         self.lane.commit(size, true);
         self.statistics.sent += 1;
         self.last_used = now;
@@ -188,7 +200,7 @@ impl Association {
         }
         self.note_pressure();
         let wake = core::mem::take(&mut self.driver_idle) | core::mem::take(&mut self.wake);
-        Sent { correlation_id, size, wake, ask }
+        Sent { correlation_id, size, wake, asked }
     }
 
     /// A full table may hold asks that nobody waits for; they go before the next one is refused.
@@ -222,7 +234,7 @@ impl Association {
             return Err(Refusal::Encode(String::from("an answer cannot carry a Reply")));
         }
         let size = writer.finish().map_err(refusal_of)?;
-        Ok(self.committed(now, size, correlation_id, None))
+        Ok(self.committed(now, size, correlation_id, false))
     }
 
     /// Tells the peer that an ask of it will not be answered.
@@ -242,7 +254,7 @@ impl Association {
         let start = buffer.len();
         ReplyFailed { key: to, correlation_id, error: why }.encode(buffer);
         let size = buffer.len() - start;
-        Ok(self.committed(now, size, correlation_id, None))
+        Ok(self.committed(now, size, correlation_id, false))
     }
 
     /// Asks the peer for the incarnation that lives at `path`; `ask` is completed with its uid (8 bytes,
@@ -275,7 +287,8 @@ impl Association {
         let start = buffer.len();
         lookup.encode(buffer);
         let size = buffer.len() - start;
-        Ok(self.committed(now, size, correlation_id, Some((ask, key))))
+        self.asked = Some((ask, key));
+        Ok(self.committed(now, size, correlation_id, true))
     }
 
     /// The asker gave up. Drop what is returned outside the lock.

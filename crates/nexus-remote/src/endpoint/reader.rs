@@ -120,7 +120,8 @@ impl EndpointReader {
             let put_off = scope::PutOff::begin();
             let mut intake = peer.intake.lock();
             let Self { frames, attached, after, .. } = self;
-            let mut turn = Turn { peer, conn, system: &system, route: &route, now, frames: &taken, after };
+            let mut turn =
+                Turn { peer, conn, system: &system, route: &route, now, frames: &taken, usual: None, after };
             let took = Self::take_all(frames, attached, &mut turn, &mut intake);
             intake.flush(&mut self.after);
             while let Some(notice) = intake.inbound.released() {
@@ -153,12 +154,16 @@ impl EndpointReader {
                     return Err(ReadFault::protocol(&"an ordinary frame before the handshake was complete"));
                 }
                 turn.frames.set(turn.frames.get() + 1);
+                if turn.plain(intake, &raw)? {
+                    continue;
+                }
                 turn.ordinary(intake, raw, place.end)?;
                 if turn.after.is_full() {
                     return Ok(Took::Some);
                 }
                 continue;
             }
+            turn.usual = None;
             let frame = ControlFrame::decode(raw).map_err(|error| ReadFault::protocol(&error))?;
             let was_attached = *attached;
             let attachment: Option<Attachment> =
@@ -218,6 +223,8 @@ struct Turn<'a> {
     now: Instant,
     /// Ordinary frames taken in this batch.
     frames: &'a Cell<usize>,
+    /// The recipient and the manifest of the message before, if what they mean has been looked up and still holds.
+    usual: Option<(u32, u16)>,
     /// What is left for when the lock is released.
     after: &'a mut After,
 }
@@ -225,20 +232,18 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// The usual message: without headers or reply, to an actor that was found before in this batch. False when it
     /// is not; nothing has happened then.
-    #[inline]
+    #[inline(always)]
     fn plain(&mut self, intake: &mut Intake, raw: &RawFrame<'_>) -> Result<bool, ReadFault> {
         if raw.header.kind != FrameKind::Envelope || raw.header.flags != 0 || self.peer.is_suspended() {
             return Ok(false);
         }
         let Some((recipient, payload)) = raw.body.split_first_chunk::<4>() else { return Ok(false) };
-        let Some((_, manifest)) = intake.inbound.manifest(raw.header.aux) else { return Ok(false) };
-        let manifest = Arc::as_ptr(manifest);
-        let Some(entry) = intake.inbound.reference_mut(u32::from_le_bytes(*recipient)) else {
-            return Ok(false);
-        };
-        if !matches!(&entry.cached, Some(cached) if cached.dirty && core::ptr::addr_eq(Arc::as_ptr(&cached.manifest), manifest))
-        {
-            return Ok(false);
+        let recipient = u32::from_le_bytes(*recipient);
+        if self.usual != Some((recipient, raw.header.aux)) {
+            if !Self::is_ready(intake, recipient, raw.header.aux) {
+                return Ok(false);
+            }
+            self.usual = Some((recipient, raw.header.aux));
         }
         match intake.inbound.advance(self.conn) {
             Ok(Placed::Deliver { .. }) => {}
@@ -247,9 +252,7 @@ impl Turn<'_> {
         }
         let id = raw.header.correlation_id;
         self.trace(id, raw.body.len());
-        let Some(entry) = intake.inbound.reference_mut(u32::from_le_bytes(*recipient)) else {
-            return Ok(true);
-        };
+        let Some(entry) = intake.inbound.reference_mut(recipient) else { return Ok(true) };
         let Some(cached) = &mut entry.cached else { return Ok(true) };
         if let Err(error) = cached.inlet.decode(payload, None) {
             let to = self.local_path(&entry.path, entry.uid);
@@ -257,6 +260,14 @@ impl Turn<'_> {
             self.decode_failed(to, manifest, raw.body.len(), id, error.to_string());
         }
         Ok(true)
+    }
+
+    /// Whether messages of this type for this recipient were already decoded in this batch.
+    fn is_ready(intake: &mut Intake, recipient: u32, manifest: u16) -> bool {
+        let Some((_, manifest)) = intake.inbound.manifest(manifest) else { return false };
+        let manifest = Arc::as_ptr(manifest);
+        let Some(entry) = intake.inbound.reference_mut(recipient) else { return false };
+        matches!(&entry.cached, Some(cached) if cached.dirty && core::ptr::addr_eq(Arc::as_ptr(&cached.manifest), manifest))
     }
 
     #[inline]
@@ -268,10 +279,9 @@ impl Turn<'_> {
     }
 
     /// `end` is where the frame ends in the buffer.
+    #[inline(never)]
     fn ordinary(&mut self, intake: &mut Intake, raw: RawFrame<'_>, end: usize) -> Result<(), ReadFault> {
-        if self.plain(intake, &raw)? {
-            return Ok(());
-        }
+        self.usual = None;
         let (size, id) = (raw.body.len(), raw.header.correlation_id);
         let frame = match OrdinaryFrame::decode(raw) {
             Ok(frame) => frame,

@@ -227,6 +227,27 @@ impl FrameReader {
     /// frames have been taken, until the next [`spare`](Self::spare).
     #[inline]
     pub(crate) fn next_place(&mut self) -> Result<Option<(FrameHeader, Range<usize>)>, StreamError> {
+        // The usual frame, in registers: whole, of a known kind, on a connection in service.
+        if self.stage == Stage::Established
+            && self.failed.is_none()
+            && let Some(head) = split_header(&self.buffer[self.start..self.end])
+        {
+            let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+            let total = (length as usize).saturating_add(4);
+            if (FrameHeader::LENGTH_MIN..=self.frame_max).contains(&length)
+                && total <= self.end - self.start
+                && let Ok(header) = parse_header(head)
+            {
+                let body = self.start + FrameHeader::BYTES..self.start + total;
+                self.start += total;
+                self.completed += 1;
+                return Ok(Some((header, body)));
+            }
+        }
+        self.next_unusual()
+    }
+
+    fn next_unusual(&mut self) -> Result<Option<(FrameHeader, Range<usize>)>, StreamError> {
         self.take().inspect_err(|error| self.failed = Some(*error))
     }
 

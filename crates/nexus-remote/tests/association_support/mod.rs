@@ -330,8 +330,10 @@ impl Net {
             scope::lift(LiftedReply::Pending(probe.clone())).unwrap();
             e.put(&7_u64.to_le_bytes())
         })?;
+        assert!(sent.asked);
+        let (_, key) = association.take_asked().unwrap();
         self.pump(from, to);
-        Ok((probe, sent.ask.unwrap().1))
+        Ok((probe, key))
     }
 
     pub fn watch(&mut self, from: usize, to: usize, name: &str, uid: u64, watcher: u64) {
