@@ -555,24 +555,42 @@ impl<M: Send + 'static> Future for Sending<'_, M> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let Some(message) = self.message.take() else { return Poll::Pending };
             // Whoever woke this has taken the registration out; a new one follows where it is needed.
             if let Some(waker) = self.waiting.take()
                 && !waker.will_wake(cx.waker())
             {
                 self.to.0.forget_room(&waker);
             }
-            match self.to.try_tell(message) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(error) if error.refusal.is_full() => {
-                    let room = self.to.0.poll_room(cx, Some(&error.message));
-                    self.message = Some(error.message);
-                    if room.is_pending() {
-                        self.waiting = Some(cx.waker().clone());
-                        return Poll::Pending;
+            let refusal = if let (Body::Remote(remote), Some(message)) = (&self.to.0.body, &self.message) {
+                if remote.route.poll_pace(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                // Read where it lies: moved out and back, each message would be copied twice.
+                let encode = remote.encode;
+                match remote.route.send(remote.recipient, None, &mut |e| encode(message, e)) {
+                    Ok(()) => {
+                        self.message = None;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Err(refusal) => refusal,
+                }
+            } else {
+                let Some(message) = self.message.take() else { return Poll::Pending };
+                match self.to.try_tell(message) {
+                    Ok(()) => return Poll::Ready(Ok(())),
+                    Err(TellError { message, refusal }) => {
+                        self.message = Some(message);
+                        refusal
                     }
                 }
-                Err(error) => return Poll::Ready(Err(error)),
+            };
+            if !refusal.is_full() {
+                let Some(message) = self.message.take() else { return Poll::Pending };
+                return Poll::Ready(Err(TellError { message, refusal }));
+            }
+            if self.to.0.poll_room(cx, self.message.as_ref()).is_pending() {
+                self.waiting = Some(cx.waker().clone());
+                return Poll::Pending;
             }
         }
     }

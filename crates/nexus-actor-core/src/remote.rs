@@ -82,6 +82,12 @@ pub trait Route: Send + Sync + 'static {
     fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal>;
     /// Ready when the ordinary lane has room again, or when waiting is of no use.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Pending once, and woken at once, when so much waits for the connection that a sender that may wait had better
+    /// let others run first: the connection's task above all, which may be queued behind it on the same thread.
+    fn poll_pace(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
     /// Takes back what [`poll_room`](Self::poll_room) registered: its sender has given up. That waker may be woken
     /// once more.
     fn forget_room(&self, waker: &Waker) {

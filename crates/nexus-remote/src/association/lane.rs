@@ -175,6 +175,12 @@ impl Lane {
         self.bytes
     }
 
+    /// Bytes not handed to the current connection.
+    #[inline]
+    pub(super) const fn unsent(&self) -> usize {
+        self.bytes.saturating_sub(self.flying)
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.acked == self.next
     }

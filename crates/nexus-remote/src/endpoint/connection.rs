@@ -23,8 +23,9 @@ use crate::wire::{ControlFrame, FrameReader, Preamble, RefuseReason, Request, St
 const STEPS: usize = 32;
 /// Steps after which the clock is read again: it costs as much as a small message.
 const CLOCK_STEPS: usize = 4;
-/// Bytes read in one step before the writing side has its turn.
-const READ_STEP: usize = 256 * 1024;
+/// Bytes read in one step. When there are more, the actors that have got messages run first: they may be queued
+/// behind this task on the same thread, and what they have to read is still in the processor's caches.
+const READ_STEP: usize = 64 * 1024;
 /// How long a connection that is to be closed may still write or read.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -184,10 +185,10 @@ impl Connection {
         let mut now = self.peer.node.now();
         for step in 1..=STEPS {
             let mut progress = false;
-            match self.read(cx, now) {
-                Ok(more) => progress |= more,
+            let more = match self.read(cx, now) {
+                Ok(more) => more,
                 Err(cause) => return Poll::Ready(Ended::Lost(cause)),
-            }
+            };
             match self.writer.poll(cx, &self.peer, self.conn, &self.channel, now) {
                 Ok(Wrote::Progress) => progress = true,
                 Ok(Wrote::Pending) => {}
@@ -202,6 +203,9 @@ impl Connection {
             self.reader.attach(&self.peer, self.conn);
             if self.stranger.is_some() && self.reader.is_attached() {
                 self.introduce(true);
+            }
+            if more {
+                break;
             }
             if !progress {
                 return Poll::Pending;

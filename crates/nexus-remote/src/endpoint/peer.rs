@@ -41,6 +41,8 @@ pub(crate) struct Peer {
     pub(crate) intake: Lock<Intake>,
     /// Senders that wait for room.
     room: Lock<Vec<Waker>>,
+    /// Another [`STRETCH`] waits for the connection: the next sender that may wait lets others run.
+    ahead: AtomicBool,
     /// What the machine said last of accepting ordinary frames.
     suspended: AtomicBool,
     facts: Lock<Facts>,
@@ -61,6 +63,8 @@ struct Machine {
     /// When the driver last had something to write. While it has, senders take this for the time: a clock costs
     /// as much as a message. `None` as soon as the driver found nothing or a connection ended.
     busy_since: Option<Instant>,
+    /// The bytes waiting for the connection at which senders give way the next time.
+    give_way_at: usize,
     /// The timer that runs.
     armed: Option<Armed>,
     /// Counts timers, so that each knows whether it still is the one.
@@ -120,12 +124,14 @@ impl Peer {
             machine: Lock::new(Machine {
                 association,
                 busy_since: None,
+                give_way_at: STRETCH,
                 armed: None,
                 timers: 0,
                 drivers: Vec::new(),
             }),
             intake: Lock::new(Intake::new(&node.association_config)),
             room: Lock::default(),
+            ahead: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             facts: Lock::default(),
             closed: Latch::default(),
@@ -182,7 +188,7 @@ impl Peer {
     }
 
     fn harvest(&self, machine: &mut Machine, now: Instant, wants: &mut Wants) {
-        let Machine { association, busy_since, armed, timers, drivers } = machine;
+        let Machine { association, busy_since, armed, timers, drivers, .. } = machine;
         if !association.is_live() {
             *busy_since = None;
         }
@@ -332,6 +338,7 @@ impl Peer {
             let machine = &mut *guard;
             let busy = machine.association.poll_transmit(now, conn, transmit);
             machine.busy_since = busy.then_some(now);
+            machine.give_way_at = machine.association.unsent_bytes() + STRETCH;
             let mut closing = true;
             if let Some(driver) = machine.drivers.iter_mut().find(|driver| driver.id == conn) {
                 closing = driver.closing;
@@ -477,21 +484,33 @@ impl Peer {
         &self,
         f: impl FnOnce(&mut Association, Instant) -> Result<Sent, Refusal>,
     ) -> Result<(), Refusal> {
-        let (sent, now, depth) = {
+        let (sent, ask, now, depth) = {
             let mut guard = self.machine.lock();
             let machine = &mut *guard;
             let now = machine.busy_since.unwrap_or_else(|| self.node.now());
             let sent = f(&mut machine.association, now);
             // The driver runs or has just been woken, and looks at the clock itself.
             machine.busy_since = machine.association.is_live().then_some(now);
+            let sent = match sent {
+                Ok(sent) => sent,
+                Err(refusal) => {
+                    self.after_event(guard, now, false);
+                    return Err(refusal);
+                }
+            };
+            let ask = if sent.asked { machine.association.take_asked() } else { None };
             let depth = machine.association.waiting();
-            let wake = matches!(&sent, Ok(sent) if sent.wake);
-            if sent.is_err() || wake || machine.association.has_output() {
-                self.after_event(guard, now, wake);
+            let unsent = machine.association.unsent_bytes();
+            if unsent > machine.give_way_at {
+                machine.give_way_at = unsent + STRETCH;
+                self.ahead.store(true, Ordering::Relaxed);
             }
-            (sent?, now, depth)
+            if sent.wake || machine.association.has_output() {
+                self.after_event(guard, now, sent.wake);
+            }
+            (sent, ask, now, depth)
         };
-        let Sent { correlation_id, size, ask, .. } = sent;
+        let Sent { correlation_id, size, .. } = sent;
         if let Some((pending, key)) = ask
             && let Some(me) = self.arc()
         {
@@ -503,6 +522,10 @@ impl Peer {
         Ok(())
     }
 }
+
+/// Bytes that may wait for the connection before a sender that may wait lets others run, and again after as many
+/// more. What is written soon after it was encoded is still in the processor's caches.
+const STRETCH: usize = 64 * 1024;
 
 /// So many messages in one go are all traced; of more, one in 64.
 const TRACED: usize = 32;
@@ -564,6 +587,15 @@ impl Route for Peer {
         }
         // Asked after registering: room made in between is not missed.
         if self.read(Association::has_room) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    #[inline]
+    fn poll_pace(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ahead.load(Ordering::Relaxed) || !self.ahead.swap(false, Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn forget_room(&self, waker: &Waker) {
