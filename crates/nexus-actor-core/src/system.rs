@@ -394,7 +394,11 @@ impl ActorSystem {
         self.resolve_path(&self.parse_path(path)?)
     }
 
-    fn parse_path(&self, path: &str) -> Result<ActorPath, ResolveError> {
+    /// Reads a path, of this node (`/user/a`) or with the address of any, without asking whether anybody lives there.
+    ///
+    /// # Errors
+    /// [`ResolveError::InvalidPath`], which says what it breaks.
+    pub fn parse_path(&self, path: &str) -> Result<ActorPath, ResolveError> {
         if path.starts_with('/') {
             let (elements, uid) = match path.rsplit_once('#') {
                 Some((elements, uid)) => {

@@ -5,10 +5,12 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use nexus_actor_core::builder::{ActorRefProviderFactory, ActorSystemBuilder};
-use nexus_actor_core::path::{ActorPathParts, Address};
+use nexus_actor_core::path::{ActorPathParts, Address, Authority};
+use nexus_actor_core::pid::Pid;
 use nexus_actor_core::remote::{ActorRefProvider, Route};
+use nexus_actor_core::remote_authority::AuthorityState;
 use nexus_actor_core::serialization::Message;
-use nexus_actor_core::system::{ActorSystem, ResolveError};
+use nexus_actor_core::system::{ActorSystem, ResolveError, WeakSystem};
 use nexus_actor_core::{Actor, ActorRef, Refusal};
 
 use crate::extension::{RemotingControl, RemotingControlHandle, RemotingExtension, RemotingExtensionConfig};
@@ -16,8 +18,12 @@ use crate::extension::{RemotingControl, RemotingControlHandle, RemotingExtension
 /// A reference to an actor of another node: the same type as one to an actor here.
 pub type RemoteActorRef<M> = ActorRef<M>;
 
-/// Bridges path resolution and remoting: a remote authority starts an association.
+/// Bridges path resolution and remoting, for paths of this node and of others alike.
+///
+/// The system asks it for routes, which connect when something is sent; what is resolved through the provider
+/// itself connects at once.
 pub struct RemoteActorRefProvider {
+    system: WeakSystem,
     remoting: RemotingControlHandle,
 }
 
@@ -30,26 +36,52 @@ impl RemoteActorRefProvider {
 
     /// A provider for `system` over its remoting.
     #[must_use]
-    pub fn new(_system: &ActorSystem, remoting: RemotingControlHandle) -> Self {
-        Self { remoting }
+    pub fn new(system: &ActorSystem, remoting: RemotingControlHandle) -> Self {
+        Self { system: system.downgrade(), remoting }
+    }
+
+    fn system(&self) -> Result<ActorSystem, ResolveError> {
+        self.system.upgrade().ok_or(ResolveError::Refused(Refusal::Shutdown))
+    }
+
+    /// The operations on this node's remoting.
+    #[must_use]
+    pub const fn remoting(&self) -> &RemotingControlHandle {
+        &self.remoting
     }
 
     /// Resolves a path, of this node or another: of another the association is begun at once.
     ///
     /// # Errors
     /// As [`ActorSystem::resolve`].
-    pub fn resolve_actor_ref<M: Message>(
-        &self,
-        system: &ActorSystem,
-        path: &str,
-    ) -> Result<RemoteActorRef<M>, ResolveError> {
-        let resolved = system.resolve::<M>(path)?;
-        if !resolved.is_local() {
-            let parts = ActorPathParts::from(resolved.path().address());
+    pub fn resolve_actor_ref<M: Message>(&self, path: &str) -> Result<RemoteActorRef<M>, ResolveError> {
+        let resolved = self.system()?.resolve::<M>(path)?;
+        let address = resolved.path().address().clone();
+        if address.authority.is_some() && address.authority != self.own_authority() {
             // Already on its way, or refused: what is sent says so.
-            let _ = self.remoting.associate(&parts);
+            let _ = self.remoting.associate(&ActorPathParts::from(&address));
         }
         Ok(resolved)
+    }
+
+    /// The pid of the actor at a path, of this node or another, as other nodes know it.
+    ///
+    /// # Errors
+    /// As [`ActorSystem::resolve`]. Nothing is connected for it.
+    pub fn pid(&self, path: &str) -> Result<Pid, ResolveError> {
+        self.system()?.parse_path(path).map(|path| Pid::from_path(&path))
+    }
+
+    /// What the system knows of the node at `authority`.
+    ///
+    /// # Errors
+    /// When the system is gone.
+    pub fn authority_state(&self, authority: &Authority) -> Result<AuthorityState, ResolveError> {
+        Ok(self.system()?.remote_authorities().state(authority))
+    }
+
+    fn own_authority(&self) -> Option<Authority> {
+        self.remoting.address()?.authority
     }
 }
 
