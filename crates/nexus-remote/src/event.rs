@@ -9,11 +9,22 @@ use alloc::string::{String, ToString};
 use nexus_actor_core::path::{ActorUid, Authority};
 use nexus_actor_core::{CorrelationId, Instant};
 
+use crate::association::StateChange;
 use crate::backpressure::{BackpressureSignal, ListenerId};
 use crate::correlation_trace::CorrelationTrace;
 use crate::json::Object;
 use crate::metric::{RemotingMetric, ThresholdCrossed};
 use crate::wire::{QuarantineReason, RefuseReason};
+
+/// An association changed its state. Published for every change, the quiet ones included, before the
+/// [`RemotingLifecycleEvent`] that tells what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssociationStateChanged {
+    /// The peer.
+    pub authority: Authority,
+    /// From where to where, when, and with which reason.
+    pub change: StateChange,
+}
 
 /// Who refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +38,8 @@ pub enum RefusedBy {
 /// A turn in the life of this node's remoting or of one peer's association.
 ///
 /// Of one peer each turn is seen exactly once and in order. `authority` is the peer's, of
-/// `ListenStarted` and `Shutdown` this node's own.
+/// `ListenStarted` and `Shutdown` this node's own. `correlation_id` is that of the message sent to the peer last, or
+/// the seed of the handshake before the first: the place in the recordings of both nodes where the turn happened.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RemotingLifecycleEvent {
@@ -212,7 +224,7 @@ impl RemotingLifecycleEvent {
         of_every_variant!(self, authority)
     }
 
-    /// The message, handshake or heartbeat it belongs to.
+    /// The message sent last when it happened; nil for what concerns no peer.
     #[must_use]
     pub const fn correlation_id(&self) -> CorrelationId {
         *of_every_variant!(self, correlation_id)

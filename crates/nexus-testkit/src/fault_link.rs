@@ -401,7 +401,7 @@ enum Gate {
 impl FaultChannel {
     fn new(control: FaultControl, hook: &HookSlot, peer: Authority, dial: Option<Dial>) -> Self {
         let id = control.0.lock().add(Connection::default());
-        let report = StallReport::new(hook.clone(), peer.clone());
+        let report = StallReport::new(hook.clone(), &peer);
         Self { control, id, peer, report, inner: OnceLock::new(), dial }
     }
 

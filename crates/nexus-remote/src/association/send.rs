@@ -49,6 +49,13 @@ impl Association {
         self.tables.intern(path, serializer, manifest)
     }
 
+    /// The recipient that holds a number: its path, and serializer and manifest of what it takes.
+    #[must_use]
+    pub fn recipient(&self, index: u32) -> Option<(ActorPath, SerializerId, &'static str)> {
+        let found = self.tables.recipient(index)?;
+        Some((found.path.clone(), found.serializer, found.manifest))
+    }
+
     /// Gives a number back.
     pub fn release(&mut self, recipient: u32) {
         self.tables.release(recipient);

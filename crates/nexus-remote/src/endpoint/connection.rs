@@ -12,6 +12,7 @@ use nexus_actor_core::{CorrelationId, Instant};
 
 use super::node::{Ending, Node};
 use super::peer::{Peer, dial_error};
+use super::pressure::Way;
 use super::reader::{EndpointReader, ReadFault};
 use super::writer::{EndpointWriter, Wrote};
 use crate::association::{Admitted, ConnectionId, ConnectionNumber, LostCause, PeerProof, Transmit, refusal};
@@ -34,6 +35,8 @@ pub(crate) struct Connection {
     peer: Arc<Peer>,
     conn: ConnectionId,
     channel: TransportChannel,
+    /// By this the transport's signals find the association.
+    _way: Way,
     reader: EndpointReader,
     writer: EndpointWriter,
     /// Accepted, and not associated yet: its place in the books of those.
@@ -73,6 +76,7 @@ impl Connection {
 
     fn new(peer: Arc<Peer>, conn: ConnectionId, channel: TransportChannel, frames: FrameReader) -> Self {
         Self {
+            _way: Way::enter(&peer, &channel),
             peer,
             conn,
             channel,

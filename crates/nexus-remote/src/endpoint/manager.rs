@@ -14,13 +14,13 @@ use super::connection;
 use super::node::Node;
 use super::peer::Peer;
 use super::watcher::WatchCommand;
-use crate::association::{AssociationEvent, LostMessage, PressureLevel, SuspendCause};
+use crate::association::{Association, AssociationEvent, LostMessage, PressureLevel, SuspendCause};
 use crate::association::{AssociationState, StateChange};
 use crate::backpressure::BackpressureSignal;
-use crate::event::{RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent};
+use crate::event::{AssociationStateChanged, RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent};
 use crate::failure_detector::PeerHealth;
 use crate::flight_recorder::{FlightEvent, FlightKind};
-use crate::metric::{RemotingMetric, ThresholdWatch};
+use crate::metric::RemotingMetric;
 use crate::transport::{TransportChannel, TransportEndpoint};
 use crate::wire::{QuarantineReason, SystemMessage};
 
@@ -38,7 +38,7 @@ pub enum EndpointManagerCommand {
         /// Where.
         endpoint: TransportEndpoint,
     },
-    /// Messages that waited for the association may go out; the association does so by itself, this wakes it.
+    /// Messages that wait for the association go out: over its connection, or a new one.
     FlushDeferred {
         /// The peer.
         authority: String,
@@ -52,6 +52,11 @@ pub enum EndpointManagerCommand {
     },
     /// Publish the figures of every peer.
     PublishMetrics,
+    /// A transport's signal may have changed how hard it is to get anything to a peer: tell it if so.
+    PressureChanged {
+        /// The peer.
+        authority: String,
+    },
     /// Work off what the associations have to tell.
     Drain,
 }
@@ -59,18 +64,16 @@ pub enum EndpointManagerCommand {
 /// The actor that carries out what associations ask for, and the only one that publishes lifecycle events.
 pub(crate) struct EndpointManager {
     node: Arc<Node>,
-    thresholds: ThresholdWatch,
 }
 
 impl EndpointManager {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        let thresholds = ThresholdWatch::new(node.config.sre_thresholds());
-        Self { node, thresholds }
+    pub(crate) const fn new(node: Arc<Node>) -> Self {
+        Self { node }
     }
 
     /// Carries out one command.
     fn handle(
-        &mut self,
+        &self,
         command: EndpointManagerCommand,
         system: &ActorSystem,
         me: &nexus_actor_core::ActorRef<EndpointManagerCommand>,
@@ -86,7 +89,7 @@ impl EndpointManager {
             }
             EndpointManagerCommand::FlushDeferred { authority } => {
                 for peer in self.at(&authority) {
-                    peer.apply(|association, now| association.associate(now));
+                    peer.flush();
                 }
             }
             EndpointManagerCommand::Quarantine { authority, reason } => {
@@ -95,6 +98,11 @@ impl EndpointManager {
                 }
             }
             EndpointManagerCommand::PublishMetrics => self.publish_metrics(),
+            EndpointManagerCommand::PressureChanged { authority } => {
+                for peer in self.at(&authority) {
+                    self.tell_pressure(&peer, None, system);
+                }
+            }
             EndpointManagerCommand::Drain => {
                 let max = self.node.config.endpoint_manager_batch_size() as usize;
                 for (peer, event) in self.node.take_posted(max) {
@@ -115,21 +123,20 @@ impl EndpointManager {
     pub(crate) fn event(&self, peer: &Arc<Peer>, event: AssociationEvent, system: &ActorSystem) {
         let authority = || peer.authority().clone();
         let authorities: &RemoteAuthorityManager = system.remote_authorities();
-        let correlation_id = CorrelationId::NIL;
+        let correlation_id = peer.last_sent();
         match event {
-            AssociationEvent::StateChanged(change) => self.state_changed(peer, &change, system),
+            AssociationEvent::StateChanged(change) => self.state_changed(peer, change, system),
             AssociationEvent::Associated { remote, resumed, .. } => {
+                // In this order: who hears of the connection finds its state set and what waited on its way.
                 authorities.set_connected_to(peer.authority(), remote.uid());
-                if let Some(manager) = self.node.manager() {
-                    manager
-                        .tell(EndpointManagerCommand::FlushDeferred { authority: authority().to_string() });
-                }
+                peer.flush();
                 self.node.publish(RemotingLifecycleEvent::Connected {
                     authority: authority(),
                     uid: remote.uid(),
                     resumed,
                     correlation_id,
                 });
+                self.doubt_ended(peer, Some(remote.uid()), system);
             }
             AssociationEvent::Disconnected { uid, cause } => {
                 peer.note_error(&alloc::format!("{cause:?}"));
@@ -237,32 +244,27 @@ impl EndpointManager {
                     PressureLevel::Warning => BackpressureSignal::Warning,
                     PressureLevel::Critical => BackpressureSignal::Critical,
                 };
-                peer.note_pressure(signal);
-                let event = RemotingBackpressureEvent {
-                    authority: authority(),
-                    signal,
-                    listener: None,
-                    messages: messages as u64,
-                    bytes: bytes as u64,
-                    correlation_id: peer.last_sent(),
-                };
-                self.node.publisher.signal(system.now(), &self.node.listeners, event);
+                peer.note_lane(signal);
+                self.tell_pressure(peer, Some((messages as u64, bytes as u64)), system);
             }
             AssociationEvent::Room => peer.wake_room(),
-            AssociationEvent::Health(health) => {
+            AssociationEvent::Health(PeerHealth::Suspect) => {
                 let uid = peer.remote_uid();
-                self.node.publish(match health {
-                    PeerHealth::Suspect => RemotingLifecycleEvent::Suspect {
-                        authority: authority(),
-                        uid,
-                        suspicion: peer.suspicion(),
-                        correlation_id,
-                    },
-                    _ => RemotingLifecycleEvent::Reachable { authority: authority(), uid, correlation_id },
+                self.node.publish(RemotingLifecycleEvent::Suspect {
+                    authority: authority(),
+                    uid,
+                    suspicion: peer.suspicion(),
+                    correlation_id,
                 });
+                peer.note_suspect(Some(uid));
+                self.tell_pressure(peer, None, system);
+            }
+            AssociationEvent::Health(PeerHealth::Reachable) => {
+                self.doubt_ended(peer, Some(peer.remote_uid()), system);
             }
             AssociationEvent::Reincarnated { .. } => self.session_ended(peer),
             AssociationEvent::Closed { .. } => {
+                self.doubt_ended(peer, None, system);
                 // The ways into mailboxes hold this peer, and it them.
                 self.session_ended(peer);
                 peer.closed();
@@ -276,6 +278,38 @@ impl EndpointManager {
                 drop(gone);
             }
         }
+    }
+
+    /// Tells listeners, stream and recorder how hard it is to get anything to a peer, if that has changed. `depth` is
+    /// what waits, in messages and bytes, where it was noted with the change.
+    fn tell_pressure(&self, peer: &Arc<Peer>, depth: Option<(u64, u64)>, system: &ActorSystem) {
+        let Some(signal) = peer.pressure_change() else { return };
+        let (messages, bytes) = depth.unwrap_or_else(|| {
+            let statistics = peer.read(Association::statistics);
+            (statistics.in_flight, statistics.in_flight_bytes)
+        });
+        let event = RemotingBackpressureEvent {
+            authority: peer.authority().clone(),
+            signal,
+            listener: None,
+            messages,
+            bytes,
+            correlation_id: peer.last_sent(),
+        };
+        self.node.publisher.signal(system.now(), &self.node.listeners, event);
+    }
+
+    /// The detector's doubt is over: the peer was heard, or is another one now.
+    fn doubt_ended(&self, peer: &Arc<Peer>, heard: Option<ActorUid>, system: &ActorSystem) {
+        let Some(suspect) = peer.note_suspect(None) else { return };
+        if heard == Some(suspect) {
+            self.node.publish(RemotingLifecycleEvent::Reachable {
+                authority: peer.authority().clone(),
+                uid: suspect,
+                correlation_id: peer.last_sent(),
+            });
+        }
+        self.tell_pressure(peer, None, system);
     }
 
     /// What waited for a session that is over need wait no longer, nothing more of it is delivered, and nobody
@@ -304,9 +338,13 @@ impl EndpointManager {
         self.node.tell_watcher(command);
     }
 
-    fn state_changed(&self, peer: &Arc<Peer>, change: &StateChange, _system: &ActorSystem) {
+    fn state_changed(&self, peer: &Arc<Peer>, change: StateChange, system: &ActorSystem) {
         let authority = peer.authority().clone();
-        let correlation_id = CorrelationId::NIL;
+        let correlation_id = peer.last_sent();
+        system.event_stream().publish_with(|| AssociationStateChanged {
+            authority: authority.clone(),
+            change: change.clone(),
+        });
         let uid = change.uid.unwrap_or(ActorUid::ANY);
         let by_hand = matches!(change.to, AssociationState::Suspended { cause: SuspendCause::ByHand });
         if !by_hand && peer.note_suspended(false) {
@@ -390,11 +428,11 @@ impl EndpointManager {
         });
     }
 
-    fn publish_metrics(&mut self) {
+    fn publish_metrics(&self) {
         let now = self.node.now();
         for peer in self.node.registry.all() {
             let metric: RemotingMetric = peer.metric();
-            for crossed in self.thresholds.update(&metric) {
+            for crossed in peer.crossed(&metric) {
                 self.node.publisher.publish(now, crate::event::RemotingEvent::Threshold(crossed));
             }
             self.node.publisher.publish_metric(now, metric);

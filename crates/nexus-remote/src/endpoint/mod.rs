@@ -9,6 +9,7 @@ mod home;
 mod manager;
 mod node;
 mod peer;
+mod pressure;
 mod reader;
 mod registry;
 mod supervisor;

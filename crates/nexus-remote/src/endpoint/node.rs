@@ -18,6 +18,7 @@ use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::manager::{EndpointManager, EndpointManagerCommand};
 use super::peer::Peer;
+use super::pressure::{self, Ways};
 use super::registry::EndpointRegistry;
 use super::watcher::{RemoteWatcherMessage, WatchCommand};
 use crate::association::{Admission, AssociationConfig, AssociationEvent, ConnectionNumber};
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) publisher: EventPublisher,
     pub(crate) admission: Lock<Admission>,
     pub(crate) transport: Lock<Option<Arc<dyn RemoteTransport>>>,
+    /// The connections by what their transport calls them.
+    pub(super) ways: Ways,
     /// Known once the node listens: the announced port may be drawn by the operating system.
     local: Lock<Option<(RemoteNodeId, Address)>>,
     manager: Lock<Option<ActorRef<EndpointManagerCommand>>>,
@@ -90,6 +93,7 @@ impl Node {
             publisher,
             admission: Lock::new(admission),
             transport: Lock::new(None),
+            ways: Ways::default(),
             local: Lock::new(None),
             manager: Lock::new(None),
             watcher: Lock::new(None),
@@ -146,6 +150,13 @@ impl Node {
         self.address()
             .and_then(|address| address.authority)
             .unwrap_or_else(|| self.config.canonical_authority())
+    }
+
+    /// Takes `transport` into use, in place of the one before.
+    pub(crate) fn set_transport(self: &Arc<Self>, transport: Arc<dyn RemoteTransport>) {
+        pressure::install_hook(self, &*transport);
+        let old = self.transport.lock().replace(transport);
+        drop(old);
     }
 
     pub(crate) fn transport(&self) -> Option<Arc<dyn RemoteTransport>> {

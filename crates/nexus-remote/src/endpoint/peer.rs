@@ -7,6 +7,7 @@ use core::fmt;
 use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 
+use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, SerializationFailure};
 use nexus_actor_core::lock::{Guard, Lock};
 use nexus_actor_core::path::{ActorPath, ActorUid, Address, Authority};
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
@@ -18,14 +19,16 @@ use portable_atomic::{AtomicBool, Ordering};
 use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Instant, Refusal};
 
 use super::connection::Connection;
+use super::manager::EndpointManagerCommand;
 use super::node::{Latch, Node};
+use super::pressure::Pressure;
 use super::reader::Intake;
 use super::watcher::WatchCommand;
 use crate::association::{Association, AssociationState, ConnectionId, DialError, LostCause, Sent};
 use crate::backpressure::BackpressureSignal;
 use crate::correlation_trace::HopKind;
 use crate::flight_recorder::AssociationNumber;
-use crate::metric::{RemoteAuthoritySnapshot, RemotingMetric};
+use crate::metric::{RemoteAuthoritySnapshot, RemotingMetric, ThresholdCrossed, ThresholdWatch};
 use crate::wire::RemoteNodeId;
 
 /// The association with one peer node, shared by senders, connections and the manager.
@@ -54,7 +57,10 @@ pub(crate) struct Peer {
 struct Facts {
     errors: u64,
     last_error: Option<String>,
-    pressure: Option<BackpressureSignal>,
+    /// The level told last; `None` before the first.
+    told: Option<BackpressureSignal>,
+    pressure: Pressure,
+    thresholds: ThresholdWatch,
     suspended: bool,
 }
 
@@ -133,7 +139,10 @@ impl Peer {
             room: Lock::default(),
             ahead: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
-            facts: Lock::default(),
+            facts: Lock::new(Facts {
+                thresholds: ThresholdWatch::new(node.config.sre_thresholds()),
+                ..Facts::default()
+            }),
             closed: Latch::default(),
         }))
     }
@@ -180,6 +189,18 @@ impl Peer {
         let result = f(&mut machine.association, now);
         self.harvest(&mut machine, now, wants);
         result
+    }
+
+    /// Has what waits go out: wakes the connection that serves, or begins one.
+    pub(crate) fn flush(&self) {
+        self.apply(|association, now| association.associate(now));
+        let wakers: Vec<_> = {
+            let mut machine = self.machine.lock();
+            machine.drivers.iter_mut().filter_map(|driver| driver.waker.take()).collect()
+        };
+        for waker in wakers {
+            waker.wake();
+        }
     }
 
     /// Reads the machine without changing what it wants.
@@ -386,8 +407,37 @@ impl Peer {
         self.facts.lock().errors += 1;
     }
 
-    pub(crate) fn note_pressure(&self, signal: BackpressureSignal) {
-        self.facts.lock().pressure = Some(signal);
+    /// Notes how full the lanes are.
+    pub(crate) fn note_lane(&self, signal: BackpressureSignal) {
+        self.facts.lock().pressure.lane(signal);
+    }
+
+    /// Notes which incarnation the detector doubts, and returns which it doubted before.
+    pub(crate) fn note_suspect(&self, uid: Option<ActorUid>) -> Option<ActorUid> {
+        self.facts.lock().pressure.suspect(uid)
+    }
+
+    /// One more connection has taken nothing for long, or one less.
+    pub(super) fn note_stall(&self, begins: bool) {
+        self.facts.lock().pressure.stalled(begins);
+        if let Some(manager) = self.node.manager() {
+            manager.tell(EndpointManagerCommand::PressureChanged { authority: self.authority.to_string() });
+        }
+    }
+
+    /// The level of pressure, if it is another than was told last.
+    pub(crate) fn pressure_change(&self) -> Option<BackpressureSignal> {
+        let mut facts = self.facts.lock();
+        let changed = facts.pressure.change();
+        if changed.is_some() {
+            facts.told = changed;
+        }
+        changed
+    }
+
+    /// Notes `metric` and gives the thresholds that it crossed.
+    pub(crate) fn crossed(&self, metric: &RemotingMetric) -> Vec<ThresholdCrossed> {
+        self.facts.lock().thresholds.update(metric)
     }
 
     /// Notes what was told of a suspension by hand, and returns what had been told before.
@@ -422,7 +472,7 @@ impl Peer {
         metric.correlation_id = self.last_sent();
         let facts = self.facts.lock();
         metric.error_count = facts.errors;
-        metric.backpressure = facts.pressure;
+        metric.backpressure = facts.told;
         metric.last_error.clone_from(&facts.last_error);
         metric
     }
@@ -575,7 +625,11 @@ impl Route for Peer {
         if scope::is_encoding() {
             return Err(reentry());
         }
-        self.transact(|association, now| association.send(now, recipient, headers, encode))
+        let sent = self.transact(|association, now| association.send(now, recipient, headers, encode));
+        if let Err(Refusal::Encode(why)) = &sent {
+            self.encode_failed(self.read(|association| association.recipient(recipient)), why);
+        }
+        sent
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -616,6 +670,9 @@ impl Route for Peer {
         }
         let sent = self.transact(|association, now| association.reply(now, to, id, encode));
         if let Err(refusal) = &sent {
+            if let Refusal::Encode(why) = refusal {
+                self.encode_failed(None, why);
+            }
             self.node.dead_answer(self, id, refusal);
         }
         sent
@@ -681,6 +738,26 @@ impl Peer {
         if let (Some(me), Some(system)) = (self.arc(), self.node.system.upgrade()) {
             system.spawn_task(async move { f(&me) });
         }
+    }
+
+    /// Tells that a message could not be written. The dead letter is its sender's to record.
+    #[cold]
+    fn encode_failed(&self, recipient: Option<(ActorPath, SerializerId, &'static str)>, why: &str) {
+        let Some(system) = self.node.system.upgrade() else { return };
+        system.event_stream().publish_with(|| {
+            let (path, serializer, manifest) = match recipient {
+                Some((path, serializer, manifest)) => (Some(path), serializer, manifest),
+                None => (None, SerializerId::POSTCARD, ""),
+            };
+            EventStreamEvent::Serialization(SerializationFailure {
+                direction: SerializationDirection::Encode,
+                manifest: manifest.into(),
+                serializer,
+                recipient: path,
+                correlation_id: CorrelationId::NIL,
+                error: why.into(),
+            })
+        });
     }
 
     fn to_watcher(&self, command: impl FnOnce(Arc<Self>) -> WatchCommand) {

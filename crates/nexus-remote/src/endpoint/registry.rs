@@ -4,10 +4,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use hashbrown::HashMap;
+use nexus_actor_core::Instant;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::Authority;
 
 use super::peer::Peer;
+use crate::failure_detector::HealthSnapshot;
 
 /// Keeps the association of each authority, over all its incarnations. One per authority and system name: a
 /// second name at one address is a mistake that the handshake answers.
@@ -87,6 +89,11 @@ impl EndpointRegistry {
         let mut all: Vec<_> = self.0.lock().by_number.values().cloned().collect();
         all.sort_by(|a, b| a.authority().cmp(b.authority()));
         all
+    }
+
+    /// What the failure detectors think of the incarnations at `authority`.
+    pub(crate) fn health(&self, authority: &Authority, now: Instant) -> Option<HealthSnapshot> {
+        self.at(authority).first().map(|peer| peer.read(|association| association.health(now)))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -18,6 +18,7 @@ use crate::endpoint::{
 };
 use crate::error::RemotingError;
 use crate::event::RemotingLifecycleEvent;
+use crate::failure_detector::HealthSnapshot;
 use crate::flight_recorder::RemotingFlightRecorder;
 use crate::metric::RemoteAuthoritySnapshot;
 use crate::transport::TransportEndpoint;
@@ -124,6 +125,12 @@ impl RemotingControlHandle {
     pub fn statistics(&self, authority: &str) -> Option<AssociationStatistics> {
         let peer = self.peers(authority).into_iter().next()?;
         Some(peer.read(crate::association::Association::statistics))
+    }
+
+    /// What the failure detector thinks now of the node at `authority`; `None` without an association.
+    #[must_use]
+    pub fn health(&self, authority: &str) -> Option<HealthSnapshot> {
+        self.node.registry.health(&authority.parse().ok()?, self.node.now())
     }
 
     /// How many connections and listeners run.

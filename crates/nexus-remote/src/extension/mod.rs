@@ -34,13 +34,10 @@ impl RemotingExtension {
     pub fn new(system: &ActorSystem, config: &RemotingExtensionConfig) -> Result<Self, RemotingError> {
         config.validate()?;
         let association_config = config.association_config()?;
-        let transport = config
-            .transport_factory()
-            .create(config.transport_scheme().as_str())
-            .map_err(RemotingError::TransportUnavailable)?;
+        let transport = config.transport_factory().create(config.transport_scheme().as_str())?;
         let admission = Admission::new(config.admission_config());
         let node = Arc::new(Node::new(system, config.clone(), association_config, admission, seed(system)));
-        *node.transport.lock() = Some(transport);
+        node.set_transport(transport);
         let handle = RemotingControlHandle::new(node);
         if config.auto_start() {
             handle.start()?;

@@ -31,10 +31,10 @@ impl HookSlot {
     }
 
     /// Calls the hook, if there is one.
-    pub fn raise(&self, signal: BackpressureSignal, authority: &Authority) {
+    pub fn raise(&self, signal: BackpressureSignal, authority: &str) {
         let hook = self.0.lock().clone();
         if let Some(hook) = hook {
-            hook.on_signal(signal, &authority.to_string());
+            hook.on_signal(signal, authority);
         }
     }
 }
@@ -52,15 +52,16 @@ impl fmt::Debug for HookSlot {
 #[derive(Debug)]
 pub struct StallReport {
     slot: HookSlot,
-    peer: Authority,
+    /// As text, as the hook takes it: on a connection in full use it is told many times a second.
+    peer: Box<str>,
     stalled: AtomicBool,
 }
 
 impl StallReport {
     /// A report for a channel to `peer`, not stalled.
     #[must_use]
-    pub const fn new(slot: HookSlot, peer: Authority) -> Self {
-        Self { slot, peer, stalled: AtomicBool::new(false) }
+    pub fn new(slot: HookSlot, peer: &Authority) -> Self {
+        Self { slot, peer: peer.to_string().into(), stalled: AtomicBool::new(false) }
     }
 
     /// Notes how the last write went. Costs one relaxed load when nothing changed.

@@ -175,7 +175,7 @@ impl RemoteTransport for LoopbackTransport {
         let ours = LoopbackChannel {
             local: from.clone(),
             peer: address.clone(),
-            report: StallReport::new(self.hook.clone(), address.clone()),
+            report: StallReport::new(self.hook.clone(), address),
             wire: Arc::clone(&wire),
             end: End::Dialling,
             closed: AtomicBool::new(false),
@@ -271,7 +271,7 @@ impl Listener for LoopbackListener {
         };
         drop(waiting);
         Poll::Ready(Ok(TransportChannel::new(LoopbackChannel {
-            report: StallReport::new(self.hook.clone(), peer.clone()),
+            report: StallReport::new(self.hook.clone(), &peer),
             local,
             peer,
             wire,

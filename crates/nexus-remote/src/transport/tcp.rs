@@ -350,7 +350,7 @@ struct TcpChannel {
 
 impl TcpChannel {
     fn new(handle: Handle, hook: &HookSlot, peer: Authority, state: State) -> Self {
-        let report = StallReport::new(hook.clone(), peer.clone());
+        let report = StallReport::new(hook.clone(), &peer);
         Self { handle, peer, report, finished: AtomicBool::new(false), state: Lock::new(state) }
     }
 

@@ -12,11 +12,13 @@ mod kit;
 
 mod backpressure;
 mod configuration;
+mod events;
 mod faults;
 mod hostile;
 mod lifecycle;
 mod messages;
 mod observation;
+mod pressure;
 mod quarantine;
 mod shutdown;
 mod tcp;
