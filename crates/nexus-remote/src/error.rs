@@ -15,10 +15,9 @@ use crate::transport::TransportError;
 pub enum RemotingError {
     /// The configuration breaks rules; all of them are named. Nothing was started.
     Config(ConfigError),
-    /// There is no transport for the configured scheme, or it cannot run here. Nothing was started.
+    /// The transport cannot start: there is none for the configured scheme, it cannot run here, or the address is
+    /// taken or cannot be bound. Nothing is left running.
     TransportUnavailable(TransportError),
-    /// The transport failed: the address is taken, or cannot be bound. Nothing is left running.
-    Transport(TransportError),
     /// Remoting has not been started: call `start` first.
     NotStarted,
     /// Remoting has ended; it does not start again.
@@ -49,8 +48,7 @@ impl fmt::Display for RemotingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => write!(f, "configuration: {error}"),
-            Self::TransportUnavailable(error) => write!(f, "no transport: {error}"),
-            Self::Transport(error) => fmt::Display::fmt(error, f),
+            Self::TransportUnavailable(error) => write!(f, "the transport cannot start: {error}"),
             Self::NotStarted => f.write_str("remoting has not been started: call `start` first"),
             Self::Shutdown => f.write_str("remoting has been shut down"),
             Self::InvalidAddress { address, rule } => write!(f, "{address:?} is not an address: {rule}"),
@@ -67,7 +65,7 @@ impl core::error::Error for RemotingError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Config(error) => Some(error),
-            Self::TransportUnavailable(error) | Self::Transport(error) => Some(error),
+            Self::TransportUnavailable(error) => Some(error),
             Self::Actor(error) => Some(error),
             Self::Build(error) => Some(error),
             Self::Extension(error) => Some(error),
@@ -88,7 +86,7 @@ impl From<ConfigError> for RemotingError {
 
 impl From<TransportError> for RemotingError {
     fn from(error: TransportError) -> Self {
-        Self::Transport(error)
+        Self::TransportUnavailable(error)
     }
 }
 

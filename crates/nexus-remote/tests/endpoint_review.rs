@@ -158,7 +158,7 @@ fn start_after_a_failed_start() {
     let remoting = handle(&late);
     assert!(matches!(remoting.shutdown(), Err(RemotingError::NotStarted)));
     for _ in 0..2 {
-        assert!(matches!(remoting.start(), Err(RemotingError::Transport(_))));
+        assert!(matches!(remoting.start(), Err(RemotingError::TransportUnavailable(_))));
     }
     pump.run_until_idle();
     shut_down(&pump, &holder);

@@ -16,6 +16,7 @@ use super::node::Node;
 use super::watcher::RemoteWatcherDaemon;
 use crate::error::RemotingError;
 use crate::event::RemotingLifecycleEvent;
+use crate::flight_recorder::{FlightEvent, FlightKind};
 use crate::transport::{RemoteTransport, TransportBind, TransportError, TransportHandle};
 use crate::wire::RemoteNodeId;
 
@@ -92,16 +93,22 @@ impl Actor for EndpointSupervisor {
                 self.attempt += 1;
                 let wait = REBUILD_FIRST.saturating_mul(1 << (self.attempt - 1).min(8)).min(REBUILD_MAX);
                 self.node.report_listener(&error.to_string());
+                self.node.recorder.record(FlightEvent {
+                    time: cx.system().now(),
+                    association: self.node.recorder.intern(&self.node.own_authority()),
+                    correlation_id: CorrelationId::NIL,
+                    kind: FlightKind::TransportFault,
+                });
                 cx.start_timer("rebuild", wait, SupervisorCommand::Rebuild);
             }
             SupervisorCommand::Rebuild if self.node.is_closing() => {}
-            SupervisorCommand::Rebuild => match bind(&self.node) {
+            SupervisorCommand::Rebuild => match rebuild(&self.node) {
                 Ok(listener) => {
                     serve(&self.node, listener, &cx.me());
                     self.node.publish_listening();
                     self.attempt = 0;
                 }
-                Err(RemotingError::Transport(error)) => {
+                Err(RemotingError::TransportUnavailable(error)) => {
                     cx.me().tell(SupervisorCommand::ListenerFailed(error))
                 }
                 Err(_) => {}
@@ -169,6 +176,13 @@ pub(crate) fn bind(node: &Arc<Node>) -> Result<TransportHandle, RemotingError> {
         node.set_local(id, address);
     }
     Ok(handle)
+}
+
+/// Makes the transport anew, as its factory does, and binds. Connections of the one before live on.
+fn rebuild(node: &Arc<Node>) -> Result<TransportHandle, RemotingError> {
+    let config = &node.config;
+    node.set_transport(config.transport_factory().create(config.transport_scheme().as_str())?);
+    bind(node)
 }
 
 /// Takes connections in a task until remoting ends.

@@ -20,6 +20,7 @@ mod messages;
 mod observation;
 mod pressure;
 mod quarantine;
+mod roles;
 mod shutdown;
 mod tcp;
 mod watching;
