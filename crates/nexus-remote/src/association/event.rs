@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use nexus_actor_core::path::{ActorPath, ActorUid, Address};
 use nexus_actor_core::remote::PendingReply;
@@ -302,6 +303,13 @@ pub enum AssociationEvent {
     Room,
     /// The opinion of the peer's health changed.
     Health(PeerHealth),
+    /// The peer answered a heartbeat.
+    HeartbeatAnswered {
+        /// Its incarnation.
+        uid: ActorUid,
+        /// Time between beat and answer.
+        round_trip: Duration,
+    },
     /// Unused for the removal time: the node may drop the association, keeping `quarantined_uids`.
     Unused,
 }
@@ -341,6 +349,7 @@ impl fmt::Debug for AssociationEvent {
             Self::Pressure { level, messages, bytes } => write!(f, "pressure {level:?} {messages} {bytes}"),
             Self::Room => f.write_str("room"),
             Self::Health(health) => write!(f, "health {health:?}"),
+            Self::HeartbeatAnswered { uid, round_trip } => write!(f, "answered {uid:?} after {round_trip:?}"),
             Self::Unused => f.write_str("unused"),
         }
     }

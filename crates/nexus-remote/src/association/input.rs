@@ -14,6 +14,7 @@ use super::link::Phase;
 use super::state::GateCause;
 use super::timer::Timer;
 use super::watch::PeerWatch;
+use crate::failure_detector::Arrival;
 use crate::wire::{ControlFrame, QuarantineReason, RefuseReason, SystemMessage};
 
 impl Association {
@@ -44,8 +45,13 @@ impl Association {
                 }
             }
             ControlFrame::HeartbeatReply { uid, seq } => {
-                let (_, changed) = self.monitor.handle_reply(now, uid, seq);
+                let (arrival, changed) = self.monitor.handle_reply(now, uid, seq);
                 self.arm_heartbeat();
+                if arrival != Arrival::Ignored
+                    && let Some(round_trip) = self.monitor.round_trip()
+                {
+                    self.events.push_back(AssociationEvent::HeartbeatAnswered { uid, round_trip });
+                }
                 if let Some(health) = changed {
                     self.events.push_back(AssociationEvent::Health(health));
                 }

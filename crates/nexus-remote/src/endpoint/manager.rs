@@ -262,6 +262,14 @@ impl EndpointManager {
             AssociationEvent::Health(PeerHealth::Reachable) => {
                 self.doubt_ended(peer, Some(peer.remote_uid()), system);
             }
+            AssociationEvent::HeartbeatAnswered { uid, round_trip } => {
+                self.node.recorder.record(FlightEvent {
+                    time: system.now(),
+                    association: peer.recorded_as,
+                    correlation_id,
+                    kind: FlightKind::HeartbeatReply { uid, round_trip },
+                });
+            }
             AssociationEvent::Reincarnated { .. } => self.session_ended(peer),
             AssociationEvent::Closed { .. } => {
                 self.doubt_ended(peer, None, system);
