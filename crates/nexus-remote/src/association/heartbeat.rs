@@ -7,7 +7,7 @@ use nexus_actor_core::Instant;
 use super::Association;
 use super::event::{AssociationEvent, CloseReason};
 use super::timer::Timer;
-use crate::failure_detector::PeerHealth;
+use crate::failure_detector::{Judge, PeerHealth};
 use crate::wire::QuarantineReason;
 
 impl Association {
@@ -63,14 +63,18 @@ impl Association {
             self.stop_monitor();
             return;
         };
+        let judge = if self.is_watched() { Judge::Watch } else { Judge::Connection };
         let waiting =
             self.live.is_some() && (self.overdue || self.probing || self.system.has_unacknowledged());
         if self.is_watched() || waiting {
             let uid = session.remote.uid();
             let started = !self.monitor.is_running();
+            let other = self.monitor.judge_by(judge);
             self.monitor.start(now, uid);
             if started {
                 self.on_heartbeat(now);
+            } else if other {
+                self.arm_heartbeat();
             }
             if self.live.is_none()
                 && self.is_watched()

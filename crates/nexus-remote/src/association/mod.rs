@@ -197,7 +197,10 @@ impl Association {
                 Ok(()) => ConfigError { violations: Vec::new() },
             }
         })?;
-        let monitor = HeartbeatMonitor::new(config.detector().build()?, config.heartbeat_interval());
+        let mut monitor = HeartbeatMonitor::new(config.detector().build()?, config.heartbeat_interval());
+        if !config.connection_detector().is_same(config.detector()) {
+            monitor = monitor.with_connection_detector(config.connection_detector().build()?);
+        }
         let mut rng = fastrand::Rng::with_seed(seed);
         let correlation = CorrelationId::new(rng.u64(1..), rng.u32(..));
         Ok(Self {

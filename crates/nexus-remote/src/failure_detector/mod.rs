@@ -19,7 +19,7 @@ use nexus_actor_core::Instant;
 
 pub use deadline::{DeadlineConfig, DeadlineFailureDetector};
 pub use evaluation::{Evaluation, evaluate};
-pub use monitor::{HealthSnapshot, HeartbeatDue, HeartbeatMonitor, PeerHealth, Tick};
+pub use monitor::{HealthSnapshot, HeartbeatDue, HeartbeatMonitor, Judge, PeerHealth, Tick};
 pub use phi::{PhiConfig, PhiFailureDetector};
 
 use crate::config_error::ConfigError;
@@ -141,6 +141,17 @@ impl DetectorChoice {
             Self::Phi(config) => config.validate(),
             Self::Deadline(config) => config.validate(),
             Self::Custom(_) => Ok(()),
+        }
+    }
+
+    /// Whether `other` makes the same detector, so that one would do for both.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Phi(a), Self::Phi(b)) => a == b,
+            (Self::Deadline(a), Self::Deadline(b)) => a == b,
+            (Self::Custom(a), Self::Custom(b)) => Arc::ptr_eq(a, b),
+            (Self::Phi(_) | Self::Deadline(_) | Self::Custom(_), _) => false,
         }
     }
 

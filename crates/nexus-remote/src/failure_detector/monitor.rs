@@ -29,6 +29,15 @@ pub enum PeerHealth {
     Reachable,
 }
 
+/// For what the peer is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// Somebody waits to hear of its death.
+    Watch,
+    /// Nobody does: whether the connection to it is still good.
+    Connection,
+}
+
 /// What a tick calls for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tick {
@@ -59,7 +68,11 @@ pub struct HealthSnapshot {
 /// is harmless) and [`Self::handle_reply`] for each answer. Each change of opinion is reported exactly once.
 #[derive(Debug)]
 pub struct HeartbeatMonitor {
+    /// Its opinion counts.
     detector: Box<dyn FailureDetector>,
+    /// The one for the other purpose, if that is another: it learns meanwhile.
+    other: Option<Box<dyn FailureDetector>>,
+    judge: Judge,
     interval: Duration,
     uid: ActorUid,
     next_tick: Option<Instant>,
@@ -71,11 +84,13 @@ pub struct HeartbeatMonitor {
 }
 
 impl HeartbeatMonitor {
-    /// A monitor at rest. `interval` is raised to a millisecond if shorter.
+    /// A monitor at rest that judges by `detector`. `interval` is raised to a millisecond if shorter.
     #[must_use]
     pub fn new(detector: Box<dyn FailureDetector>, interval: Duration) -> Self {
         Self {
             detector,
+            other: None,
+            judge: Judge::Watch,
             interval: interval.max(Duration::from_millis(1)),
             uid: ActorUid::ANY,
             next_tick: None,
@@ -85,6 +100,26 @@ impl HeartbeatMonitor {
             round_trip: None,
             suspected: false,
         }
+    }
+
+    /// The same, with a detector of its own for [`Judge::Connection`].
+    #[must_use]
+    pub fn with_connection_detector(mut self, detector: Box<dyn FailureDetector>) -> Self {
+        self.other = Some(detector);
+        self
+    }
+
+    /// Says for what the peer is judged from now on; true when another detector judges than before. Both know all
+    /// that was heard so far.
+    pub fn judge_by(&mut self, judge: Judge) -> bool {
+        if core::mem::replace(&mut self.judge, judge) == judge {
+            return false;
+        }
+        match &mut self.other {
+            Some(other) => core::mem::swap(other, &mut self.detector),
+            None => return false,
+        }
+        true
     }
 
     /// Starts beating toward the incarnation `uid`; the first beat is due at once.
@@ -108,6 +143,9 @@ impl HeartbeatMonitor {
 
     fn forget(&mut self) {
         self.detector.reset();
+        if let Some(other) = &mut self.other {
+            other.reset();
+        }
         self.suspected = false;
         self.round_trip = None;
         // The numbers run on: an answer to a beat of before can then never match a beat of now.
@@ -138,6 +176,9 @@ impl HeartbeatMonitor {
         let Some(due) = self.next_tick else { return tick };
         if now >= due {
             self.detector.heartbeat_tick(now, due);
+            if let Some(other) = &mut self.other {
+                other.heartbeat_tick(now, due);
+            }
             self.sent = self.sent.wrapping_add(1);
             self.sent_at[self.sent as usize % ROUND_TRIPS] = now;
             tick.heartbeat = Some(HeartbeatDue { uid: self.uid, seq: self.sent });
@@ -167,6 +208,9 @@ impl HeartbeatMonitor {
             self.round_trip = Some(now - self.sent_at[seq as usize % ROUND_TRIPS]);
         }
         let arrival = self.detector.heartbeat(now);
+        if let Some(other) = &mut self.other {
+            other.heartbeat(now);
+        }
         let changed = (self.suspected && self.detector.is_available(now)).then_some(PeerHealth::Reachable);
         if changed.is_some() {
             self.suspected = false;
@@ -180,7 +224,7 @@ impl HeartbeatMonitor {
         self.round_trip
     }
 
-    /// The detector.
+    /// The detector that judges.
     #[must_use]
     pub fn detector(&self) -> &dyn FailureDetector {
         &*self.detector
@@ -330,6 +374,31 @@ mod tests {
             let beat = m.heartbeat_tick(ms(s * 1_000)).heartbeat.unwrap();
             assert_ne!(m.handle_reply(ms(s * 1_000 + 5), A, beat.seq).0, Arrival::Ignored, "{}", beat.seq);
         }
+    }
+
+    /// Covers: S89
+    #[test]
+    fn each_purpose_has_its_detector_and_both_have_heard_everything() {
+        let connection = DetectorChoice::Phi(PhiConfig::default().with_threshold(3.0));
+        let mut m = monitor().with_connection_detector(connection.build().unwrap());
+        m.start(ms(0), A);
+        for s in 0..30 {
+            let beat = m.heartbeat_tick(ms(s * 1_000)).heartbeat.unwrap();
+            m.handle_reply(ms(s * 1_000 + 20), beat.uid, beat.seq);
+        }
+        let watch = (m.detector().threshold(), m.detector().next_suspicion_at());
+        assert!(!m.judge_by(Judge::Watch), "as it was");
+        assert!(m.judge_by(Judge::Connection));
+        assert_eq!(m.detector().threshold(), 3.0);
+        assert!(m.detector().next_suspicion_at() < watch.1, "it has learned the same and bears less");
+        assert!(m.poll_timeout() <= m.detector().next_suspicion_at());
+        assert!(m.judge_by(Judge::Watch));
+        assert_eq!((m.detector().threshold(), m.detector().next_suspicion_at()), watch);
+        m.stop();
+        m.judge_by(Judge::Connection);
+        assert!(!m.detector().is_monitoring(), "both have forgotten");
+        let mut one = monitor();
+        assert!(!one.judge_by(Judge::Connection), "one detector serves both");
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn the_settings_of_reconnecting_are_read() {
     assert!(three <= 4, "{three}");
 }
 
-/// Covers: S56, CFG-25
+/// Covers: S56, S89, FD-03, CFG-25
 #[test]
 fn the_settings_of_detecting_are_read() {
     let dies = |adjust: fn(RemotingExtensionConfig) -> RemotingExtensionConfig, gone: bool| {
@@ -171,6 +171,29 @@ fn the_settings_of_detecting_are_read() {
         false,
     );
     assert!(deadline < s(6) && phi > s(9), "{deadline:?} {phi:?}");
+    // The other one judges a connection over which nothing is watched.
+    let doubted = |adjust: fn(RemotingExtensionConfig) -> RemotingExtensionConfig, watch: bool| {
+        let (sim, a, b) = talking(89, adjust);
+        let ear = probe(a.system(), "ear");
+        if watch {
+            ear.watch(&far(&a, &b, "/user/parrot"));
+        }
+        sim.run(s(30));
+        let started = sim.now();
+        b.freeze();
+        far(&a, &b, "/user/parrot").tell(Talk::Say(0));
+        sim.run(s(30));
+        since(&a, started, |event| matches!(event, Event::Suspect { .. })).unwrap()
+    };
+    let hasty = |c: RemotingExtensionConfig| {
+        // While nothing is watched beats begin with the doubt: it is the first answer that is waited for.
+        let detector = DeadlineConfig::default().with_deadline(s(3)).with_first_heartbeat_allowance(s(3));
+        c.with_connection_detector(DetectorChoice::Deadline(detector))
+    };
+    let (connection, watched) = (doubted(hasty, false), doubted(hasty, true));
+    assert!(connection < s(7) && watched > s(9), "{connection:?} {watched:?}");
+    let learned = doubted(|c| c, false);
+    assert!(learned > s(9), "{learned:?}");
     let beats = |interval| {
         let (sim, a, b) = talking(57, |c| c.with_heartbeat_interval(interval));
         let ear = probe(a.system(), "ear");

@@ -105,12 +105,21 @@ impl AssociationConfigBuilder {
         self
     }
 
-    /// Which failure detector judges the peer's heartbeats.
+    /// Which failure detector judges the peer's heartbeats while something is watched across the association.
     ///
     /// Default phi with threshold 10, acceptable pause 10 s.
     #[must_use]
     pub fn detector(mut self, value: DetectorChoice) -> Self {
         self.config.detector = value;
+        self
+    }
+
+    /// Which failure detector judges them while nothing is watched: whether the connection is still good.
+    ///
+    /// Default that of [`detector`](Self::detector).
+    #[must_use]
+    pub fn connection_detector(mut self, value: DetectorChoice) -> Self {
+        self.config.connection_detector = Some(value);
         self
     }
 

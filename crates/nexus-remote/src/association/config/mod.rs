@@ -68,6 +68,7 @@ pub struct AssociationConfig {
     refused_window: Duration,
     refused_verdict: Option<Duration>,
     detector: DetectorChoice,
+    connection_detector: Option<DetectorChoice>,
     heartbeat_interval: Duration,
     first_answer_allowance: Duration,
     idle_timeout: Duration,
@@ -126,6 +127,7 @@ impl AssociationConfig {
                 refused_window: Duration::from_secs(60),
                 refused_verdict: Some(Duration::from_secs(3)),
                 detector: DetectorChoice::default(),
+                connection_detector: None,
                 heartbeat_interval: Duration::from_secs(1),
                 first_answer_allowance: Duration::from_secs(11),
                 idle_timeout: Duration::from_secs(300),
@@ -236,6 +238,12 @@ impl AssociationConfig {
     #[must_use]
     pub const fn detector(&self) -> &DetectorChoice {
         &self.detector
+    }
+
+    /// See [`AssociationConfigBuilder::connection_detector`].
+    #[must_use]
+    pub fn connection_detector(&self) -> &DetectorChoice {
+        self.connection_detector.as_ref().unwrap_or(&self.detector)
     }
 
     /// See [`AssociationConfigBuilder::heartbeat_interval`].

@@ -164,6 +164,9 @@ impl AssociationConfig {
         );
         found.within("history_max", self.history_max, 1..=1_024);
         found.absorb("detector", self.detector.validate());
+        if let Some(detector) = &self.connection_detector {
+            found.absorb("connection_detector", detector.validate());
+        }
         found.into_result()
     }
 }

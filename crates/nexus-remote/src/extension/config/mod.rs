@@ -275,7 +275,8 @@ impl RemotingExtensionConfig {
         self
     }
 
-    /// What judges a peer on which nothing is watched; phi by default.
+    /// What judges a peer on which nothing is watched; phi by default. Beats are asked for only once something stays
+    /// unacknowledged or the peer is silent for [`Self::probe_after`], so the allowance for a first answer counts.
     #[must_use]
     pub const fn connection_detector(&self) -> &DetectorChoice {
         &self.connection_detector
@@ -357,6 +358,7 @@ impl RemotingExtensionConfig {
             .refused_delay_max(self.refused_dial_wait_max())
             .refused_verdict(Some(self.refused_dials_give_up()))
             .detector(self.watch_detector().clone())
+            .connection_detector(self.connection_detector().clone())
             .heartbeat_interval(self.heartbeat_interval())
             .idle_timeout(self.idle_timeout())
             .liveness_interval(self.probe_after())
