@@ -377,6 +377,7 @@ mod tests {
         assert_eq!(letters.total(), 4, "counted with and without a subscriber");
     }
 
+    /// Covers: DL-05
     #[test]
     fn the_context_keeps_what_the_three_fields_do_not_say() {
         let (id, headers) = (CorrelationId::new(1, 2), Headers::new().with("tenant", "x"));

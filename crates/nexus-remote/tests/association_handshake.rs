@@ -157,7 +157,7 @@ fn a_lost_request_or_answer_is_sent_again_and_repetitions_change_nothing() {
     assert_eq!(events(&mut a).iter().filter(|e| associated(e)).count(), 1);
 }
 
-/// Covers: S26, HS-36
+/// Covers: S26, HS-36, SEC-07
 #[test]
 fn an_answer_to_another_attempt_is_ignored() {
     let mut a = machine(0);
@@ -300,6 +300,8 @@ fn confirm(a: &mut Association, now: Instant, conn: ConnectionId) -> u64 {
 }
 
 /// T7: a recorded request answered again costs the session nothing, because it is never confirmed.
+///
+/// Covers: SEC-07, ERR-17
 #[test]
 fn an_unconfirmed_answer_changes_nothing() {
     let (mut a, live) = connected(200);

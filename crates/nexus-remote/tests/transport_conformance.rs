@@ -125,6 +125,8 @@ async fn a_dial_is_refused_where_nobody_listens() {
 }
 
 /// Ten mebibytes each way at once, each direction held up by the other's pace, driven by one task per end.
+///
+/// Covers: ROLE-58
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_mebibytes_pass_unchanged_both_ways_from_one_task() {
     const LENGTH: usize = 10 * 1024 * 1024;

@@ -490,3 +490,136 @@ impl Node {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use core::time::Duration;
+
+    use nexus_actor_core::ActorRef;
+    use nexus_actor_core::path::Address;
+    use nexus_actor_core::runtime::PumpRuntime;
+
+    use super::*;
+    use crate::extension::{RemotingExtension, RemotingExtensionConfig};
+    use crate::provider::WithRemoting;
+    use crate::transport::{
+        LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportBind, TransportFactory, TransportHandle,
+    };
+
+    type Heard = Arc<nexus_actor_core::lock::Lock<Vec<String>>>;
+
+    struct Fixture {
+        pump: PumpRuntime,
+        network: LoopbackNetwork,
+        system: ActorSystem,
+        node: Arc<Node>,
+        manager: ActorRef<EndpointManagerCommand>,
+        heard: Heard,
+    }
+
+    fn system(name: &str, pump: &PumpRuntime, network: &LoopbackNetwork) -> ActorSystem {
+        let config = RemotingExtensionConfig::default()
+            .with_canonical_port(0)
+            .with_metrics_interval(None)
+            .with_transport_scheme("fraktor.loopback")
+            .with_transport_factory(TransportFactory::new().with_loopback(network));
+        ActorSystem::builder(name).with_runtime(pump.clone()).with_remoting(config).build().unwrap()
+    }
+
+    fn node_of(system: &ActorSystem) -> Arc<Node> {
+        system.extension::<RemotingExtension>().unwrap().handle().node
+    }
+
+    fn fixture() -> Fixture {
+        let (pump, network) = (PumpRuntime::new(), LoopbackNetwork::new());
+        let system = system("a", &pump, &network);
+        pump.run_until_idle();
+        let node = node_of(&system);
+        let heard = Heard::default();
+        let (events, metrics) = (heard.clone(), heard.clone());
+        let stream = system.event_stream();
+        stream
+            .subscribe(move |event: &RemotingLifecycleEvent| events.lock().push(event.name().to_string()))
+            .forever();
+        stream.subscribe(move |metric: &RemotingMetric| metrics.lock().push(metric.to_json())).forever();
+        let manager = node.manager().unwrap();
+        Fixture { pump, network, system, node, manager, heard }
+    }
+
+    impl Fixture {
+        fn tell(&self, command: EndpointManagerCommand) -> Vec<String> {
+            self.manager.tell(command);
+            self.pump.run_until_idle();
+            core::mem::take(&mut *self.heard.lock())
+        }
+
+        fn peer(&self, name: &str) -> (ActorSystem, Address, String) {
+            let peer = system(name, &self.pump, &self.network);
+            let address = peer.address();
+            self.node.peer(&address).unwrap();
+            let authority = address.authority.clone().unwrap().to_string();
+            (peer, address, authority)
+        }
+    }
+
+    /// Each command does what it says, by itself.
+    ///
+    /// Covers: HS-38, ROLE-47
+    #[test]
+    fn every_command_acts() {
+        let f = fixture();
+        let (_b, address, b) = f.peer("b");
+        let (_c, _, c) = f.peer("c");
+        assert_eq!(f.tell(EndpointManagerCommand::Drain), [""; 0], "known and not spoken to");
+
+        let endpoint = TransportEndpoint::new(address.authority.unwrap());
+        assert_eq!(
+            f.tell(EndpointManagerCommand::Associate { endpoint }),
+            ["association_attempt", "connected"]
+        );
+        assert_eq!(
+            f.tell(EndpointManagerCommand::FlushDeferred { authority: c.clone() }),
+            ["association_attempt", "connected"]
+        );
+        let metrics = f.tell(EndpointManagerCommand::PublishMetrics);
+        assert_eq!(metrics.len(), 2);
+        assert!(metrics[0].contains(&b) || metrics[0].contains(&c), "{metrics:?}");
+        let reason = QuarantineReason::ByOperator;
+        let quarantine = EndpointManagerCommand::Quarantine { authority: b.clone(), reason };
+        assert!(f.tell(quarantine).contains(&"quarantined".to_string()));
+        let peer = f.node.registry.at(&b.parse().unwrap()).remove(0);
+        assert!(matches!(
+            f.system.remote_authorities().state(peer.authority()),
+            nexus_actor_core::remote_authority::AuthorityState::Quarantine { deadline: None }
+        ));
+        peer.note_lane(BackpressureSignal::Critical);
+        f.tell(EndpointManagerCommand::PressureChanged { authority: b });
+        assert_eq!(peer.metric().backpressure, Some(BackpressureSignal::Critical));
+
+        // A connection that a peer opened is waited on for its first bytes, and no longer.
+        let transport = LoopbackTransport::new(&f.network);
+        let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
+        let listener: TransportHandle =
+            transport.spawn_listener(&TransportBind::new("elsewhere", 1)).unwrap();
+        let dialled =
+            transport.open_channel(&TransportEndpoint::new(Authority::new("elsewhere", 1))).unwrap();
+        let core::task::Poll::Ready(Ok(handle)) = listener.poll_accept(&mut cx) else { panic!("accepted") };
+        let before = f.node.tasks();
+        f.tell(EndpointManagerCommand::RegisterInbound { handle });
+        assert_eq!(f.node.tasks(), before + 1);
+        f.pump.advance(Duration::from_secs(4));
+        f.pump.run_until_idle();
+        assert_eq!(f.node.tasks(), before);
+        assert!(dialled.poll_read(&mut cx, &mut [0; 1]).is_ready());
+        // Authorities nobody knows, and texts that are none.
+        for authority in ["nowhere:1", "?"] {
+            let authority = authority.to_string();
+            assert_eq!(
+                f.tell(EndpointManagerCommand::FlushDeferred { authority: authority.clone() }),
+                [""; 0]
+            );
+            assert_eq!(f.tell(EndpointManagerCommand::Quarantine { authority, reason }), [""; 0]);
+        }
+    }
+}

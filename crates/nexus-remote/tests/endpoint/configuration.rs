@@ -208,7 +208,7 @@ fn the_settings_of_detecting_are_read() {
     assert!(often > 2 * seldom, "{often} {seldom}");
 }
 
-/// Covers: CFG-20, S8, S25
+/// Covers: CFG-20, S8, S25, HS-43
 #[test]
 fn the_settings_of_quarantine_and_idleness_are_read() {
     for period in [10, 60] {
@@ -330,7 +330,7 @@ fn the_settings_of_observation_are_read() {
     }
 }
 
-/// Covers: BP-10
+/// Covers: BP-10, TR-16
 #[test]
 fn the_queue_of_the_manager_is_bounded() {
     for (size, stay) in [(1, 1), (16, 16), (1_000, 100)] {

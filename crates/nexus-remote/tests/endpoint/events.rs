@@ -27,7 +27,7 @@ fn log<T: Clone + Send + Sync + 'static>(node: &SimNode) -> Log<T> {
 
 /// Who hears of a connection finds the authority's state set, and what waited for it on its way.
 ///
-/// Covers: HS-37, HS-34, BP-48, EV-23, FLOW-11
+/// Covers: HS-37, HS-34, BP-48, EV-23
 #[test]
 fn a_connection_is_told_after_its_state_is_set_and_what_waited_is_sent() {
     let (sim, [a, b]) = nodes(37, ["a", "b"]);
@@ -61,7 +61,7 @@ fn a_connection_is_told_after_its_state_is_set_and_what_waited_is_sent() {
 /// Each change of state is one event with its time and reason, none is left out, and the turns that have a name of their
 /// own follow in the feed, the recorder and the core's record of authorities.
 ///
-/// Covers: HS-31, HS-33, HS-42, ROLE-51, ROLE-52, EV-20, EV-21, EV-29, ERR-05, FLOW-16
+/// Covers: HS-31, HS-33, HS-42, ROLE-51, ROLE-52, EV-20, EV-21, EV-29
 #[test]
 fn every_change_of_state_is_told_with_its_time_and_reason() {
     let sim = Simulation::new(33);

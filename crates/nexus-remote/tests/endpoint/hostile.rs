@@ -186,7 +186,7 @@ fn a_handshake_has_so_many_bytes_and_no_more() {
     undisturbed(&sim, &a, &b);
 }
 
-/// Covers: S19, S117
+/// Covers: S19, S117, ROLE-50
 #[test]
 fn a_request_for_another_node_is_refused_with_both_names() {
     let (sim, a, b) = talking(19);

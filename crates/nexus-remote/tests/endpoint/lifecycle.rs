@@ -50,7 +50,7 @@ fn messages_wait_for_a_node_that_starts_within_the_time() {
     assert_eq!(lost(&a).len(), 0);
 }
 
-/// Covers: S3, S36
+/// Covers: S3, S36, DL-03, DL-11, ERR-05, EV-21
 #[test]
 fn what_waited_for_a_node_that_never_came_is_recorded() {
     let (sim, [a, b]) = nodes(3, ["a", "b"]);
@@ -66,6 +66,7 @@ fn what_waited_for_a_node_that_never_came_is_recorded() {
     sim.run(s(1));
     assert_eq!(lost(&a), [(DeadLetterReason::Unreachable, 8)].into());
     assert_eq!(a.count(|event| matches!(event, Event::Quarantined { .. })), 0);
+    assert!(a.count(|event| matches!(event, Event::Gated { .. })) > 1);
     let attempts = a.count(|event| matches!(event, Event::AssociationAttempt { .. }));
     sim.run(s(60));
     assert_eq!(a.count(|event| matches!(event, Event::AssociationAttempt { .. })), attempts, "it rests");

@@ -123,7 +123,7 @@ impl Message for Garbled {
     }
 }
 
-/// Covers: S35, S129
+/// Covers: S35, S129, ROLE-49
 #[test]
 fn a_message_that_cannot_be_decoded_costs_itself() {
     let (sim, [a, b]) = nodes(35, ["a", "b"]);

@@ -7,7 +7,7 @@ use nexus_remote::wire::QuarantineReason;
 
 use crate::kit::*;
 
-/// Covers: S67, S68, S72, S70, S36
+/// Covers: S67, S68, S72, S70, S36, HS-42
 #[test]
 fn a_quarantine_by_the_operator_is_told_once_and_lets_nothing_pass() {
     let (sim, [a, b]) = nodes(67, ["a", "b"]);

@@ -200,7 +200,7 @@ async fn a_restarted_node_is_usable_within_a_second() {
     b.end().await;
 }
 
-/// Covers: S118
+/// Covers: S118, HS-32
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_under_many_spellings_is_one_association() {
     let (a, b) = (node("a"), try_node("b", |c| c.with_canonical_host("localhost")).unwrap());
