@@ -7,6 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::actor::Actor;
+use crate::event_stream::EventStream;
 use crate::guardian::Guardian;
 use crate::nest::SpawnError;
 use crate::props::Props;
@@ -43,6 +44,7 @@ pub struct ActorSystemBuilder<A: Actor> {
     provider: Option<MakeProvider>,
     extensions: crate::extension::ExtensionsConfig,
     config: ActorSystemConfig,
+    events: EventStream,
 }
 
 impl<A: Actor> ActorSystemBuilder<A> {
@@ -55,6 +57,7 @@ impl<A: Actor> ActorSystemBuilder<A> {
             provider: None,
             extensions: crate::extension::ExtensionsConfig::default(),
             config: ActorSystemConfig::default(),
+            events: EventStream::new(),
         }
     }
 
@@ -99,6 +102,13 @@ impl<A: Actor> ActorSystemBuilder<A> {
         self
     }
 
+    /// The event stream of the system: one that is subscribed to before [`build`](Self::build) hears what the
+    /// extensions say while they start. Two systems should not share one.
+    pub fn with_event_stream(mut self, events: EventStream) -> Self {
+        self.events = events;
+        self
+    }
+
     /// How long an ask waits unless it says otherwise.
     pub const fn with_ask_timeout(mut self, timeout: Duration) -> Self {
         self.config.ask_timeout = timeout;
@@ -128,7 +138,7 @@ impl<A: Actor> ActorSystemBuilder<A> {
     /// # Errors
     /// [`BuildError`] names the part that failed; nothing is left running.
     pub fn build(self) -> Result<ActorSystem, BuildError> {
-        let Self { name, guardian, tick_driver, provider, extensions, config } = self;
+        let Self { name, guardian, tick_driver, provider, extensions, config, events } = self;
         crate::address::validate_system_name(&name)
             .map_err(|error| BuildError::InvalidName { name: name.clone(), rule: error.to_string() })?;
         let TickDriverConfig { runtime, tick } = match tick_driver {
@@ -138,7 +148,7 @@ impl<A: Actor> ActorSystemBuilder<A> {
         let seed = config.seed.unwrap_or_else(|| os_seed(&*runtime));
         let (scheduler, task) = Scheduler::new(runtime.clone(), tick);
         runtime.spawn(Box::pin(task));
-        let system = ActorSystem::assemble(Arc::from(name), config, runtime, scheduler, seed);
+        let system = ActorSystem::assemble(Arc::from(name), config, events, runtime, scheduler, seed);
         match Self::furnish(&system, guardian, provider, extensions) {
             Ok(()) => Ok(system),
             Err(error) => {

@@ -55,6 +55,19 @@ impl fmt::Debug for CorrelationId {
 mod tests {
     use super::*;
 
+    /// Another implementation of the protocol gets the same ids from the same seed.
+    ///
+    /// Covers: DM-04, API-59
+    #[test]
+    fn each_step_is_the_documented_one() {
+        let mut id = CorrelationId::new(1, 0);
+        for expected in ["0000000040822041bafacf62", "100041060c01144102da6891", "9b1e842f6e862629fe17a361"] {
+            id = id.next();
+            assert_eq!(alloc::format!("{id}"), expected);
+        }
+        assert_ne!(CorrelationId::NIL.next(), CorrelationId::NIL);
+    }
+
     #[test]
     fn a_million_steps_do_not_repeat_and_never_reach_nil() {
         let mut seen = hashbrown::HashSet::new();

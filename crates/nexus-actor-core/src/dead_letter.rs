@@ -233,10 +233,13 @@ struct Shared {
 
 /// The dead-letter office of one system. A handle: clones are the same office.
 ///
-/// Every dead letter is counted; the event is made only when somebody is subscribed to [`DeadLetterEvent`]. It
-/// writes no log: whoever logs subscribes, and limits the rate. A letter that a handler of [`DeadLetterEvent`]
-/// causes is counted and not published ([`DeadLetters::unpublished`]), or a subscriber that has stopped would
-/// make dead letters for ever.
+/// Every dead letter is counted; the event is made only when somebody is subscribed to [`DeadLetterEvent`]. A
+/// letter that a handler of [`DeadLetterEvent`] causes is counted and not published
+/// ([`DeadLetters::unpublished`]), or a subscriber that has stopped would make dead letters for ever.
+///
+/// With the feature `tracing` some letters are written as warnings too, with the count of their reason, which
+/// tells how many were held back: of each reason the 1st, 2nd, 4th, 8th and so on, and from the 65,536th on one
+/// in so many. A storm of losses is a few lines, and the first loss is always one.
 #[derive(Clone, Default)]
 pub struct DeadLetters(Arc<Shared>);
 
@@ -251,23 +254,27 @@ impl DeadLetters {
     ///
     /// Subscribers run before this returns: it must not be called under a lock.
     pub fn record(&self, letter: DeadLetter) {
-        if self.counted(letter.reason()) {
-            self.0.events.publish_with(|| DeadLetterEvent::from(letter));
-        }
+        let reason = letter.reason();
+        self.record_with(reason, || letter);
     }
 
     /// Counts a letter of `reason`; `letter` makes it only when somebody is subscribed.
     ///
     /// For paths that lose many at once. The letter must be of that reason. Not to be called under a lock.
     pub fn record_with(&self, reason: DeadLetterReason, letter: impl FnOnce() -> DeadLetter) {
-        if !self.counted(reason) {
-            return;
-        }
-        self.0.events.publish_with(|| {
+        let Some(count) = self.counted(reason) else { return };
+        let event = || {
             let letter = letter();
             debug_assert_eq!(letter.reason(), reason);
             DeadLetterEvent::from(letter)
-        });
+        };
+        if log::is_due(count) {
+            let event = event();
+            log::write(&event, count);
+            self.0.events.publish(event);
+        } else {
+            self.0.events.publish_with(event);
+        }
     }
 
     /// How many letters died for `reason` since the system started.
@@ -293,18 +300,53 @@ impl DeadLetters {
         self.0.unpublished.load(Ordering::Relaxed)
     }
 
-    /// Counts a letter and says whether to publish it.
-    fn counted(&self, reason: DeadLetterReason) -> bool {
-        if let Some(count) = self.0.counts.get(reason as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Counts a letter; gives the count of its reason if it is to be published.
+    fn counted(&self, reason: DeadLetterReason) -> Option<u64> {
+        let count =
+            self.0.counts.get(reason as usize).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed) + 1);
         // A subscriber that stopped or is full turns the event into the next dead letter, without end.
         let nested = self.0.events.is_delivering::<DeadLetterEvent>();
         if nested {
             self.0.unpublished.fetch_add(1, Ordering::Relaxed);
         }
-        !nested
+        (!nested).then_some(count)
     }
+}
+
+#[cfg(feature = "tracing")]
+mod log {
+    use super::DeadLetterEvent;
+
+    /// From this count on one letter in so many is written.
+    const STEADY: u64 = 65_536;
+
+    /// Whether the letter that is the `count`th of its reason is written, and somebody reads it.
+    #[inline]
+    pub(super) fn is_due(count: u64) -> bool {
+        (count.is_power_of_two() || count.is_multiple_of(STEADY)) && tracing::enabled!(tracing::Level::WARN)
+    }
+
+    #[cold]
+    pub(super) fn write(event: &DeadLetterEvent, count: u64) {
+        let context = event.context();
+        tracing::warn!(
+            reason = context.reason.as_str(),
+            count,
+            correlation_id = %context.correlation_id,
+            "{event}"
+        );
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod log {
+    use super::DeadLetterEvent;
+
+    pub(super) const fn is_due(_count: u64) -> bool {
+        false
+    }
+
+    pub(super) const fn write(_event: &DeadLetterEvent, _count: u64) {}
 }
 
 impl fmt::Debug for DeadLetters {

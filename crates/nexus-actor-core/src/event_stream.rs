@@ -351,6 +351,8 @@ pub enum EventStreamEvent {
     RemotingBackpressure(RemotingRecord),
     /// Figures of an association (`RemotingMetric`).
     RemotingMetric(RemotingRecord),
+    /// A figure crossed an operator's threshold (`ThresholdCrossed`).
+    RemotingThreshold(RemotingRecord),
     /// A message could not be written or read. The dead letter is an event of its own.
     Serialization(SerializationFailure),
 }
@@ -358,7 +360,7 @@ pub enum EventStreamEvent {
 /// An event of remoting, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemotingRecord {
-    /// The event's name, as in its type: `"Connected"`, `"Gated"`, `"Backpressure"`.
+    /// The event's name, as its JSON has it: `"connected"`, `"gated"`, `"backpressure"`.
     pub name: &'static str,
     /// The peer, or this node for what concerns no peer.
     pub authority: Option<Authority>,

@@ -127,12 +127,12 @@ impl ActorSystem {
     pub(crate) fn assemble(
         name: Arc<str>,
         config: ActorSystemConfig,
+        events: EventStream,
         runtime: Arc<dyn Runtime>,
         scheduler: Scheduler,
         seed: u64,
     ) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let events = EventStream::default();
         let system = Self(Arc::new(Inner {
             name,
             asks: AskTable::new(),

@@ -111,6 +111,7 @@
 //! | `std` | yes | the tokio runtime and, with `remote`, TCP; without it the crate is `no_std` with `alloc` |
 //! | `macros` | yes | [`#[derive(Message)]`](macro@Message), [`#[actor]`](macro@actor) |
 //! | `remote` | yes | [`remote`]: talking to other nodes |
+//! | `tracing` | yes | dead letters and, with `remote`, what happens to associations and messages as events of `tracing` |
 //!
 //! The features are additive: no combination takes anything away.
 

@@ -355,6 +355,30 @@ impl RemotingBackpressureEvent {
     }
 }
 
+/// Something an operator should know at every start, such as a listener open to the network in plain text.
+///
+/// Published by the start of remoting, which with `auto_start` is before the system is there to be subscribed to:
+/// give the builder a stream of yours (`with_event_stream`) to hear it. It is written to `tracing` in any case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartWarning {
+    /// The address this node announces.
+    pub authority: Authority,
+    /// What is to be known.
+    pub text: String,
+}
+
+impl StartWarning {
+    /// As a JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        Object::new()
+            .with("event", "start_warning")
+            .with("authority", self.authority.to_string())
+            .with("text", self.text.as_str())
+            .finish()
+    }
+}
+
 /// Everything the observation layer takes in.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

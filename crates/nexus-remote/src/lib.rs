@@ -1,6 +1,26 @@
 //! Remoting for nexus actors: the native wire protocol, its association machine and its transports.
 //!
 //! `no_std` with `alloc`; the feature `std` (on by default) brings TCP over tokio.
+//!
+//! # Logs
+//!
+//! With the feature `tracing` (on by default) these events are written to [`tracing`](https://docs.rs/tracing). All have
+//! the fields `authority` and, but for the last three, `correlation_id`.
+//!
+//! | target | level | when |
+//! | --- | --- | --- |
+//! | `nexus_remote::lifecycle` | error | a peer was quarantined for a reason without a deadline: an operator must act |
+//! | | warn | gated, quarantined (by us or by the peer), refused, suspect |
+//! | | info | listen started, connected, disconnected, suspended, resumed, lifted, left, reachable, shutdown |
+//! | | debug | each attempt to connect |
+//! | `nexus_remote::backpressure` | warn | a mark was crossed upward; info when it is normal again |
+//! | `nexus_remote::metric` | debug | the figures of a peer, each metrics interval |
+//! | `nexus_remote::threshold` | warn | a figure went over an operator's threshold; info when it is back |
+//! | `nexus_remote::trace` | trace | a hop of a message: see [`TraceSampling`](correlation_trace::TraceSampling) |
+//! | `nexus_remote::start` | warn | what an operator should know at every start |
+//! | `nexus_remote::listener` | warn | a connection was not from a node of ours (one a second); the listener failed |
+//!
+//! Dead letters are written by the core, target `nexus_actor_core::dead_letter`.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
@@ -20,6 +40,7 @@ pub mod extension;
 pub mod failure_detector;
 pub mod flight_recorder;
 mod json;
+mod log;
 pub mod metric;
 pub mod provider;
 pub mod transport;

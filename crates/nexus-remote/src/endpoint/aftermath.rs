@@ -19,7 +19,9 @@ use super::peer::{Peer, Wants};
 use super::reader::Cached;
 use super::watcher::WatchCommand;
 use crate::association::TerminationNotice;
+use crate::correlation_trace::HopKind;
 use crate::flight_recorder::{FlightEvent, FlightKind};
+use crate::log;
 use crate::wire::FrameReader;
 
 /// A batch that leads to so many things is interrupted to do them, so that what a peer sends takes no more memory
@@ -30,6 +32,8 @@ const ACTS_MAX: usize = 256;
 /// frames are decoded under the intake's lock; [`run`](Self::run) does it without. The usual message adds nothing.
 #[derive(Default)]
 pub(super) struct After {
+    /// Messages whose hops are to be logged, with their sizes.
+    pub(super) hops: Vec<(CorrelationId, usize)>,
     /// Actors that got messages.
     pub(super) handed: Aftermath,
     /// In the order of the frames.
@@ -70,6 +74,7 @@ pub(super) struct Lost {
 impl After {
     pub(super) const fn new() -> Self {
         Self {
+            hops: Vec::new(),
             handed: Aftermath::new(),
             acts: Vec::new(),
             unanswered: Vec::new(),
@@ -80,11 +85,17 @@ impl After {
     }
 
     pub(super) const fn is_full(&self) -> bool {
-        self.acts.len() >= ACTS_MAX || self.unanswered.len() >= ACTS_MAX || self.gone.len() >= ACTS_MAX
+        self.hops.len() >= ACTS_MAX
+            || self.acts.len() >= ACTS_MAX
+            || self.unanswered.len() >= ACTS_MAX
+            || self.gone.len() >= ACTS_MAX
     }
 
     /// Does everything and leaves nothing but the memory. Inside the decode scope, outside any lock.
     pub(super) fn run(&mut self, peer: &Arc<Peer>, system: &ActorSystem, frames: &FrameReader, now: Instant) {
+        for (id, size) in self.hops.drain(..) {
+            log::hop(peer.authority(), HopKind::Receive, id, size);
+        }
         self.handed.run();
         for act in self.acts.drain(..) {
             match act {

@@ -363,14 +363,18 @@ impl Node {
         let held_back = self.strangers_unreported.swap(0, Ordering::Relaxed);
         if let Some(system) = self.system.upgrade() {
             let source = channel.peer_address();
-            system.event_stream().publish_with(|| StrangerEvent { source, why: why.to_string(), held_back });
+            let event = StrangerEvent { source, why: why.to_string(), held_back };
+            crate::log::stranger(&event);
+            system.event_stream().publish(event);
         }
     }
 
     /// The listener could not take a connection, or has ended.
     pub(crate) fn report_listener(&self, why: &str) {
         if let Some(system) = self.system.upgrade() {
-            system.event_stream().publish_with(|| ListenerFault { why: why.to_string() });
+            let fault = ListenerFault { why: why.to_string() };
+            crate::log::listener(&fault);
+            system.event_stream().publish(fault);
         }
     }
 

@@ -26,7 +26,7 @@ use super::reader::Intake;
 use super::watcher::WatchCommand;
 use crate::association::{Association, AssociationState, ConnectionId, DialError, LostCause, Sent};
 use crate::backpressure::BackpressureSignal;
-use crate::correlation_trace::HopKind;
+use crate::correlation_trace::{HopKind, TraceSampling};
 use crate::flight_recorder::AssociationNumber;
 use crate::metric::{RemoteAuthoritySnapshot, RemotingMetric, ThresholdCrossed, ThresholdWatch};
 use crate::wire::RemoteNodeId;
@@ -39,6 +39,8 @@ pub(crate) struct Peer {
     authority: Authority,
     number: u16,
     pub(crate) recorded_as: AssociationNumber,
+    /// Copied from the configuration: looked at for every message.
+    pub(crate) sampling: TraceSampling,
     machine: Lock<Machine>,
     /// What only readers use.
     pub(crate) intake: Lock<Intake>,
@@ -127,6 +129,7 @@ impl Peer {
             authority,
             number,
             recorded_as,
+            sampling: node.config.trace_sampling(),
             machine: Lock::new(Machine {
                 association,
                 busy_since: None,
@@ -566,8 +569,9 @@ impl Peer {
         {
             pending.pending_at(Some((me, key)));
         }
-        if is_traced(correlation_id, depth) && self.node.recorder.is_enabled() {
+        if self.sampling.traces(correlation_id, depth) {
             self.node.recorder.record_hop(now, self.recorded_as, correlation_id, HopKind::Send, size as u64);
+            crate::log::hop(&self.authority, HopKind::Send, correlation_id, size);
         }
         Ok(())
     }
@@ -576,16 +580,6 @@ impl Peer {
 /// Bytes that may wait for the connection before a sender that may wait lets others run, and again after as many
 /// more. What is written soon after it was encoded is still in the processor's caches.
 const STRETCH: usize = 64 * 1024;
-
-/// So many messages in one go are all traced; of more, one in 64.
-const TRACED: usize = 32;
-
-/// Whether a hop of this message is recorded. Under load the choice is made by the id, which both nodes know, so
-/// that their recordings can be joined.
-#[inline]
-pub(crate) const fn is_traced(id: CorrelationId, in_one_go: usize) -> bool {
-    in_one_go < TRACED || id.lo & 0x3f == 0
-}
 
 /// What a failed dial means to the machine.
 pub(crate) fn dial_error(error: &crate::transport::TransportError) -> DialError {

@@ -16,9 +16,10 @@ use nexus_actor_core::{AskError, CorrelationId, DeadLetterReason, Instant};
 
 use super::aftermath::{Act, After, Lost};
 use super::home::Home;
-use super::peer::{Peer, is_traced};
+use super::peer::Peer;
 use crate::association::{Attachment, ConnectionId, Inbound, Placed};
 use crate::correlation_trace::HopKind;
+use crate::log;
 use crate::wire::{
     ControlFrame, Envelope, FrameKind, FrameReader, Lane, Lookup, OrdinaryFrame, QuarantineReason, RawFrame,
 };
@@ -271,10 +272,13 @@ impl Turn<'_> {
     }
 
     #[inline]
-    fn trace(&self, id: CorrelationId, size: usize) {
-        let recorder = &self.peer.node.recorder;
-        if is_traced(id, self.frames.get()) && recorder.is_enabled() {
-            recorder.record_hop(self.now, self.peer.recorded_as, id, HopKind::Receive, size as u64);
+    fn trace(&mut self, id: CorrelationId, size: usize) {
+        if self.peer.sampling.traces(id, self.frames.get()) {
+            let (recorder, peer) = (&self.peer.node.recorder, self.peer.recorded_as);
+            recorder.record_hop(self.now, peer, id, HopKind::Receive, size as u64);
+            if log::wants_hops() {
+                self.after.hops.push((id, size));
+            }
         }
     }
 

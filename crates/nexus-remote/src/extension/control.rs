@@ -17,7 +17,7 @@ use crate::endpoint::{
     EndpointManagerCommand, EndpointSupervisor, Node, Peer, SupervisorCommand, bind, serve,
 };
 use crate::error::RemotingError;
-use crate::event::RemotingLifecycleEvent;
+use crate::event::{RemotingLifecycleEvent, StartWarning};
 use crate::failure_detector::HealthSnapshot;
 use crate::flight_recorder::RemotingFlightRecorder;
 use crate::metric::RemoteAuthoritySnapshot;
@@ -33,7 +33,8 @@ pub trait RemotingControl: Send + Sync {
     /// does not start again.
     fn start(&self) -> Result<(), RemotingError>;
 
-    /// Connects to a node before anything is sent to it.
+    /// Connects to a node before anything is sent to it. An address without a system's name
+    /// ([`ActorPathParts::from_authority`]) means a system that is named as this one; another answers *wrong address*.
     ///
     /// # Errors
     /// When remoting has not been started, or the parts name no other node.
@@ -255,6 +256,10 @@ impl RemotingControl for RemotingControlHandle {
         }
         // Outside the lock: subscribers may start or end remoting.
         self.node.publish_listening();
+        for text in self.node.config.warnings() {
+            let authority = self.node.own_authority();
+            self.node.publisher.publish_start_warning(StartWarning { authority, text });
+        }
         Ok(())
     }
 

@@ -2,9 +2,11 @@
 
 use nexus_actor_core::event_stream::EventStreamEvent;
 use nexus_actor_core::{CorrelationId, DeadLetterReason};
+use nexus_remote::RemotingControl;
 use nexus_remote::backpressure::BackpressureSignal;
-use nexus_remote::correlation_trace::HopKind;
+use nexus_remote::correlation_trace::{HopKind, TraceSampling};
 use nexus_remote::flight_recorder::{FlightKind, RecorderSnapshot};
+use nexus_remote::metric::{SreThresholds, ThresholdKind};
 use nexus_testkit::{Direction, SimNode, Simulation};
 
 use crate::kit::*;
@@ -151,4 +153,92 @@ fn a_recorder_that_is_off_or_small_keeps_to_that() {
     let snapshot = recorded(&small);
     assert_eq!(snapshot.records.len(), 16);
     assert!(snapshot.overwritten >= 484, "{}", snapshot.overwritten);
+}
+
+/// Covers: OBS-03
+#[test]
+fn which_messages_are_traced_is_a_setting() {
+    const COUNT: u64 = 3_200;
+    for (sampling, all) in [(TraceSampling::Adaptive, false), (TraceSampling::All, true)] {
+        let sim = Simulation::new(31);
+        let node = |name| {
+            know(sim.node_with(name, |c| c.with_trace_sampling(sampling).with_flight_recorder_size(65_536)))
+        };
+        let (a, b) = (node("a"), node("b"));
+        let ear = probe(b.system(), "ear");
+        let to = far(&a, &b, "/user/ear");
+        to.tell(Talk::Say(0));
+        sim.run(s(1));
+        for n in 1..COUNT {
+            to.tell(Talk::Say(n));
+        }
+        sim.run(s(1));
+        assert_eq!(ear.len() as u64, COUNT);
+        let ids = |node, hop| hops(node, hop).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let (sent, received) = (ids(&a, HopKind::Send), ids(&b, HopKind::Receive));
+        if all {
+            assert_eq!(sent.len() as u64, COUNT);
+            assert_eq!(sent, received, "every one, in order");
+        } else {
+            assert!(sent.len() > 64 && sent.len() < 200, "{} of {COUNT}", sent.len());
+            // Both nodes choose by the id, so what the one has of the rush the other has too.
+            let rush: Vec<_> = sent.iter().skip(33).collect();
+            assert!(rush.iter().all(|id| received.contains(id)), "{} of the rush", rush.len());
+        }
+    }
+}
+
+/// A peer that is slow and one that is full: figures in the recorder, the snapshot and on the stream, and an event
+/// when an operator's threshold is crossed.
+///
+/// Covers: MET-11, MET-13, OBS-08, OBS-15, CFG-27
+#[test]
+fn round_trip_and_depth_are_watched_against_thresholds() {
+    let sim = Simulation::new(11);
+    let limits = SreThresholds::new().with_round_trip(ms(50)).with_queue_depth(10);
+    let a = know(sim.node_with("a", |c| c.with_metrics_interval(Some(ms(100))).with_sre_thresholds(limits)));
+    let b = know(sim.node("b"));
+    parrot(b.system(), "parrot");
+    let ear = probe(a.system(), "ear");
+    let to = far(&a, &b, "/user/parrot");
+    // Watched, so that beats are sent.
+    ear.watch(&to);
+    sim.run(s(3));
+    let kinds = |pick: fn(&FlightKind) -> bool| {
+        recorded(&a).records.iter().map(|record| record.event.kind).filter(pick).collect::<Vec<_>>()
+    };
+    let is_threshold = |kind: &FlightKind| matches!(kind, FlightKind::Threshold { .. });
+    assert_eq!(kinds(is_threshold), [], "all is well");
+    // Answers come late, each by up to 300 ms.
+    for _ in 0..20 {
+        a.link().stall(Direction::Inbound);
+        sim.run(ms(300));
+        a.link().pass(Direction::Inbound);
+        sim.run(ms(50));
+    }
+    let slow = kinds(|kind| matches!(kind, FlightKind::Metric { latency_ms: 51.., .. }));
+    assert!(!slow.is_empty());
+    let over = kinds(is_threshold);
+    assert!(
+        matches!(
+            over[0],
+            FlightKind::Threshold { kind: ThresholdKind::RoundTrip, value: 51.., threshold: 50 }
+        ),
+        "{over:?}"
+    );
+    // Nothing goes out while more than ten wait.
+    a.link().stall(Direction::Outbound);
+    for n in 0..20 {
+        to.tell(Talk::Say(n));
+    }
+    sim.run(ms(200));
+    let snapshot = &a.remoting().connections_snapshot()[0];
+    assert_eq!((snapshot.deferred_count, snapshot.metric.deferred_depth), (20, 20));
+    assert_eq!(snapshot.metric.correlation_id, hops(&a, HopKind::Send).last().unwrap().0);
+    let deep = kinds(|kind| matches!(kind, FlightKind::Threshold { kind: ThresholdKind::QueueDepth, .. }));
+    assert_eq!(
+        deep,
+        [FlightKind::Threshold { kind: ThresholdKind::QueueDepth, value: 20, threshold: 10 }],
+        "once, not with each metric"
+    );
 }

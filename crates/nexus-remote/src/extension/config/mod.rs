@@ -17,6 +17,7 @@ use self::rules::HOUR;
 use crate::association::{AdmissionConfig, AssociationConfig, ReconnectPolicy};
 use crate::backpressure::{BackpressureMarks, RemotingBackpressureListener};
 use crate::config_error::ConfigError;
+use crate::correlation_trace::TraceSampling;
 use crate::failure_detector::DetectorChoice;
 use crate::flight_recorder::RECORDER_SIZE;
 use crate::metric::SreThresholds;
@@ -173,6 +174,9 @@ values! {
     flight_recorder_enabled, with_flight_recorder_enabled: bool = true;
     /// Entries of the flight recorder, 64 bytes each, raised to a power of two; 16,384 by default, 16 to 2^24.
     flight_recorder_size, with_flight_recorder_size: usize = RECORDER_SIZE;
+    /// Which messages leave hops in the flight recorder and in `tracing`: by default all while traffic is light
+    /// and one in 64 under load; [`TraceSampling::All`] for every one.
+    trace_sampling, with_trace_sampling: TraceSampling = TraceSampling::Adaptive;
     /// How often metrics are published on the event stream; 10 s by default, `None` for never, at least 10 ms.
     metrics_interval, with_metrics_interval: Option<Duration> = Some(Duration::from_secs(10));
     /// Limits on a peer's figures whose crossing is an event; none by default.
@@ -401,7 +405,8 @@ impl RemotingExtensionConfig {
         self
     }
 
-    /// What an operator should be told at every start; empty for a safe configuration.
+    /// What an operator should be told at every start; empty for a safe configuration. The start itself publishes
+    /// each as a [`StartWarning`](crate::event::StartWarning) and writes it to `tracing`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();

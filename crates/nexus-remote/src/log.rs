@@ -1,0 +1,185 @@
+//! What remoting writes to `tracing`, all in one place; the list is in the documentation of the crate.
+
+#[cfg(feature = "tracing")]
+mod written {
+    use alloc::string::{String, ToString};
+
+    use nexus_actor_core::CorrelationId;
+    use nexus_actor_core::path::Authority;
+    use tracing::{debug, error, info, trace, warn};
+
+    use crate::backpressure::BackpressureSignal;
+    use crate::correlation_trace::HopKind;
+    use crate::endpoint::{ListenerFault, StrangerEvent};
+    use crate::event::{RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent as Event, StartWarning};
+    use crate::metric::{RemotingMetric, ThresholdCrossed};
+
+    pub(crate) fn lifecycle(event: &Event) {
+        macro_rules! say {
+            ($level:ident) => {
+                $level!(
+                    target: "nexus_remote::lifecycle",
+                    authority = %event.authority(),
+                    correlation_id = %event.correlation_id(),
+                    uid = event.uid().map(tracing::field::display),
+                    detail = detail(event).as_deref(),
+                    "{}",
+                    event.name(),
+                )
+            };
+        }
+        match event {
+            Event::Quarantined { deadline: None, .. } => say!(error),
+            Event::Quarantined { .. }
+            | Event::QuarantinedByPeer { .. }
+            | Event::Gated { .. }
+            | Event::Refused { .. }
+            | Event::Suspect { .. } => say!(warn),
+            Event::ListenStarted { .. }
+            | Event::Connected { .. }
+            | Event::Disconnected { .. }
+            | Event::Suspended { .. }
+            | Event::Resumed { .. }
+            | Event::QuarantineLifted { .. }
+            | Event::Left { .. }
+            | Event::Reachable { .. }
+            | Event::Shutdown { .. } => say!(info),
+            Event::AssociationAttempt { .. } => say!(debug),
+        }
+    }
+
+    /// What the event has to say beside its name. Part of it may come from a peer: it is escaped.
+    fn detail(event: &Event) -> Option<String> {
+        let text = match event {
+            Event::Gated { cause, .. } | Event::Disconnected { cause, .. } => cause.clone(),
+            Event::Quarantined { reason, facts, .. } => alloc::format!("{reason}: {facts}"),
+            Event::QuarantinedByPeer { reason, .. } => reason.to_string(),
+            Event::Refused { by: RefusedBy::Us, reason, .. } => alloc::format!("by us: {reason}"),
+            Event::Refused { by: RefusedBy::Peer, reason, .. } => alloc::format!("by the peer: {reason}"),
+            Event::Suspect { suspicion, .. } => alloc::format!("suspicion {suspicion:.1}"),
+            Event::AssociationAttempt { attempt, .. } => alloc::format!("attempt {attempt}"),
+            Event::Connected { resumed: true, .. } => String::from("the session goes on"),
+            Event::Connected { .. } => String::from("a new session"),
+            Event::ListenStarted { .. }
+            | Event::Suspended { .. }
+            | Event::Resumed { .. }
+            | Event::QuarantineLifted { .. }
+            | Event::Left { .. }
+            | Event::Reachable { .. }
+            | Event::Shutdown { .. } => return None,
+        };
+        Some(text.escape_debug().to_string())
+    }
+
+    pub(crate) fn backpressure(event: &RemotingBackpressureEvent) {
+        macro_rules! say {
+            ($level:ident) => {
+                $level!(
+                    target: "nexus_remote::backpressure",
+                    authority = %event.authority,
+                    correlation_id = %event.correlation_id,
+                    signal = event.signal.as_str(),
+                    messages = event.messages,
+                    bytes = event.bytes,
+                    "remote backpressure",
+                )
+            };
+        }
+        match event.signal {
+            BackpressureSignal::Normal => say!(info),
+            BackpressureSignal::Warning | BackpressureSignal::Critical => say!(warn),
+        }
+    }
+
+    pub(crate) fn metric(metric: &RemotingMetric) {
+        debug!(
+            target: "nexus_remote::metric",
+            authority = %metric.authority,
+            correlation_id = %metric.correlation_id,
+            latency_ms = metric.latency_ms,
+            deferred_depth = metric.deferred_depth,
+            error_count = metric.error_count,
+            backpressure = metric.backpressure.map(BackpressureSignal::as_str),
+            last_error = metric.last_error.as_ref().map(tracing::field::debug),
+            "metric",
+        );
+    }
+
+    pub(crate) fn threshold(crossed: &ThresholdCrossed) {
+        macro_rules! say {
+            ($level:ident) => {
+                $level!(
+                    target: "nexus_remote::threshold",
+                    authority = %crossed.authority,
+                    correlation_id = %crossed.correlation_id,
+                    kind = crossed.kind.as_str(),
+                    value = crossed.value,
+                    threshold = crossed.threshold,
+                    "threshold",
+                )
+            };
+        }
+        if crossed.is_over() { say!(warn) } else { say!(info) }
+    }
+
+    /// Whether somebody reads what [`hop`] writes.
+    #[inline]
+    pub(crate) fn wants_hops() -> bool {
+        tracing::enabled!(target: "nexus_remote::trace", tracing::Level::TRACE)
+    }
+
+    #[inline]
+    pub(crate) fn hop(authority: &Authority, hop: HopKind, id: CorrelationId, bytes: usize) {
+        trace!(
+            target: "nexus_remote::trace",
+            authority = %authority,
+            correlation_id = %id,
+            hop = hop.as_str(),
+            bytes,
+            "hop",
+        );
+    }
+
+    pub(crate) fn start_warning(warning: &StartWarning) {
+        warn!(target: "nexus_remote::start", authority = %warning.authority, "{}", warning.text);
+    }
+
+    pub(crate) fn stranger(event: &StrangerEvent) {
+        warn!(
+            target: "nexus_remote::listener",
+            authority = event.source.as_ref().map(tracing::field::display),
+            why = ?event.why,
+            held_back = event.held_back,
+            "a connection was not from a node of ours",
+        );
+    }
+
+    pub(crate) fn listener(fault: &ListenerFault) {
+        warn!(target: "nexus_remote::listener", why = ?fault.why, "the listener failed");
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod written {
+    use nexus_actor_core::CorrelationId;
+    use nexus_actor_core::path::Authority;
+
+    use crate::correlation_trace::HopKind;
+    use crate::endpoint::{ListenerFault, StrangerEvent};
+    use crate::event::{RemotingBackpressureEvent, RemotingLifecycleEvent, StartWarning};
+    use crate::metric::{RemotingMetric, ThresholdCrossed};
+
+    pub(crate) const fn lifecycle(_: &RemotingLifecycleEvent) {}
+    pub(crate) const fn backpressure(_: &RemotingBackpressureEvent) {}
+    pub(crate) const fn metric(_: &RemotingMetric) {}
+    pub(crate) const fn threshold(_: &ThresholdCrossed) {}
+    pub(crate) const fn wants_hops() -> bool {
+        false
+    }
+    pub(crate) const fn hop(_: &Authority, _: HopKind, _: CorrelationId, _: usize) {}
+    pub(crate) const fn start_warning(_: &StartWarning) {}
+    pub(crate) const fn stranger(_: &StrangerEvent) {}
+    pub(crate) const fn listener(_: &ListenerFault) {}
+}
+
+pub(crate) use written::*;

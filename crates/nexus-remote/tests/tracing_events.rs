@@ -1,0 +1,211 @@
+//! What is written to `tracing`: the list in the documentation of the crate.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nexus_actor_core::event_stream::EventStream;
+use nexus_actor_core::runtime::PumpRuntime;
+use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
+use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, Props};
+use nexus_remote::correlation_trace::HopKind;
+use nexus_remote::event::{RemotingLifecycleEvent, StartWarning};
+use nexus_remote::transport::{LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportFactory};
+use nexus_remote::wire::QuarantineReason;
+use nexus_remote::{RemotingControl, RemotingExtensionConfig, WithRemoting};
+use nexus_testkit::{Direction, SimNode, Simulation};
+use tracing::subscriber::DefaultGuard;
+
+struct Word(u32);
+
+impl Message for Word {
+    const MANIFEST: &'static str = "tracing.word@1";
+    fn encode(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.postcard(&self.0)
+    }
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        decoder.postcard().map(Self)
+    }
+}
+
+struct Ear;
+
+impl Actor for Ear {
+    type Msg = Word;
+    async fn receive(&mut self, word: Word, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        assert!(word.0 < 1_000_000);
+        Ok(())
+    }
+}
+
+/// The lines written on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn read(level: tracing::Level) -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let out = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_max_level(level)
+            .with_writer(move || out.clone())
+            .finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines so far in which all of `parts` are.
+    fn with(&self, parts: &[&str]) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_string).collect()
+    }
+}
+
+fn pair(seed: u64) -> (Simulation, SimNode, SimNode) {
+    let sim = Simulation::new(seed);
+    let (a, b) = (sim.node_with("a", |c| c.with_queue_messages_max(100)), sim.node("b"));
+    for node in [&a, &b] {
+        node.system().register::<Word>().unwrap();
+    }
+    b.system().spawn("ear", Props::from_fn(|| Ear)).unwrap();
+    (sim, a, b)
+}
+
+/// Each hop is an event with the id under which the recorders of both nodes have it.
+///
+/// Covers: OBS-13, DM-07, OBS-03
+#[test]
+fn hops_are_written_with_the_ids_of_the_recordings() {
+    let (lines, _guard) = Lines::read(tracing::Level::TRACE);
+    let (sim, a, b) = pair(13);
+    let to = a.system().resolve::<Word>(&b.url("/user/ear")).unwrap();
+    for n in 0..5 {
+        to.tell(Word(n));
+    }
+    sim.run(Duration::from_secs(1));
+    let recorded = |node: &SimNode, hop: HopKind| -> Vec<String> {
+        let snapshot = node.remoting().flight_recorder().snapshot();
+        snapshot.traces().filter(|t| t.hop == hop).map(|t| t.correlation_id.to_string()).collect()
+    };
+    let sent = recorded(&a, HopKind::Send);
+    assert_eq!((sent.len(), &sent), (5, &recorded(&b, HopKind::Receive)));
+    let (to_b, from_a) = (b.authority().to_string(), a.authority().to_string());
+    for id in &sent {
+        let at = |hop: &str, peer: &str| lines.with(&["TRACE nexus_remote::trace", id, hop, peer]).len();
+        assert_eq!((at("hop=\"send\"", &to_b), at("hop=\"receive\"", &from_a)), (1, 1), "{id}");
+    }
+}
+
+/// Covers: OBS-10, OBS-07, EV-22
+#[test]
+fn turns_marks_and_figures_are_written_at_their_levels() {
+    let (lines, _guard) = Lines::read(tracing::Level::DEBUG);
+    let (sim, a, b) = pair(10);
+    let to = a.system().resolve::<Word>(&b.url("/user/ear")).unwrap();
+    to.tell(Word(0));
+    sim.run(Duration::from_secs(1));
+    let peer = format!("authority={}", b.authority());
+    let count = |parts: &[&str]| lines.with(parts).into_iter().filter(|line| line.contains(&peer)).count();
+    assert_eq!(count(&["DEBUG nexus_remote::lifecycle", "association_attempt", "attempt 1"]), 1);
+    assert_eq!(count(&["INFO nexus_remote::lifecycle", "connected", "a new session"]), 1);
+    a.link().stall(Direction::Outbound);
+    for n in 0..70 {
+        to.tell(Word(n));
+        sim.settle();
+    }
+    assert_eq!(count(&["WARN nexus_remote::backpressure", "remote backpressure", "signal=\"warning\""]), 1);
+    a.link().pass(Direction::Outbound);
+    sim.run(Duration::from_secs(15));
+    assert_eq!(count(&["INFO nexus_remote::backpressure", "signal=\"normal\""]), 1);
+    assert!(count(&["DEBUG nexus_remote::metric", "latency_ms", "deferred_depth=0"]) >= 1);
+    assert_eq!(count(&["nexus_remote::trace"]), 0, "hops are for TRACE");
+    // Without a deadline an operator must act; with one it may heal.
+    a.remoting().quarantine(&b.authority().to_string(), QuarantineReason::ByOperator);
+    sim.run(Duration::from_secs(1));
+    assert_eq!(count(&["ERROR nexus_remote::lifecycle", "quarantined"]), 1);
+}
+
+/// A storm of losses is a few lines with their count, and the first loss is one.
+///
+/// Covers: OBS-10
+#[test]
+fn dead_letters_are_warnings_of_a_bounded_rate() {
+    let (lines, _guard) = Lines::read(tracing::Level::INFO);
+    let (sim, a, b) = pair(100);
+    let nobody = a.system().resolve::<Word>(&b.url("/user/nobody")).unwrap();
+    for n in 0..1_000 {
+        nobody.tell(Word(n));
+        if n % 50 == 0 {
+            sim.run(Duration::from_millis(10));
+        }
+    }
+    sim.run(Duration::from_secs(1));
+    let written = lines.with(&["WARN nexus_actor_core::dead_letter", "dead letter", "no such actor"]);
+    assert_eq!(written.len(), 10, "1, 2, 4 .. 512 of 1,000: {written:?}");
+    for (line, count) in written.iter().zip((0..10).map(|n| 1 << n)) {
+        assert!(line.contains(&format!("count={count} ")) && line.contains("/user/nobody"), "{line}");
+        assert!(line.contains("correlation_id="), "{line}");
+    }
+}
+
+/// Whoever allowed plain text beyond this host hears of it at every start: in the log, and on the event stream, also
+/// when remoting starts with its system.
+///
+/// Covers: S132
+#[test]
+fn an_open_listener_warns_at_every_start() {
+    let (lines, _guard) = Lines::read(tracing::Level::WARN);
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let start = |host: &str, scheme: &'static str| {
+        let (pump, network) = (PumpRuntime::new(), LoopbackNetwork::new());
+        let transports = TransportFactory::new().with_transport(scheme, move || {
+            Ok(Arc::new(LoopbackTransport::new(&network)) as Arc<dyn RemoteTransport>)
+        });
+        let config = RemotingExtensionConfig::default()
+            .with_canonical_host(host)
+            .with_transport_scheme(scheme)
+            .with_transport_factory(transports)
+            .with_insecure_plaintext(true);
+        let events = EventStream::new();
+        let out = heard.clone();
+        events.subscribe(move |warning: &StartWarning| out.lock().unwrap().push(warning.to_json())).forever();
+        let out = heard.clone();
+        events
+            .subscribe(move |event: &RemotingLifecycleEvent| {
+                out.lock().unwrap().push(event.name().to_string());
+            })
+            .forever();
+        let system = ActorSystem::builder("open")
+            .with_runtime(pump)
+            .with_event_stream(events)
+            .with_remoting(config)
+            .build()
+            .unwrap();
+        drop(system);
+        std::mem::take(&mut *heard.lock().unwrap())
+    };
+    for times in 1..=2 {
+        let heard = start("10.0.0.1", "fraktor.tcp");
+        assert_eq!(heard[0], "listen_started");
+        assert_eq!(
+            heard[1],
+            r#"{"authority":"10.0.0.1:25520","event":"start_warning","text":"insecure_plaintext: 10.0.0.1:25520 is open to the network, neither encrypted nor authenticated"}"#
+        );
+        let written = lines.with(&["WARN nexus_remote::start", "insecure_plaintext", "10.0.0.1:25520"]);
+        assert_eq!(written.len(), times);
+    }
+    assert_eq!(start("127.0.0.1", "fraktor.tcp"), ["listen_started"], "nobody else can reach it");
+    assert_eq!(lines.with(&["nexus_remote::start"]).len(), 2);
+}
