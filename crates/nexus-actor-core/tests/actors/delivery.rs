@@ -317,3 +317,49 @@ fn a_stop_is_seen_within_a_slice() {
     assert_eq!(house.log.take().len(), 255);
     assert_eq!(house.letters().len(), 745);
 }
+
+/// Neither `Sync` nor `Clone`, `Debug`, `Default`, serde or `Message`: only `Send`, and borrowed by nobody.
+struct OnlySend {
+    cell: core::cell::Cell<u64>,
+    reply: Option<Reply<u64>>,
+}
+
+/// The same for an actor.
+struct Keeper {
+    sum: core::cell::Cell<u64>,
+}
+
+impl Actor for Keeper {
+    type Msg = OnlySend;
+    async fn receive(&mut self, message: OnlySend, cx: &mut Context<'_, Self>) -> Done {
+        self.sum.set(self.sum.get() + message.cell.get());
+        if let Some(reply) = message.reply {
+            reply.send(self.sum.get());
+        } else if message.cell.get() == 4 {
+            let cell = core::cell::Cell::new(8);
+            cx.start_timer("later", secs(1), OnlySend { cell, reply: None });
+        }
+        Ok(())
+    }
+}
+
+/// That this compiles is half of the proof.
+#[test]
+fn a_message_and_an_actor_need_only_send() {
+    let house = house();
+    let bounded = MailboxConfig::bounded(4);
+    let props = Props::from_fn(|| Keeper { sum: core::cell::Cell::new(0) }).with_mailbox(bounded);
+    let keeper = house.spawn("keeper", props);
+    let say = |n: u64| OnlySend { cell: core::cell::Cell::new(n), reply: None };
+    keeper.tell(say(1));
+    assert!(keeper.try_tell(say(2)).is_ok());
+    let to = keeper.clone();
+    house
+        .system
+        .spawn_task(async move { to.send(say(4)).await.map_err(|error| error.refusal).expect("fits") });
+    house.idle();
+    let ask = |reply| OnlySend { cell: core::cell::Cell::default(), reply: Some(reply) };
+    assert_eq!(house.wait(keeper.ask(ask)), Ok(7));
+    house.advance(1000);
+    assert_eq!(house.wait(keeper.ask(ask)), Ok(15));
+}

@@ -12,6 +12,7 @@ mod kit;
 
 mod backpressure;
 mod configuration;
+mod control;
 mod events;
 mod faults;
 mod hostile;
