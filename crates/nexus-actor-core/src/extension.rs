@@ -420,7 +420,7 @@ mod tests {
         }
     }
 
-    /// Covers: RT-34, RT-36, API-54
+    /// Covers: RT-32, RT-34, RT-36, API-54
     #[test]
     fn a_system_makes_its_extensions_in_order_and_ends_them_in_reverse() {
         let (pump, log) = (PumpRuntime::new(), Log::default());

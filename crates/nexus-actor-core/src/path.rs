@@ -720,6 +720,7 @@ mod tests {
         assert_eq!((root.parent(), root.name(), root.segments().count()), (None, "", 0));
     }
 
+    /// Covers: RT-43
     #[test]
     fn parts_are_read_from_an_authority_an_address_and_a_path() {
         for (text, system, authority, elements, printed) in [

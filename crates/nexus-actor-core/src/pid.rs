@@ -250,6 +250,7 @@ mod tests {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
+    /// Covers: RT-02
     #[test]
     fn the_table_of_the_documentation_holds_both_ways() {
         for (elements, id) in [

@@ -132,7 +132,7 @@ impl<T> RingQueue<T> {
 mod tests {
     use super::*;
 
-    /// Covers: RT-12, RT-13
+    /// Covers: RT-12, RT-13, API-19, API-20
     #[test]
     fn a_fixed_queue_refuses_the_newest_and_gives_it_back() {
         for capacity in [0_usize, 1, 2, 7] {
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// Covers: RT-14
+    /// Covers: RT-14, API-19
     #[test]
     fn many_are_taken_in_order_across_the_end_of_the_ring() {
         let mut queue = RingQueue::new(8);

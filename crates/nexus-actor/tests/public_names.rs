@@ -21,7 +21,7 @@ fn check(names: &[(&str, &str)]) {
     }
 }
 
-/// Covers: API-70
+/// Covers: API-70, DM-10, DM-11
 #[test]
 fn every_name_of_the_foundation_is_public() {
     use nexus_actor::remote_authority::{
@@ -76,7 +76,40 @@ fn every_name_of_the_foundation_is_public() {
     check(&names! { RemoteAuthorityManager = RemoteAuthorityManagerGeneric; });
 }
 
+/// The commands of the foundation, with what each carries. That this compiles is the test.
+///
+/// Covers: API-52
+#[test]
+fn the_manager_has_the_promised_commands() {
+    use nexus_actor::remote::EndpointManagerCommand as Command;
+
+    fn about(command: &Command) -> &str {
+        let (authority, reason): (&String, &wire::QuarantineReason) = match command {
+            Command::RegisterInbound { handle } => return about_channel(handle),
+            Command::Associate { endpoint: transport::TransportEndpoint { .. } } => return "an endpoint",
+            Command::FlushDeferred { authority } => return authority,
+            Command::Quarantine { authority, reason } => (authority, reason),
+            Command::PublishMetrics => return "all",
+            _ => return "what is ours",
+        };
+        assert_eq!(*reason, wire::QuarantineReason::ByOperator);
+        authority
+    }
+    fn about_channel(_: &transport::TransportChannel) -> &'static str {
+        "a channel"
+    }
+    let quarantine =
+        Command::Quarantine { authority: "h:1".to_string(), reason: wire::QuarantineReason::ByOperator };
+    assert_eq!(about(&quarantine), "h:1");
+    assert_eq!(about(&Command::FlushDeferred { authority: "h:2".to_string() }), "h:2");
+    assert_eq!(about(&Command::PublishMetrics), "all");
+    let endpoint = transport::TransportEndpoint::new("h:1".parse().expect("an authority"));
+    assert_eq!(about(&Command::Associate { endpoint }), "an endpoint");
+}
+
 /// A remote reference is no type of its own: that is the point.
+///
+/// Covers: DM-12
 #[test]
 fn a_remote_reference_is_a_reference() {
     fn same<T>(_: fn(T), _: fn(T)) {}

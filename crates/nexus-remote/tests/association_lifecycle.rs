@@ -11,7 +11,7 @@ use nexus_actor_core::path::ActorUid;
 use nexus_actor_core::{DeadLetterReason, Instant};
 use nexus_remote::association::*;
 
-/// Covers: S1, S17
+/// Covers: S1, S17, TST-60
 #[test]
 fn the_first_send_associates_and_arrives() {
     let mut net = Net::new(2, 1);

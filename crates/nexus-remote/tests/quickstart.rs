@@ -79,7 +79,7 @@ fn bootstrap_remoting() -> Result<ActorSystem, RemotingError> {
     Ok(system)
 }
 
-/// Covers: TST-61, EX-06, EX-07, API-55, API-56, API-57, API-58, RT-34, RT-35, RT-38
+/// Covers: TST-61, EX-06, EX-07, API-55, API-56, API-57, API-58, RT-39, RT-34, RT-35, RT-38
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ping_pong_between_two_systems() {
     let (a, b) = (bootstrap_remoting().expect("a starts"), bootstrap_remoting().expect("b starts"));

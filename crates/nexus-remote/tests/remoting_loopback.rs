@@ -100,7 +100,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The extension started, an association made, what waited for it flushed in order, an actor watched, a quarantine
 /// and its recovery, and an end in order.
 ///
-/// Covers: TST-64, TST-63, RT-17, RT-30, RT-31, API-41, API-43, API-44, API-66
+/// Covers: TST-64, TST-63, RT-17, RT-30, RT-31, API-41, API-43, API-44, API-66, OBS-07
 #[test]
 fn two_nodes_from_the_start_to_the_end() {
     let (pump, network) = (PumpRuntime::new(), LoopbackNetwork::new());
@@ -174,7 +174,21 @@ fn two_nodes_from_the_start_to_the_end() {
         pump.block_on(LIMIT, async move { system.shutdown().await }).expect("in time").expect("ends");
     }
     assert_eq!(control_tasks(&a) + control_tasks(&b), 0);
-    assert_eq!(turns.lock().expect("no panic").last(), Some(&"shutdown"));
+    assert_eq!(
+        *turns.lock().expect("no panic"),
+        [
+            "listen_started",
+            "association_attempt",
+            "connected",
+            "disconnected",
+            "quarantined",
+            "quarantine_lifted",
+            "association_attempt",
+            "connected",
+            "disconnected",
+            "shutdown"
+        ]
+    );
     assert_eq!(*lost.lock().expect("no panic"), [""; 0], "nothing was lost on the way");
 }
 

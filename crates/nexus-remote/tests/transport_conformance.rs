@@ -95,7 +95,7 @@ fn pattern(length: usize, seed: usize) -> Vec<u8> {
     (0..length).map(|i| (i.wrapping_mul(31).wrapping_add(i >> 11).wrapping_add(seed)) as u8).collect()
 }
 
-/// Covers: TR-02, TR-03, TR-04, TR-09
+/// Covers: TR-02, TR-03, TR-04, TR-09, API-51
 #[tokio::test]
 async fn a_dial_reaches_the_listener_and_each_end_knows_both_addresses() {
     check(|transport| async move {

@@ -126,6 +126,7 @@ fn a_guardian_of_ones_own_is_made_by_a_closure_that_may_spawn() {
     assert!(system.processes().get("/user/first").is_some());
 }
 
+/// Covers: RT-39
 #[test]
 fn a_builder_names_what_is_wrong() {
     let pump = runtime::PumpRuntime::new();

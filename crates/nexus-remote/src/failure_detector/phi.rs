@@ -440,7 +440,7 @@ mod tests {
         }
     }
 
-    /// Covers: S80, FD-02
+    /// Covers: S80, FD-02, TST-60
     #[test]
     fn suspicion_rises_and_crosses_when_the_formula_says() {
         for (name, config) in [

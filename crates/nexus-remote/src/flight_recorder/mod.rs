@@ -271,7 +271,7 @@ mod tests {
         }
     }
 
-    /// Covers: S140, API-60
+    /// Covers: S140, API-60, OBS-01
     #[test]
     fn the_oldest_go_and_are_counted() {
         let recorder = RemotingFlightRecorder::new(8);
@@ -357,6 +357,9 @@ mod tests {
         kinds
     }
 
+    /// Number, time, kind, association, correlation id and figures: what an entry of Java's recorder has.
+    ///
+    /// Covers: OBS-01
     #[test]
     fn every_kind_reads_back_as_it_was_written() {
         let recorder = RemotingFlightRecorder::new(256);
@@ -411,7 +414,7 @@ mod tests {
         assert_eq!(recorder.snapshot().records.iter().map(|r| r.number).collect::<Vec<_>>(), [9, 10, 11, 12]);
     }
 
-    /// Covers: DM-07
+    /// Covers: DM-07, API-60, OBS-05
     #[test]
     fn events_metrics_and_traces_keep_peer_and_correlation() {
         let recorder = RemotingFlightRecorder::new(64);

@@ -559,6 +559,7 @@ mod tests {
         }
     }
 
+    /// Covers: TST-60, TR-11
     #[test]
     fn frames_of_all_sizes_come_out_whole_however_they_are_cut() {
         let mut bytes = Vec::new();

@@ -68,7 +68,7 @@ fn a_node_with_wrong_settings_does_not_start_and_names_all_of_them() {
     assert_eq!(sim.pump().next_deadline(), None);
 }
 
-/// Covers: S114, S115
+/// Covers: S114, S115, CFG-26
 #[test]
 fn a_node_is_reached_under_the_address_it_announces() {
     let sim = Simulation::new(114);

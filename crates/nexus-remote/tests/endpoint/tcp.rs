@@ -60,7 +60,7 @@ async fn said(probe: &TestProbe<Talk>) -> u64 {
     }
 }
 
-/// Covers: S1, S28, S37, S54, S57, S108
+/// Covers: S1, S28, S37, S54, S57, S108, TST-63
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_talk_ask_watch_and_leave() {
     let (a, b, c) = (node("a"), node("b"), node("c"));

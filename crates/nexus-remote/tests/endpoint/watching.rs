@@ -12,7 +12,7 @@ fn watches(from: &SimNode, to: &SimNode) -> (u64, u64, u64) {
         .map_or((0, 0, 0), |it| (it.watching, it.watched, it.system_messages))
 }
 
-/// Covers: S54, S60
+/// Covers: S54, S60, RT-17
 #[test]
 fn the_end_of_a_watched_actor_is_told_once() {
     let (sim, [a, b]) = nodes(54, ["a", "b"]);
