@@ -4,9 +4,11 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 
 use nexus_actor_core::event_stream::{EventStream, EventStreamEvent, RemotingRecord};
+use nexus_actor_core::path::Authority;
 use nexus_actor_core::{CorrelationId, Instant};
 
 use crate::backpressure::BackpressureListeners;
+use crate::endpoint::ListenerFault;
 use crate::event::{RemotingBackpressureEvent, RemotingEvent, RemotingLifecycleEvent, StartWarning};
 use crate::flight_recorder::RemotingFlightRecorder;
 use crate::log;
@@ -20,13 +22,14 @@ use crate::metric::RemotingMetric;
 pub struct EventPublisher {
     stream: EventStream,
     recorder: Arc<RemotingFlightRecorder>,
+    limit: Arc<log::Limit>,
 }
 
 impl EventPublisher {
     /// A publisher to `stream` and `recorder`.
     #[must_use]
-    pub const fn new(stream: EventStream, recorder: Arc<RemotingFlightRecorder>) -> Self {
-        Self { stream, recorder }
+    pub fn new(stream: EventStream, recorder: Arc<RemotingFlightRecorder>) -> Self {
+        Self { stream, recorder, limit: Arc::default() }
     }
 
     /// Publishes any remoting event. Must not be called under a lock: subscribers run.
@@ -61,9 +64,15 @@ impl EventPublisher {
         });
     }
 
+    /// Publishes a fault of the listener of the node at `own`.
+    pub(crate) fn publish_listener_fault(&self, now: Instant, own: Authority, fault: ListenerFault) {
+        log::listener(&self.limit, now, own, &fault);
+        self.stream.publish(fault);
+    }
+
     /// Publishes one turn in an association's or the node's life.
     pub fn publish_lifecycle(&self, now: Instant, event: RemotingLifecycleEvent) {
-        log::lifecycle(&event);
+        log::lifecycle(&self.limit, now, &event);
         self.tell(now, event, EventStreamEvent::RemotingLifecycle);
     }
 
@@ -115,7 +124,7 @@ mod tests {
     use alloc::vec::Vec;
 
     use nexus_actor_core::lock::Lock;
-    use nexus_actor_core::path::{ActorUid, Authority};
+    use nexus_actor_core::path::ActorUid;
 
     use super::*;
     use crate::backpressure::BackpressureSignal;

@@ -18,7 +18,10 @@
 //! | `nexus_remote::threshold` | warn | a figure went over an operator's threshold; info when it is back |
 //! | `nexus_remote::trace` | trace | a hop of a message: see [`TraceSampling`](correlation_trace::TraceSampling) |
 //! | `nexus_remote::start` | warn | what an operator should know at every start |
-//! | `nexus_remote::listener` | warn | a connection was not from a node of ours (one a second); the listener failed |
+//! | `nexus_remote::listener` | warn | a connection was not from a node of ours (one a second); the listener failed (one a second) |
+//!
+//! Of one peer, turn and reason there is at most one line a second, and 256 of all peers together; the next line says in
+//! `held_back` how many there would have been. Nothing that an operator must act on is held back.
 //!
 //! Dead letters are written by the core, target `nexus_actor_core::dead_letter`.
 

@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nexus_actor_core::event_stream::EventStream;
+use nexus_actor_core::path::Authority;
 use nexus_actor_core::runtime::PumpRuntime;
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
-use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, Props};
+use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, CorrelationId, Instant, Props};
 use nexus_remote::correlation_trace::HopKind;
-use nexus_remote::event::{RemotingLifecycleEvent, StartWarning};
+use nexus_remote::event::{RefusedBy, RemotingLifecycleEvent, StartWarning};
+use nexus_remote::flight_recorder::RemotingFlightRecorder;
 use nexus_remote::transport::{LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportFactory};
-use nexus_remote::wire::QuarantineReason;
-use nexus_remote::{RemotingControl, RemotingExtensionConfig, WithRemoting};
+use nexus_remote::wire::{QuarantineReason, RefuseReason};
+use nexus_remote::{EventPublisher, RemotingControl, RemotingExtensionConfig, WithRemoting};
 use nexus_testkit::{Direction, SimNode, Simulation};
 use tracing::subscriber::DefaultGuard;
 
@@ -208,4 +210,52 @@ fn an_open_listener_warns_at_every_start() {
     }
     assert_eq!(start("127.0.0.1", "fraktor.tcp"), ["listen_started"], "nobody else can reach it");
     assert_eq!(lines.with(&["nexus_remote::start"]).len(), 2);
+}
+
+/// However often a peer fails, it is a line a second for each reason, and the lines say how many they stand for.
+///
+/// Covers: S144
+#[test]
+fn a_storm_of_failures_is_a_line_a_second_by_peer_and_reason() {
+    let (lines, _guard) = Lines::read(tracing::Level::WARN);
+    let publisher = EventPublisher::new(EventStream::new(), Arc::new(RemotingFlightRecorder::new(16)));
+    let refused = |millis, host: &str, reason| {
+        publisher.publish_lifecycle(
+            Instant::from_millis(millis),
+            RemotingLifecycleEvent::Refused {
+                authority: Authority::new(host, 1),
+                by: RefusedBy::Us,
+                reason,
+                correlation_id: CorrelationId::NIL,
+            },
+        );
+    };
+    let held_back = |lines: &[String]| -> u64 {
+        let counts = lines.iter().filter_map(|line| line.split_once("held_back=")?.1.split(' ').next());
+        counts.map(|count| count.parse::<u64>().unwrap()).sum()
+    };
+    // Two reasons of one peer, one of another: 100 a second each, for ten seconds and once after.
+    for millis in (0..10_000).step_by(10).chain([11_000]) {
+        refused(millis, "10.0.0.1", RefuseReason::Blocked);
+        refused(millis, "10.0.0.1", RefuseReason::Version);
+        refused(millis, "10.0.0.2", RefuseReason::Blocked);
+    }
+    for parts in
+        [["10.0.0.1:1", "by us: blocked"], ["10.0.0.1:1", "by us: version"], ["10.0.0.2:1", "blocked"]]
+    {
+        let written = lines.with(&parts);
+        assert_eq!(written.len(), 11, "{written:?}");
+        assert!(!written[0].contains("held_back"), "the first comes at once: {}", written[0]);
+        assert_eq!(written.len() as u64 + held_back(&written), 1_001);
+    }
+    // Ten thousand names, which are the peer's word.
+    let before = lines.with(&["refused"]).len();
+    for n in 0..10_000 {
+        refused(20_000, &format!("h{n}"), RefuseReason::Blocked);
+    }
+    let written = lines.with(&["refused"]).split_off(before);
+    assert!(written.len() <= 256, "{}", written.len());
+    refused(30_000, "last", RefuseReason::Blocked);
+    let written = lines.with(&["refused"]).split_off(before);
+    assert_eq!(written.len() as u64 + held_back(&written), 10_001);
 }

@@ -371,11 +371,8 @@ impl Node {
 
     /// The listener could not take a connection, or has ended.
     pub(crate) fn report_listener(&self, why: &str) {
-        if let Some(system) = self.system.upgrade() {
-            let fault = ListenerFault { why: why.to_string() };
-            crate::log::listener(&fault);
-            system.event_stream().publish(fault);
-        }
+        let fault = ListenerFault { why: why.to_string() };
+        self.publisher.publish_listener_fault(self.now(), self.own_authority(), fault);
     }
 
     pub(crate) fn is_closing(&self) -> bool {

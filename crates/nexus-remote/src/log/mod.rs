@@ -1,40 +1,55 @@
 //! What remoting writes to `tracing`, all in one place; the list is in the documentation of the crate.
 
 #[cfg(feature = "tracing")]
+mod limit;
+
+#[cfg(feature = "tracing")]
 mod written {
     use alloc::string::{String, ToString};
 
-    use nexus_actor_core::CorrelationId;
     use nexus_actor_core::path::Authority;
-    use tracing::{debug, error, info, trace, warn};
+    use nexus_actor_core::{CorrelationId, Instant};
+    use tracing::{Level, debug, enabled, error, info, trace, warn};
 
+    pub(crate) use super::limit::Limit;
     use crate::backpressure::BackpressureSignal;
     use crate::correlation_trace::HopKind;
     use crate::endpoint::{ListenerFault, StrangerEvent};
     use crate::event::{RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent as Event, StartWarning};
     use crate::metric::{RemotingMetric, ThresholdCrossed};
 
-    pub(crate) fn lifecycle(event: &Event) {
+    pub(crate) fn lifecycle(limit: &Limit, now: Instant, event: &Event) {
         macro_rules! say {
-            ($level:ident) => {
+            ($level:ident, $held_back:expr) => {
                 $level!(
                     target: "nexus_remote::lifecycle",
                     authority = %event.authority(),
                     correlation_id = %event.correlation_id(),
                     uid = event.uid().map(tracing::field::display),
                     detail = detail(event).as_deref(),
+                    held_back = $held_back,
                     "{}",
                     event.name(),
                 )
             };
         }
+        macro_rules! say_at_a_pace {
+            ($level:ident, $enabled:ident) => {
+                if enabled!(target: "nexus_remote::lifecycle", Level::$enabled)
+                    && let Some(held_back) = limit.admit(now, event)
+                {
+                    say!($level, (held_back > 0).then_some(held_back));
+                }
+            };
+        }
         match event {
-            Event::Quarantined { deadline: None, .. } => say!(error),
+            // Once, until it is lifted: never held back.
+            Event::Quarantined { deadline: None, .. } => say!(error, None::<u64>),
             Event::Quarantined { .. }
             | Event::QuarantinedByPeer { .. }
             | Event::Gated { .. }
             | Event::Refused { .. }
-            | Event::Suspect { .. } => say!(warn),
+            | Event::Suspect { .. } => say_at_a_pace!(warn, WARN),
             Event::ListenStarted { .. }
             | Event::Connected { .. }
             | Event::Disconnected { .. }
@@ -43,8 +58,8 @@ mod written {
             | Event::QuarantineLifted { .. }
             | Event::Left { .. }
             | Event::Reachable { .. }
-            | Event::Shutdown { .. } => say!(info),
-            Event::AssociationAttempt { .. } => say!(debug),
+            | Event::Shutdown { .. } => say_at_a_pace!(info, INFO),
+            Event::AssociationAttempt { .. } => say_at_a_pace!(debug, DEBUG),
         }
     }
 
@@ -125,7 +140,7 @@ mod written {
     /// Whether somebody reads what [`hop`] writes.
     #[inline]
     pub(crate) fn wants_hops() -> bool {
-        tracing::enabled!(target: "nexus_remote::trace", tracing::Level::TRACE)
+        enabled!(target: "nexus_remote::trace", Level::TRACE)
     }
 
     #[inline]
@@ -154,22 +169,30 @@ mod written {
         );
     }
 
-    pub(crate) fn listener(fault: &ListenerFault) {
-        warn!(target: "nexus_remote::listener", why = ?fault.why, "the listener failed");
+    pub(crate) fn listener(limit: &Limit, now: Instant, own: Authority, fault: &ListenerFault) {
+        if enabled!(target: "nexus_remote::listener", Level::WARN)
+            && let Some(held_back) = limit.admit_as(now, (own, "listener", ""))
+        {
+            let held_back = (held_back > 0).then_some(held_back);
+            warn!(target: "nexus_remote::listener", why = ?fault.why, held_back, "the listener failed");
+        }
     }
 }
 
 #[cfg(not(feature = "tracing"))]
 mod written {
-    use nexus_actor_core::CorrelationId;
     use nexus_actor_core::path::Authority;
+    use nexus_actor_core::{CorrelationId, Instant};
 
     use crate::correlation_trace::HopKind;
     use crate::endpoint::{ListenerFault, StrangerEvent};
     use crate::event::{RemotingBackpressureEvent, RemotingLifecycleEvent, StartWarning};
     use crate::metric::{RemotingMetric, ThresholdCrossed};
 
-    pub(crate) const fn lifecycle(_: &RemotingLifecycleEvent) {}
+    #[derive(Debug, Default)]
+    pub(crate) struct Limit;
+
+    pub(crate) const fn lifecycle(_: &Limit, _: Instant, _: &RemotingLifecycleEvent) {}
     pub(crate) const fn backpressure(_: &RemotingBackpressureEvent) {}
     pub(crate) const fn metric(_: &RemotingMetric) {}
     pub(crate) const fn threshold(_: &ThresholdCrossed) {}
@@ -179,7 +202,7 @@ mod written {
     pub(crate) const fn hop(_: &Authority, _: HopKind, _: CorrelationId, _: usize) {}
     pub(crate) const fn start_warning(_: &StartWarning) {}
     pub(crate) const fn stranger(_: &StrangerEvent) {}
-    pub(crate) const fn listener(_: &ListenerFault) {}
+    pub(crate) fn listener(_: &Limit, _: Instant, _: Authority, _: &ListenerFault) {}
 }
 
 pub(crate) use written::*;
