@@ -100,7 +100,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The extension started, an association made, what waited for it flushed in order, an actor watched, a quarantine
 /// and its recovery, and an end in order.
 ///
-/// Covers: TST-64, TST-63, RT-17, RT-30, RT-31, API-41, API-43, API-44, API-66, OBS-07
+/// Covers: TST-64, TST-63, RT-17, RT-30, RT-31, API-41, API-43, API-44, OBS-07
 #[test]
 fn two_nodes_from_the_start_to_the_end() {
     let (pump, network) = (PumpRuntime::new(), LoopbackNetwork::new());
