@@ -162,7 +162,7 @@ fn every_change_of_state_is_told_with_its_time_and_reason() {
     assert_eq!(kinds(|kind| matches!(kind, FlightKind::Quarantined { .. })), 1);
 }
 
-/// Covers: DL-10, ERR-03, EV-26
+/// Covers: DL-10, ERR-03, EV-26, SER-08
 #[test]
 fn what_cannot_be_written_or_read_is_an_event_and_a_dead_letter() {
     let (sim, [a, b]) = nodes(26, ["a", "b"]);

@@ -188,8 +188,8 @@ fn which_messages_are_traced_is_a_setting() {
     }
 }
 
-/// A peer that is slow and one that is full: figures in the recorder, the snapshot and on the stream, and an event
-/// when an operator's threshold is crossed.
+/// A peer that is slow and then full, beside one that is well: figures in the recorder and the snapshot, and an event
+/// when an operator's threshold is crossed, by peer.
 ///
 /// Covers: MET-11, MET-13, OBS-08, OBS-15, CFG-27
 #[test]
@@ -198,9 +198,11 @@ fn round_trip_and_depth_are_watched_against_thresholds() {
     let limits = SreThresholds::new().with_round_trip(ms(50)).with_queue_depth(10);
     let a = know(sim.node_with("a", |c| c.with_metrics_interval(Some(ms(100))).with_sre_thresholds(limits)));
     let b = know(sim.node("b"));
+    let well = know(sim.node("well"));
     parrot(b.system(), "parrot");
     let ear = probe(a.system(), "ear");
     let to = far(&a, &b, "/user/parrot");
+    far(&a, &well, "/user/nobody").tell(Talk::Say(0));
     // Watched, so that beats are sent.
     ear.watch(&to);
     sim.run(s(3));
@@ -232,9 +234,11 @@ fn round_trip_and_depth_are_watched_against_thresholds() {
         to.tell(Talk::Say(n));
     }
     sim.run(ms(200));
-    let snapshot = &a.remoting().connections_snapshot()[0];
-    assert_eq!((snapshot.deferred_count, snapshot.metric.deferred_depth), (20, 20));
-    assert_eq!(snapshot.metric.correlation_id, hops(&a, HopKind::Send).last().unwrap().0);
+    let snapshots = a.remoting().connections_snapshot();
+    let of = |node: &SimNode| snapshots.iter().find(|s| s.authority == node.authority().to_string()).unwrap();
+    assert_eq!((of(&b).deferred_count, of(&b).metric.deferred_depth), (20, 20));
+    assert_eq!(of(&well).deferred_count, 0);
+    assert_eq!(of(&b).metric.correlation_id, hops(&a, HopKind::Send).last().unwrap().0);
     let deep = kinds(|kind| matches!(kind, FlightKind::Threshold { kind: ThresholdKind::QueueDepth, .. }));
     assert_eq!(
         deep,

@@ -131,7 +131,7 @@ fn a_connection_that_takes_nothing_is_told_of() {
 
 /// A peer that falls silent is doubted, which is pressure too, and trusted again when it is heard: nothing is lost.
 ///
-/// Covers: FD-01, FD-04, FD-05, ROLE-54
+/// Covers: FD-01, FD-04, FD-05, ROLE-54, OBS-06
 #[test]
 fn a_silent_peer_is_suspected_and_reachable_again() {
     let (sim, [a, b]) = nodes(18, ["a", "b"]);
