@@ -54,7 +54,7 @@ fn the_roles_are_actors_of_the_system_from_the_start_to_the_end() {
     }
 }
 
-/// Covers: ROLE-42, HS-44, HS-45, HS-46
+/// Covers: ROLE-42, HS-44, HS-45, HS-46, API-57, API-66
 #[test]
 fn the_provider_resolves_paths_of_every_node_and_begins_what_they_need() {
     let (sim, [a, b]) = nodes(44, ["a", "b"]);
