@@ -14,6 +14,8 @@
 #[allow(dead_code, reason = "shared with the tests on virtual time")]
 mod kit;
 
+const OVER_TCP: bool = true;
+
 use std::io::{Read, Write};
 use std::process::Stdio;
 use std::sync::Arc;

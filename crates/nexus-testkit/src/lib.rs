@@ -1,7 +1,7 @@
 //! What tests of nexus actors need and production does not.
 //!
-//! [`TestProbe`] is an actor that remembers what it saw; [`Simulation`] runs whole nodes in one thread on virtual time, where a
-//! node can be killed or frozen at any moment.
+//! [`TestProbe`] is an actor that remembers what it saw; [`Simulation`] runs whole nodes in one thread on virtual time, over
+//! the loopback or over real sockets, where a node can be killed or frozen at any moment.
 //!
 //! [`FaultLink`] puts a bad network between nodes, on any transport, without waiting for anything:
 //!
@@ -25,6 +25,7 @@
 extern crate alloc;
 
 mod fault_link;
+mod medium;
 mod mortal;
 mod probe;
 mod simulation;

@@ -6,7 +6,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::Future;
-use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
@@ -16,25 +15,24 @@ use nexus_actor_core::runtime::{PumpRuntime, Runtime};
 use nexus_actor_core::time::Instant;
 use nexus_actor_core::{ActorSystem, BuildError, DeadLetterReason};
 use nexus_remote::event::{RemotingBackpressureEvent, RemotingLifecycleEvent};
-use nexus_remote::transport::{
-    LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportChannel, TransportEndpoint,
-    TransportFactory,
-};
+use nexus_remote::transport::{LoopbackNetwork, RemoteTransport, TransportFactory};
 use nexus_remote::{
     ListenerFault, RemotingControlHandle, RemotingExtension, RemotingExtensionConfig, StrangerEvent,
     WithRemoting,
 };
 
 use crate::fault_link::{Cut, FaultControl, FaultLink};
+use crate::medium::{Line, Medium};
 use crate::mortal::MortalRuntime;
 
 /// Polls after which a moment of virtual time that does not come to rest is a defect.
 const POLLS_MAX: usize = 50_000_000;
 
-/// Nodes that share one clock, one thread and one loopback network.
+/// Nodes that share one clock, one thread and one loopback network, or the sockets of this host.
 ///
 /// The clock moves only when everything is at rest, from deadline to deadline: an hour takes as long as what
-/// happens in it. The same seed and the same calls give the same run.
+/// happens in it. Over the loopback the same seed and the same calls give the same run; over sockets the kernel has a
+/// say in how many bytes pass at a time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,7 +48,7 @@ const POLLS_MAX: usize = 50_000_000;
 #[derive(Clone, Debug)]
 pub struct Simulation {
     pump: PumpRuntime,
-    network: LoopbackNetwork,
+    medium: Medium,
     seed: u64,
     started: Arc<Lock<u64>>,
 }
@@ -65,7 +63,22 @@ impl Simulation {
     /// The same on a network of your own, for pipes of another size.
     #[must_use]
     pub fn on(seed: u64, network: LoopbackNetwork) -> Self {
-        Self { pump: PumpRuntime::new(), network, seed, started: Arc::default() }
+        Self::with(seed, Medium::Loopback(network))
+    }
+
+    /// The same over TCP between sockets of this host, still in one thread and on virtual time.
+    ///
+    /// Each simulation has an address of its own in 127.0.0.0/8 where the system allows it.
+    ///
+    /// # Panics
+    /// When the system gives no reactor.
+    #[must_use]
+    pub fn over_tcp(seed: u64) -> Self {
+        Self::with(seed, Medium::tcp())
+    }
+
+    fn with(seed: u64, medium: Medium) -> Self {
+        Self { pump: PumpRuntime::new(), medium, seed, started: Arc::default() }
     }
 
     /// Starts a node with the default settings.
@@ -117,14 +130,16 @@ impl Simulation {
         name: &str,
         adjust: impl FnOnce(RemotingExtensionConfig) -> RemotingExtensionConfig,
     ) -> Result<SimNode, BuildError> {
-        let link = Arc::new(FaultLink::new(Arc::new(LoopbackTransport::new(&self.network))));
+        let link = Arc::new(FaultLink::new(self.medium.transport()));
         let control = link.control();
+        self.medium.observe(&control);
+        let scheme = self.medium.scheme();
         let factory = TransportFactory::new()
-            .with_transport(LoopbackTransport::SCHEME, move || Ok(link.clone() as Arc<dyn RemoteTransport>));
+            .with_transport(scheme, move || Ok(link.clone() as Arc<dyn RemoteTransport>));
         let config = RemotingExtensionConfig::default()
-            .with_canonical_host("127.0.0.1")
+            .with_canonical_host(self.medium.host())
             .with_canonical_port(0)
-            .with_transport_scheme(LoopbackTransport::SCHEME)
+            .with_transport_scheme(scheme)
             .with_transport_factory(factory);
         let runtime = MortalRuntime::new(&self.pump);
         let nth = {
@@ -145,7 +160,8 @@ impl Simulation {
         let authority = remoting.address().and_then(|address| address.authority);
         Ok(SimNode {
             name: name.to_string(),
-            authority: authority.unwrap_or_else(|| Authority::new("127.0.0.1", 0)),
+            authority: authority.unwrap_or_else(|| Authority::new(self.medium.host(), 0)),
+            scheme,
             system,
             remoting,
             runtime,
@@ -160,10 +176,13 @@ impl Simulation {
         &self.pump
     }
 
-    /// The network that the nodes share.
+    /// The network that the nodes share; none over TCP.
     #[must_use]
-    pub const fn network(&self) -> &LoopbackNetwork {
-        &self.network
+    pub const fn network(&self) -> Option<&LoopbackNetwork> {
+        match &self.medium {
+            Medium::Loopback(network) => Some(network),
+            Medium::Tcp(_) => None,
+        }
     }
 
     /// Now.
@@ -177,7 +196,7 @@ impl Simulation {
     /// # Panics
     /// When it does not come to rest: something wakes itself for ever.
     pub fn settle(&self) {
-        let polls = self.pump.run_at_most(POLLS_MAX);
+        let polls = self.medium.settle(&self.pump, POLLS_MAX);
         assert!(polls < POLLS_MAX, "the nodes do not come to rest at {:?}", self.now());
     }
 
@@ -228,19 +247,13 @@ impl Simulation {
         result.lock().take()
     }
 
-    /// A connection to `authority` behind which there is no node: bytes by hand.
+    /// A connection to `authority` behind which there is no node: bytes by hand. Each comes from a source of its own.
     ///
     /// # Panics
     /// When nobody listens there.
     #[must_use]
     pub fn stranger(&self, authority: &Authority) -> Stranger {
-        let transport = LoopbackTransport::new(&self.network);
-        let channel = transport
-            .open_channel(&TransportEndpoint::new(authority.clone()))
-            .unwrap_or_else(|error| panic!("{authority}: {error}"));
-        let connected = channel.poll_connected(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(connected, Poll::Ready(Ok(()))), "{authority}: {connected:?}");
-        Stranger { channel }
+        Stranger { line: self.medium.stranger(authority) }
     }
 }
 
@@ -285,6 +298,7 @@ impl NodeLog {
 pub struct SimNode {
     name: String,
     authority: Authority,
+    scheme: &'static str,
     system: ActorSystem,
     remoting: RemotingControlHandle,
     runtime: MortalRuntime,
@@ -323,7 +337,7 @@ impl SimNode {
         let mut address = self.system.address();
         // Also after it has died, when it has no address any more.
         address.authority = Some(self.authority.clone());
-        alloc::format!("{}://{}@{}{path}", LoopbackTransport::SCHEME, address.system, self.authority)
+        alloc::format!("{}://{}@{}{path}", self.scheme, address.system, self.authority)
     }
 
     /// Ends it without warning: its sockets close, its listener is gone, nobody is told.
@@ -423,18 +437,14 @@ impl fmt::Debug for SimNode {
 /// One end of a connection, driven by hand.
 #[derive(Debug)]
 pub struct Stranger {
-    channel: TransportChannel,
+    line: Line,
 }
 
 impl Stranger {
     /// Writes what fits of `bytes` and says how much did; `None` when the connection is over.
     #[must_use]
     pub fn write(&self, bytes: &[u8]) -> Option<usize> {
-        match self.channel.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
-            Poll::Ready(Ok(count)) => Some(count),
-            Poll::Pending => Some(0),
-            Poll::Ready(Err(_)) => None,
-        }
+        self.line.write(bytes)
     }
 
     /// Reads what is there. `None` when the connection is over and everything has been read.
@@ -443,10 +453,10 @@ impl Stranger {
         let mut read = Vec::new();
         let mut buffer = [0; 4096];
         loop {
-            match self.channel.poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer) {
-                Poll::Ready(Ok(count)) if count > 0 => read.extend_from_slice(&buffer[..count]),
-                Poll::Pending => return Some(read),
-                Poll::Ready(_) => return if read.is_empty() { None } else { Some(read) },
+            match self.line.read(&mut buffer) {
+                Some(0) => return Some(read),
+                Some(count) => read.extend_from_slice(&buffer[..count]),
+                None => return if read.is_empty() { None } else { Some(read) },
             }
         }
     }

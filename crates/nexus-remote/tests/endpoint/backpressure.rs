@@ -61,7 +61,7 @@ fn a_peer_that_does_not_read_costs_its_bounds_and_no_more() {
 /// Covers: S92
 #[test]
 fn a_send_waits_for_room_and_blocks_nobody() {
-    let sim = Simulation::new(92);
+    let sim = simulation(92);
     let (a, b) = (small(&sim, "a", 100), know(sim.node("b")));
     let ear = probe(b.system(), "ear");
     let other = parrot(a.system(), "parrot");
@@ -101,7 +101,7 @@ fn a_send_waits_for_room_and_blocks_nobody() {
 #[test]
 fn a_send_that_waits_learns_of_the_end() {
     for end in ["quarantine", "shutdown"] {
-        let sim = Simulation::new(921);
+        let sim = simulation(921);
         let (a, b) = (small(&sim, "a", 10), know(sim.node("b")));
         let to = far(&a, &b, "/user/ear");
         to.tell(Talk::Say(0));
@@ -132,7 +132,7 @@ fn a_send_that_waits_learns_of_the_end() {
 /// Covers: S94, BP-44, CFG-22
 #[test]
 fn marks_are_told_once_per_crossing_to_listeners_stream_and_recorder() {
-    let sim = Simulation::new(94);
+    let sim = simulation(94);
     let heard = Arc::new(Mutex::new(Vec::new()));
     let told = heard.clone();
     let a = know(sim.node_with("a", |c| {
@@ -195,7 +195,7 @@ fn marks_are_told_once_per_crossing_to_listeners_stream_and_recorder() {
 /// Covers: S98, S99
 #[test]
 fn what_is_sent_to_a_broken_peer_waits_within_the_bounds() {
-    let sim = Simulation::new(98);
+    let sim = simulation(98);
     let (a, b) = (small(&sim, "a", 500), know(sim.node("b")));
     let ear = probe(b.system(), "ear");
     let to = far(&a, &b, "/user/ear");
@@ -257,7 +257,7 @@ fn beats_pass_a_link_that_is_full() {
 /// Covers: S92
 #[test]
 fn answers_find_room_in_a_lane_full_of_messages() {
-    let sim = Simulation::new(922);
+    let sim = simulation(922);
     let (a, b) = (small(&sim, "a", 80), know(sim.node("b")));
     let ear = probe(b.system(), "ear");
     parrot(a.system(), "parrot");

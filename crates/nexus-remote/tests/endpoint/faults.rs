@@ -153,28 +153,6 @@ fn the_books_balance_whatever_happens() {
     }
 }
 
-/// The same seed gives the same run, to the byte.
-///
-/// Covers: S156
-#[test]
-fn a_run_repeats_itself() {
-    let run = || {
-        let (sim, [a, b]) = nodes(157, ["a", "b"]);
-        let ear = probe(b.system(), "ear");
-        let to = far(&a, &b, "/user/ear");
-        a.link().cut_each_after(9, 50..5_000);
-        for n in 0..2_000 {
-            to.tell(Talk::Say(n));
-            if n % 50 == 0 {
-                sim.run(ms(7));
-            }
-        }
-        sim.run(s(30));
-        (numbers(&ear), a.lifecycle(), b.lifecycle(), a.link().counts())
-    };
-    assert_eq!(run(), run());
-}
-
 /// Covers: S15
 #[test]
 fn a_link_that_never_lets_a_handshake_pass_is_only_that() {

@@ -191,7 +191,7 @@ fn a_handshake_has_so_many_bytes_and_no_more() {
 fn a_request_for_another_node_is_refused_with_both_names() {
     let (sim, a, b) = talking(19);
     for to in [
-        NodeAddress::new("other", "127.0.0.1", Some(b.authority().port())).unwrap(),
+        NodeAddress::new("other", b.authority().host(), Some(b.authority().port())).unwrap(),
         NodeAddress::new("b", "alias.example", Some(b.authority().port())).unwrap(),
     ] {
         let mut wrong = request(&b, 0);

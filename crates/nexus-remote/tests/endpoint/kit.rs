@@ -115,9 +115,24 @@ pub(crate) fn numbers(probe: &TestProbe<Talk>) -> Vec<u64> {
         .collect()
 }
 
+/// A simulation over what this binary is for: see `OVER_TCP` in its `main.rs`.
+pub(crate) fn simulation(seed: u64) -> Simulation {
+    if crate::OVER_TCP { Simulation::over_tcp(seed) } else { Simulation::new(seed) }
+}
+
+/// The scheme of a simulation's nodes.
+pub(crate) const fn own_scheme() -> &'static str {
+    if crate::OVER_TCP { "fraktor.tcp" } else { "fraktor.loopback" }
+}
+
+/// A scheme that they do not speak.
+pub(crate) const fn other_scheme() -> &'static str {
+    if crate::OVER_TCP { "fraktor.loopback" } else { "fraktor.tcp" }
+}
+
 /// A simulation with the nodes `names`, which know the protocol.
 pub(crate) fn nodes<const N: usize>(seed: u64, names: [&str; N]) -> (Simulation, [SimNode; N]) {
-    let sim = Simulation::new(seed);
+    let sim = simulation(seed);
     let nodes = names.map(|name| know(sim.node(name)));
     (sim, nodes)
 }

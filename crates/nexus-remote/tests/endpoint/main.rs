@@ -8,6 +8,9 @@
     reason = "a test has an operating system, and ends where it is surprised"
 )]
 
+/// Whether simulations run over sockets.
+const OVER_TCP: bool = false;
+
 mod kit;
 
 mod backpressure;
@@ -17,6 +20,7 @@ mod events;
 mod faults;
 mod hostile;
 mod lifecycle;
+mod loopback;
 mod messages;
 mod observation;
 mod pressure;

@@ -414,13 +414,13 @@ fn urls_that_lead_nowhere_say_why() {
     let (sim, [a]) = nodes(120, ["a"]);
     let own = a.authority().to_string();
     let cases: [(String, fn(&ResolveError) -> bool); 4] = [
-        ("fraktor.loopback://".into(), |e| matches!(e, ResolveError::InvalidPath { .. })),
+        (format!("{}://", own_scheme()), |e| matches!(e, ResolveError::InvalidPath { .. })),
         ("nonsense".into(), |e| matches!(e, ResolveError::InvalidPath { .. })),
-        ("fraktor.tcp://b@127.0.0.1:1/user/x".into(), |e| {
+        (format!("{}://b@127.0.0.1:1/user/x", other_scheme()), |e| {
             matches!(e, ResolveError::Refused(Refusal::Limit(_)))
         }),
         // Our own address under another name.
-        (format!("fraktor.loopback://other@{own}/user/x"), |e| {
+        (format!("{}://other@{own}/user/x", own_scheme()), |e| {
             matches!(e, ResolveError::Refused(Refusal::NoSuchActor))
         }),
     ];

@@ -7,7 +7,7 @@ use nexus_remote::backpressure::BackpressureSignal;
 use nexus_remote::correlation_trace::{HopKind, TraceSampling};
 use nexus_remote::flight_recorder::{FlightKind, RecorderSnapshot};
 use nexus_remote::metric::{SreThresholds, ThresholdKind};
-use nexus_testkit::{Direction, SimNode, Simulation};
+use nexus_testkit::{Direction, SimNode};
 
 use crate::kit::*;
 
@@ -59,7 +59,7 @@ fn the_same_id_is_in_the_recorders_of_both_ends() {
 /// Covers: S94, S139
 #[test]
 fn the_message_that_crossed_a_mark_is_named_by_the_event() {
-    let sim = Simulation::new(621);
+    let sim = simulation(621);
     let a = know(sim.node_with("a", |c| c.with_queue_messages_max(100)));
     let b = know(sim.node("b"));
     let ear = probe(b.system(), "ear");
@@ -139,7 +139,7 @@ fn the_id_of_a_lost_message_leads_from_the_send_to_the_reason() {
 /// Covers: S140
 #[test]
 fn a_recorder_that_is_off_or_small_keeps_to_that() {
-    let sim = Simulation::new(140);
+    let sim = simulation(140);
     let off = know(sim.node_with("off", |c| c.with_flight_recorder_enabled(false)));
     let small = know(sim.node_with("small", |c| c.with_flight_recorder_size(16)));
     let ear = probe(small.system(), "ear");
@@ -160,7 +160,7 @@ fn a_recorder_that_is_off_or_small_keeps_to_that() {
 fn which_messages_are_traced_is_a_setting() {
     const COUNT: u64 = 3_200;
     for (sampling, all) in [(TraceSampling::Adaptive, false), (TraceSampling::All, true)] {
-        let sim = Simulation::new(31);
+        let sim = simulation(31);
         let node = |name| {
             know(sim.node_with(name, |c| c.with_trace_sampling(sampling).with_flight_recorder_size(65_536)))
         };
@@ -194,7 +194,7 @@ fn which_messages_are_traced_is_a_setting() {
 /// Covers: MET-11, MET-13, OBS-08, OBS-15, CFG-27
 #[test]
 fn round_trip_and_depth_are_watched_against_thresholds() {
-    let sim = Simulation::new(11);
+    let sim = simulation(11);
     let limits = SreThresholds::new().with_round_trip(ms(50)).with_queue_depth(10);
     let a = know(sim.node_with("a", |c| c.with_metrics_interval(Some(ms(100))).with_sre_thresholds(limits)));
     let b = know(sim.node("b"));

@@ -1,0 +1,36 @@
+//! The scenarios of `endpoint`, the same bodies, over real sockets on virtual time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::type_complexity,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a test has an operating system, and ends where it is surprised"
+)]
+
+/// Whether simulations run over sockets.
+const OVER_TCP: bool = true;
+
+#[path = "../endpoint/kit.rs"]
+mod kit;
+
+#[path = "../endpoint/backpressure.rs"]
+mod backpressure;
+#[path = "../endpoint/configuration.rs"]
+mod configuration;
+#[path = "../endpoint/faults.rs"]
+mod faults;
+#[path = "../endpoint/hostile.rs"]
+mod hostile;
+#[path = "../endpoint/lifecycle.rs"]
+mod lifecycle;
+#[path = "../endpoint/messages.rs"]
+mod messages;
+#[path = "../endpoint/observation.rs"]
+mod observation;
+#[path = "../endpoint/quarantine.rs"]
+mod quarantine;
+#[path = "../endpoint/shutdown.rs"]
+mod shutdown;
+#[path = "../endpoint/watching.rs"]
+mod watching;

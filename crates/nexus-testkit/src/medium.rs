@@ -1,0 +1,253 @@
+//! What connects the nodes of a simulation: the loopback, or the sockets of this host.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Instant;
+
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::Authority;
+use nexus_actor_core::runtime::PumpRuntime;
+use nexus_remote::transport::{
+    LoopbackNetwork, LoopbackTransport, RemoteTransport, TokioTcpTransport, TransportChannel,
+    TransportEndpoint,
+};
+
+use tokio::net::TcpSocket;
+
+use crate::fault_link::FaultControl;
+
+/// How long bytes that were written and not read are waited for. The kernel carries them within the call that
+/// writes them, unless the machine is so busy that a thread of its own has to do it.
+const CARRY_TIME: Duration = Duration::from_millis(20);
+
+/// Looks at the sockets, one after the other, that must find nothing before the clock may move.
+const QUIET_LOOKS: u32 = 3;
+
+#[derive(Clone)]
+pub(crate) enum Medium {
+    Loopback(LoopbackNetwork),
+    Tcp(Arc<Sockets>),
+}
+
+impl Medium {
+    pub(crate) fn tcp() -> Self {
+        Self::Tcp(Arc::new(Sockets::new()))
+    }
+
+    pub(crate) const fn scheme(&self) -> &'static str {
+        match self {
+            Self::Loopback(_) => LoopbackTransport::SCHEME,
+            Self::Tcp(_) => TokioTcpTransport::SCHEME,
+        }
+    }
+
+    /// Where nodes listen unless they are told otherwise.
+    pub(crate) fn host(&self) -> &str {
+        match self {
+            Self::Loopback(_) => "127.0.0.1",
+            Self::Tcp(sockets) => &sockets.host,
+        }
+    }
+
+    pub(crate) fn transport(&self) -> Arc<dyn RemoteTransport> {
+        match self {
+            Self::Loopback(network) => Arc::new(LoopbackTransport::new(network)),
+            Self::Tcp(sockets) => Arc::new(TokioTcpTransport::new(sockets.runtime.handle().clone())),
+        }
+    }
+
+    /// Remembers a link, so that its bytes are known while the kernel has them.
+    pub(crate) fn observe(&self, link: &FaultControl) {
+        if let Self::Tcp(sockets) = self {
+            sockets.links.lock().push(link.clone());
+        }
+    }
+
+    /// Runs at most `polls` polls on the pump, until neither it nor a socket has anything to do.
+    pub(crate) fn settle(&self, pump: &PumpRuntime, polls: usize) -> usize {
+        match self {
+            Self::Loopback(_) => pump.run_at_most(polls),
+            Self::Tcp(sockets) => sockets.settle(pump, polls),
+        }
+    }
+
+    pub(crate) fn stranger(&self, authority: &Authority) -> Line {
+        match self {
+            Self::Loopback(network) => {
+                let transport = LoopbackTransport::new(network);
+                let channel = transport
+                    .open_channel(&TransportEndpoint::new(authority.clone()))
+                    .unwrap_or_else(|error| panic!("{authority}: {error}"));
+                let connected = channel.poll_connected(&mut Context::from_waker(Waker::noop()));
+                assert!(matches!(connected, Poll::Ready(Ok(()))), "{authority}: {connected:?}");
+                Line::Loopback(channel)
+            }
+            Self::Tcp(sockets) => {
+                let socket =
+                    sockets.connect(authority).unwrap_or_else(|error| panic!("{authority}: {error}"));
+                Line::Tcp(socket, sockets.clone())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Medium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.scheme())
+    }
+}
+
+/// One end of a connection, driven by hand.
+#[derive(Debug)]
+pub(crate) enum Line {
+    Loopback(TransportChannel),
+    Tcp(TcpStream, Arc<Sockets>),
+}
+
+impl Line {
+    /// How many bytes fit; `None` when the connection is over.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Self::Loopback(channel) => {
+                match channel.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+                    Poll::Ready(Ok(count)) => Some(count),
+                    Poll::Pending => Some(0),
+                    Poll::Ready(Err(_)) => None,
+                }
+            }
+            Self::Tcp(socket, sockets) => match (&*socket).write(bytes) {
+                Ok(count) => {
+                    sockets.by_strangers.fetch_add(count as u64, Ordering::Relaxed);
+                    Some(count)
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
+                Err(_) => None,
+            },
+        }
+    }
+
+    /// How many bytes were there; `None` when the connection is over.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Option<usize> {
+        match self {
+            Self::Loopback(channel) => {
+                match channel.poll_read(&mut Context::from_waker(Waker::noop()), buffer) {
+                    Poll::Ready(Ok(0) | Err(_)) => None,
+                    Poll::Ready(Ok(count)) => Some(count),
+                    Poll::Pending => Some(0),
+                }
+            }
+            Self::Tcp(socket, sockets) => match (&*socket).read(buffer) {
+                Ok(0) => None,
+                Ok(count) => {
+                    sockets.by_strangers.fetch_sub(count as u64, Ordering::Relaxed);
+                    Some(count)
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
+                Err(_) => None,
+            },
+        }
+    }
+}
+
+/// The sockets of one simulation.
+///
+/// The nodes' clock is virtual, the kernel's is not: before the clock moves, every byte that can arrive must have
+/// arrived. So the reactor is looked at until it is quiet, and while bytes that were written have not been read, for
+/// [`CARRY_TIME`] more.
+pub(crate) struct Sockets {
+    runtime: tokio::runtime::Runtime,
+    host: String,
+    links: Lock<Vec<FaultControl>>,
+    /// Connections so far of ends that are no nodes.
+    sources: AtomicU32,
+    /// Written less read, by the ends that are no nodes.
+    by_strangers: AtomicU64,
+    /// Bytes under way that nobody reads, as far as is known: of cut connections, of frozen nodes.
+    stuck: AtomicU64,
+}
+
+impl Sockets {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap_or_else(|error| panic!("no reactor: {error}"));
+        Self {
+            runtime,
+            host: own_host(),
+            links: Lock::default(),
+            sources: AtomicU32::new(1),
+            by_strangers: AtomicU64::new(0),
+            stuck: AtomicU64::new(0),
+        }
+    }
+
+    /// A connection from a source of its own, as from one more host.
+    fn connect(&self, to: &Authority) -> io::Result<TcpStream> {
+        let address = (to.host(), to.port()).to_socket_addrs()?.next().ok_or(ErrorKind::NotFound)?;
+        let socket = TcpSocket::new_v4()?;
+        if cfg!(target_os = "linux") {
+            let nth = self.sources.fetch_add(1, Ordering::Relaxed);
+            let [.., high, low] = nth.to_be_bytes();
+            socket.bind(SocketAddr::from(([127, 200, high, low.max(1)], 0)))?;
+        }
+        let stream = self.runtime.block_on(socket.connect(address))?.into_std()?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn under_way(&self) -> u64 {
+        let links = self.links.lock();
+        let of_nodes = links.iter().map(FaultControl::counts).fold(0_u64, |sum, counts| {
+            sum.wrapping_add(counts.bytes_outbound).wrapping_sub(counts.bytes_inbound)
+        });
+        of_nodes.wrapping_add(self.by_strangers.load(Ordering::Relaxed))
+    }
+
+    fn settle(&self, pump: &PumpRuntime, polls: usize) -> usize {
+        let (mut done, mut quiet, mut since) = (0, 0, None);
+        while done < polls {
+            let ran = pump.run_at_most(polls - done);
+            done += ran;
+            if ran > 0 {
+                (quiet, since) = (0, None);
+            }
+            // Polls the reactor once, without waiting, and wakes what it finds.
+            self.runtime.block_on(tokio::task::yield_now());
+            quiet += 1;
+            if quiet < QUIET_LOOKS {
+                continue;
+            }
+            let under_way = self.under_way();
+            let waited = since.get_or_insert_with(Instant::now).elapsed();
+            if under_way == 0 || under_way == self.stuck.load(Ordering::Relaxed) || waited >= CARRY_TIME {
+                self.stuck.store(under_way, Ordering::Relaxed);
+                break;
+            }
+        }
+        done
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// An address of this host for one simulation alone. Where a node has died, no other test may come to listen.
+fn own_host() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    if cfg!(not(target_os = "linux")) {
+        return String::from("127.0.0.1");
+    }
+    let (process, nth) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    alloc::format!("127.{}.{}.{}", 64 + ((process >> 8) & 63), process & 255, 1 + nth % 250)
+}
