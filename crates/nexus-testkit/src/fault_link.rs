@@ -7,6 +7,7 @@ use core::ops::Range;
 use core::task::{Context, Poll, Waker};
 use std::sync::OnceLock;
 
+use crate::disturbance::{Disturbance, Frames};
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::Authority;
 use nexus_remote::backpressure::BackpressureHook;
@@ -63,13 +64,17 @@ pub struct FaultCounts {
     pub bytes_inbound: u64,
     /// Bytes written by the node.
     pub bytes_outbound: u64,
+    /// Writes of the node that took something.
+    pub writes_outbound: u64,
+    /// Frames that suffered from a [`Disturbance`].
+    pub disturbed: u64,
 }
 
 /// Wraps a transport so that a test decides what its connections suffer.
 ///
 /// Everything that happens is what TCP could do: connections break, at any byte, and stall, and are refused;
-/// bytes of a connection are never lost in its middle, doubled or reordered. Nothing waits for time: stalls end
-/// when told to, delays are counted in polls, and random cuts follow a seed. It works under tokio and on
+/// bytes of a connection are never lost in its middle, doubled or reordered, unless
+/// [`disturb`](FaultControl::disturb) says so of whole frames. Nothing waits for time: stalls end when told to, delays are counted in polls, and random cuts follow a seed. It works under tokio and on
 /// a hand-driven executor alike.
 ///
 /// Each node of a test that shall suffer gets a link of its own; [`control`](Self::control) rules it.
@@ -131,6 +136,9 @@ struct Link {
     bytes_per_poll: Option<usize>,
     polls: u32,
     random: Option<(fastrand::Rng, Range<u64>)>,
+    disturbance: Option<(fastrand::Rng, Disturbance)>,
+    /// Bytes added to what the node wrote, less those taken from it.
+    added: i64,
     connections: BTreeMap<u64, Connection>,
     next: u64,
     counts: FaultCounts,
@@ -224,6 +232,8 @@ impl FaultControl {
             bytes_per_poll: None,
             polls: 0,
             random: None,
+            disturbance: None,
+            added: 0,
             connections: BTreeMap::new(),
             next: 0,
             counts: FaultCounts::default(),
@@ -279,6 +289,15 @@ impl FaultControl {
         }
     }
 
+    /// Loses, doubles and swaps frames that the node writes, on connections made from now on; `None` ends it for
+    /// all of them. The same seed and the same frames suffer alike.
+    pub fn disturb(&self, seed: u64, disturbance: impl Into<Option<Disturbance>>) {
+        self.change(|link, after| {
+            link.disturbance = disturbance.into().map(|it| (fastrand::Rng::with_seed(seed), it));
+            link.wake_all(after);
+        });
+    }
+
     /// Sets what becomes of dials, those under way and not yet answered included.
     pub fn set_dials(&self, fate: DialFate) {
         self.change(|link, after| {
@@ -327,6 +346,13 @@ impl FaultControl {
     /// Makes each read and write pend, and wake its task at once, `polls` times before it is tried.
     pub fn delay(&self, polls: u32) {
         self.0.lock().polls = polls;
+    }
+
+    /// Bytes handed to the inner transport, less those taken from it.
+    pub(crate) fn handed_on(&self) -> u64 {
+        let link = self.0.lock();
+        let written = link.counts.bytes_outbound.wrapping_add_signed(link.added);
+        written.wrapping_sub(link.counts.bytes_inbound)
     }
 
     /// What passed so far.
@@ -388,6 +414,8 @@ struct FaultChannel {
     report: StallReport,
     inner: OnceLock<TransportChannel>,
     dial: Option<Dial>,
+    /// What is written, in frames; absent for a connection made while nothing was disturbed.
+    frames: OnceLock<Lock<Frames>>,
 }
 
 /// What the link says to a read or write.
@@ -402,12 +430,16 @@ impl FaultChannel {
     fn new(control: FaultControl, hook: &HookSlot, peer: Authority, dial: Option<Dial>) -> Self {
         let id = control.0.lock().add(Connection::default());
         let report = StallReport::new(hook.clone(), &peer);
-        Self { control, id, peer, report, inner: OnceLock::new(), dial }
+        Self { control, id, peer, report, inner: OnceLock::new(), dial, frames: OnceLock::new() }
     }
 
     /// Puts the made channel under the link's rule.
     fn attach(&self, inner: TransportChannel) {
         self.control.change(|link, after| {
+            if let Some((random, disturbance)) = &mut link.disturbance {
+                let frames = Frames::new(*disturbance, random.fork());
+                let _ = self.frames.set(Lock::new(frames));
+            }
             let drawn = link.draw();
             if let Some(connection) = link.connections.get_mut(&self.id) {
                 connection.cut_after = drawn;
@@ -479,7 +511,10 @@ impl FaultChannel {
         self.control.change(|link, after| {
             match direction {
                 Direction::Inbound => link.counts.bytes_inbound += bytes,
-                Direction::Outbound => link.counts.bytes_outbound += bytes,
+                Direction::Outbound => {
+                    link.counts.bytes_outbound += bytes;
+                    link.counts.writes_outbound += 1;
+                }
             }
             let stalled = link.stalled[index(direction)];
             let Some(connection) = link.connections.get_mut(&self.id) else { return };
@@ -613,7 +648,10 @@ impl Channel for FaultChannel {
             Poll::Ready(limit) => limit?,
             Poll::Pending => return Poll::Pending,
         };
-        let result = inner.poll_write(cx, &bytes[..limit]);
+        let result = match self.frames.get() {
+            None => inner.poll_write(cx, &bytes[..limit]),
+            Some(frames) => self.write_frames(inner, frames, cx, &bytes[..limit]),
+        };
         self.report.note(result.is_pending());
         match result {
             Poll::Ready(Ok(written)) => {
@@ -640,7 +678,11 @@ impl Channel for FaultChannel {
             }
             bytes.len().min(usize::try_from(limit).unwrap_or(usize::MAX))
         };
-        let written = inner.try_write(&bytes[..limit]).map_err(|error| self.explain(error))?;
+        let written = match self.frames.get() {
+            None => inner.try_write(&bytes[..limit]).map_err(|error| self.explain(error))?,
+            // Goes the other way.
+            Some(_) => return Ok(0),
+        };
         self.passed(Direction::Outbound, written);
         Ok(written)
     }
@@ -671,6 +713,33 @@ impl Channel for FaultChannel {
 }
 
 impl FaultChannel {
+    /// Takes all of `bytes` when nothing from before waits. What the inner channel does not take at once goes with the
+    /// next write; the few bytes of a disturbed test fit.
+    fn write_frames(
+        &self,
+        inner: &TransportChannel,
+        frames: &Lock<Frames>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, TransportError>> {
+        let mut frames = frames.lock();
+        if !flush(inner, &mut frames, cx)? {
+            return Poll::Pending;
+        }
+        let (before, waiting) = (frames.suffered, frames.out.len());
+        match self.control.0.lock().disturbance {
+            Some(_) => frames.feed(bytes),
+            None => frames.feed_undisturbed(bytes),
+        }
+        {
+            let mut link = self.control.0.lock();
+            link.counts.disturbed += frames.suffered - before;
+            link.added += (frames.out.len() - waiting) as i64 - bytes.len() as i64;
+        }
+        flush(inner, &mut frames, cx)?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
     /// Ends the inner channel and lets those stalled by the link see it.
     fn wake_after(&self, end: impl FnOnce(&TransportChannel)) {
         let Some(inner) = self.inner.get() else { return };
@@ -684,6 +753,21 @@ impl FaultChannel {
             }
         });
     }
+}
+
+/// Writes what has been decided on, and says whether all of it went.
+fn flush(
+    inner: &TransportChannel,
+    frames: &mut Frames,
+    cx: &mut Context<'_>,
+) -> Result<bool, TransportError> {
+    while !frames.out.is_empty() {
+        match inner.poll_write(cx, &frames.out)? {
+            Poll::Ready(written) => drop(frames.out.drain(..written)),
+            Poll::Pending => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 impl Drop for FaultChannel {

@@ -24,13 +24,15 @@
 
 extern crate alloc;
 
+mod disturbance;
 mod fault_link;
 mod medium;
 mod mortal;
 mod probe;
 mod simulation;
 
+pub use disturbance::Disturbance;
 pub use fault_link::{Cut, DialFate, Direction, FaultControl, FaultCounts, FaultLink};
 pub use mortal::MortalRuntime;
 pub use probe::{ProbeEvent, ProbeTimeout, TestProbe};
-pub use simulation::{SimNode, Simulation, Stranger};
+pub use simulation::{Decoy, SimNode, Simulation, Stranger};

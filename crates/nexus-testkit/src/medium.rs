@@ -8,15 +8,15 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Instant;
 
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::Authority;
 use nexus_actor_core::runtime::PumpRuntime;
 use nexus_remote::transport::{
-    LoopbackNetwork, LoopbackTransport, RemoteTransport, TokioTcpTransport, TransportChannel,
-    TransportEndpoint,
+    LoopbackNetwork, LoopbackTransport, RemoteTransport, TokioTcpTransport, TransportBind, TransportChannel,
+    TransportEndpoint, TransportHandle,
 };
 
 use tokio::net::TcpSocket;
@@ -96,11 +96,54 @@ impl Medium {
             }
         }
     }
+
+    pub(crate) fn decoy(&self, port: u16) -> (Authority, Trap) {
+        match self {
+            Self::Loopback(network) => {
+                let transport = LoopbackTransport::new(network);
+                let listener = transport
+                    .spawn_listener(&TransportBind::new(self.host(), port))
+                    .unwrap_or_else(|error| panic!("port {port}: {error}"));
+                (listener.local_address(), Trap::Loopback(listener))
+            }
+            Self::Tcp(sockets) => {
+                let listener = TcpListener::bind((self.host(), port))
+                    .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                    .unwrap_or_else(|error| panic!("port {port}: {error}"));
+                let port = listener.local_addr().map_or(port, |address| address.port());
+                (Authority::new(self.host(), port), Trap::Tcp(listener, sockets.clone()))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Medium {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.scheme())
+    }
+}
+
+/// A listener, driven by hand.
+#[derive(Debug)]
+pub(crate) enum Trap {
+    Loopback(TransportHandle),
+    Tcp(TcpListener, Arc<Sockets>),
+}
+
+impl Trap {
+    pub(crate) fn accept(&self) -> Option<Line> {
+        match self {
+            Self::Loopback(listener) => match listener.poll_accept(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(channel)) => Some(Line::Loopback(channel)),
+                Poll::Ready(Err(_)) | Poll::Pending => None,
+            },
+            Self::Tcp(listener, sockets) => {
+                let (socket, _) = listener.accept().ok()?;
+                socket.set_nonblocking(true).ok()?;
+                socket.set_nodelay(true).ok()?;
+                Some(Line::Tcp(socket, sockets.clone()))
+            }
+        }
     }
 }
 
@@ -205,9 +248,7 @@ impl Sockets {
 
     fn under_way(&self) -> u64 {
         let links = self.links.lock();
-        let of_nodes = links.iter().map(FaultControl::counts).fold(0_u64, |sum, counts| {
-            sum.wrapping_add(counts.bytes_outbound).wrapping_sub(counts.bytes_inbound)
-        });
+        let of_nodes = links.iter().map(FaultControl::handed_on).fold(0, u64::wrapping_add);
         of_nodes.wrapping_add(self.by_strangers.load(Ordering::Relaxed))
     }
 

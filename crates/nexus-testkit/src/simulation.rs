@@ -22,7 +22,7 @@ use nexus_remote::{
 };
 
 use crate::fault_link::{Cut, FaultControl, FaultLink};
-use crate::medium::{Line, Medium};
+use crate::medium::{Line, Medium, Trap};
 use crate::mortal::MortalRuntime;
 
 /// Polls after which a moment of virtual time that does not come to rest is a defect.
@@ -255,6 +255,17 @@ impl Simulation {
     pub fn stranger(&self, authority: &Authority) -> Stranger {
         Stranger { line: self.medium.stranger(authority) }
     }
+
+    /// A listener behind which there is no node, on a free port, or on that of a node that has died.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    #[must_use]
+    pub fn decoy(&self, in_place_of: Option<&SimNode>) -> Decoy {
+        self.settle();
+        let (authority, trap) = self.medium.decoy(in_place_of.map_or(0, |node| node.authority().port()));
+        Decoy { authority, trap }
+    }
 }
 
 /// What a node said while it ran.
@@ -431,6 +442,27 @@ impl SimNode {
 impl fmt::Debug for SimNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SimNode({}@{})", self.name, self.authority)
+    }
+}
+
+/// A listener, driven by hand.
+#[derive(Debug)]
+pub struct Decoy {
+    authority: Authority,
+    trap: Trap,
+}
+
+impl Decoy {
+    /// Where it listens.
+    #[must_use]
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The next connection that somebody made to it, if there is one.
+    #[must_use]
+    pub fn accept(&self) -> Option<Stranger> {
+        self.trap.accept().map(|line| Stranger { line })
     }
 }
 
