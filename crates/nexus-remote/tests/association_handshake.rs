@@ -234,9 +234,20 @@ fn a_refusal_for_good_is_reported_at_once_with_what_the_peer_said() {
             AssociationEvent::RefusedByPeer { reason: r, known_by: k, versions: v, .. }
                 if *r == reason && *k == known_by && *v == versions
         )));
-        assert!(events.iter().any(
-            |e| matches!(e, AssociationEvent::Quarantined { reason, deadline: None, .. } if *reason == expected)
-        ));
+        let facts = events.iter().find_map(|e| match e {
+            AssociationEvent::Quarantined { reason, deadline: None, facts, .. } if *reason == expected => {
+                Some(facts.clone())
+            }
+            _ => None,
+        });
+        let told = match reason {
+            RefuseReason::Version => ["2..=3".to_string(), Preamble::OURS.versions.to_string()],
+            RefuseReason::WrongAddress => [address(2).to_string(), address(7).to_string()]
+                .map(|address| address.split("://").nth(1).unwrap().to_string()),
+            _ => [String::new(), String::new()],
+        };
+        let facts = facts.unwrap();
+        assert!(told.iter().all(|told| facts.contains(told)), "{told:?} in {facts}");
         assert!(events.iter().any(
             |e| matches!(e, AssociationEvent::Lost(lost) if lost.reason == DeadLetterReason::Quarantined)
         ));

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt::Write;
 
 use nexus_actor_core::Instant;
 use nexus_actor_core::path::ActorUid;
@@ -549,12 +550,24 @@ impl Association {
             && self.refused_reason != Some(reason)
         {
             self.refused_reason = Some(reason);
+            let known_by = known_by.clone();
             let event = AssociationEvent::RefusedByPeer { reason, asked_for, known_by, versions };
             self.events.push_back(event);
         }
         match lasting {
             Some(reason) if self.live.is_none() => {
-                let facts = alloc::format!("the peer refused the handshake: {reason}");
+                let mut facts = alloc::format!("the peer refused the handshake: {reason}");
+                let more = match (reason, known_by) {
+                    (QuarantineReason::Version, _) => {
+                        write!(facts, "; it speaks {versions}, this node {VERSIONS}")
+                    }
+                    (QuarantineReason::WrongAddress, Some(known_by)) => {
+                        write!(facts, "; asked for {}, it is known as {known_by}", self.peer_node)
+                    }
+                    _ => Ok(()),
+                };
+                // Text always takes more.
+                debug_assert!(more.is_ok());
                 self.quarantine_for(now, reason, facts);
             }
             _ => self.attempt_failed(now, GateCause::Refused(reason), false),
