@@ -29,6 +29,8 @@ const CLOCK_STEPS: usize = 4;
 const READ_STEP: usize = 64 * 1024;
 /// How long a connection that is to be closed may still write or read.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a frame may take from its first byte to its last (limit L9).
+const FRAME_TIME: Duration = Duration::from_secs(10);
 
 /// A connection in service of one association.
 pub(crate) struct Connection {
@@ -45,6 +47,10 @@ pub(crate) struct Connection {
     faulted: bool,
     /// Runs while the association wants the connection closed and the channel takes nothing.
     patience: Option<Ending>,
+    /// How many frames were complete when the one under way was first seen, and when that was.
+    under_way: Option<(u64, Instant)>,
+    /// Armed for a frame under way, and left armed for the next: most are complete long before.
+    frame_time: Option<Ending>,
 }
 
 /// The task panicked: the association must not take the connection for one that serves.
@@ -66,6 +72,8 @@ enum Ended {
     Lost(LostCause),
     /// The association closed it, and the peer takes nothing any more.
     Stuck,
+    /// The peer began a frame and does not end it.
+    Unfinished,
 }
 
 impl Connection {
@@ -85,6 +93,8 @@ impl Connection {
             stranger: None,
             faulted: false,
             patience: None,
+            under_way: None,
+            frame_time: None,
         }
     }
 
@@ -123,7 +133,7 @@ impl Connection {
         let ended = poll_fn(|cx| self.poll_serve(cx)).await;
         self.introduce(false);
         match ended {
-            Ended::Stuck => {
+            Ended::Stuck | Ended::Unfinished => {
                 self.channel.abort();
                 // The association still has last words for it.
                 self.peer.connection_ended(self.conn, LostCause::Broken);
@@ -163,6 +173,33 @@ impl Connection {
             self.patience = Some(system.runtime().sleep_until(system.now() + FAREWELL));
         }
         self.patience.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready())
+    }
+
+    /// Whether the frame under way has been so for too long. Asked when everything that came has been read.
+    fn poll_unfinished(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let frames = &self.reader.frames;
+        if !frames.is_started() {
+            self.under_way = None;
+            return false;
+        }
+        let since = match self.under_way {
+            Some((completed, since)) if completed == frames.completed() => since,
+            _ => now,
+        };
+        self.under_way = Some((frames.completed(), since));
+        loop {
+            if let Some(frame_time) = &mut self.frame_time
+                && frame_time.as_mut().poll(cx).is_pending()
+            {
+                return false;
+            }
+            // Not `now`, which may be older than a timer that has just run out.
+            if self.peer.node.now() >= since + FRAME_TIME {
+                return true;
+            }
+            let Some(system) = self.peer.node.system.upgrade() else { return true };
+            self.frame_time = Some(system.runtime().sleep_until(since + FRAME_TIME));
+        }
     }
 
     /// Ends the writing side and reads to the peer's end, so that our last bytes are not destroyed by a reset.
@@ -212,7 +249,11 @@ impl Connection {
                 break;
             }
             if !progress {
-                return Poll::Pending;
+                return if self.poll_unfinished(cx, now) {
+                    Poll::Ready(Ended::Unfinished)
+                } else {
+                    Poll::Pending
+                };
             }
             if step % CLOCK_STEPS == 0 {
                 now = self.peer.node.now();
