@@ -1,53 +1,15 @@
 //! Connections that are not from nodes of ours, or from nodes that lie.
 
-use nexus_actor_core::CorrelationId;
-use nexus_actor_core::path::{ActorPathScheme, ActorUid};
 use nexus_remote::RemotingControl;
 use nexus_remote::event::{RefusedBy, RemotingLifecycleEvent as Event};
 use nexus_remote::wire::{
-    Ack, Acknowledge, AssociationHandshake, CapabilityFlags, ControlFrame, FrameReader, NodeAddress,
-    Preamble, QuarantineReason, RefuseReason, RemoteNodeId, Request, SessionLimits, VersionRange,
+    CapabilityFlags, ControlFrame, FrameReader, NodeAddress, Preamble, QuarantineReason, RefuseReason,
+    VersionRange,
 };
 use nexus_testkit::{SimNode, Simulation, Stranger};
 
 use crate::kit::*;
-
-/// A request as the node at `10.0.0.9:9` would send it.
-fn request(to: &SimNode, capabilities: u64) -> Request {
-    Request {
-        handshake: AssociationHandshake::new(
-            ActorPathScheme::FraktorLoopback,
-            RemoteNodeId::new("stranger", "10.0.0.9", Some(9), ActorUid::new(99)).unwrap(),
-            CapabilityFlags::from_bits(capabilities),
-            7,
-            CorrelationId::new(1, 2),
-        )
-        .unwrap(),
-        to: NodeAddress::of(&to.system().address()).unwrap(),
-        session: 0,
-        peer_uid: ActorUid::ANY,
-        receive_next: 0,
-        system_next: 0,
-        limits: SessionLimits { frame_max: 256 * 1024, message_max: 256 * 1024, window_bytes: u32::MAX },
-    }
-}
-
-fn hello(versions: VersionRange, request: &Request) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    Preamble { versions }.encode(&mut bytes);
-    request.encode(&mut bytes);
-    bytes
-}
-
-/// What an opener sends once it has the answer.
-fn confirmation(ack: &Ack) -> ControlFrame {
-    ControlFrame::Acknowledge(Acknowledge {
-        session: ack.session,
-        next: 0,
-        credit_messages: u32::MAX,
-        credit_bytes: u32::MAX,
-    })
-}
+use crate::puppet::{confirmation, hello, ours, request};
 
 /// The control frames that a node sent.
 fn frames(bytes: &[u8]) -> Vec<ControlFrame> {
@@ -59,10 +21,6 @@ fn frames(bytes: &[u8]) -> Vec<ControlFrame> {
         frames.push(ControlFrame::decode(raw).unwrap());
     }
     frames
-}
-
-fn ours() -> VersionRange {
-    Preamble::OURS.versions
 }
 
 /// Two nodes that talk, so that a test sees whether they are disturbed.
@@ -237,6 +195,12 @@ fn versions_and_features_are_agreed() {
             Some(ControlFrame::Ack(ack)) => {
                 assert!(agreed, "{min} to {max}");
                 assert_eq!(ack.echo, 7);
+                let offered = ack.handshake.capabilities().bits();
+                assert_eq!(
+                    offered & !CapabilityFlags::LARGE_LANE.bits(),
+                    0,
+                    "nothing that is only the peer's"
+                );
             }
             Some(ControlFrame::Refuse(refuse)) => {
                 assert!(!agreed, "{min} to {max}: {refuse:?}");
@@ -245,6 +209,13 @@ fn versions_and_features_are_agreed() {
             }
             other => panic!("{other:?}"),
         }
+    }
+    // This side reports it too, with both ranges.
+    let reports: Vec<_> = b.strangers().into_iter().map(|event| event.why).collect();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    let (theirs, ours) = (VersionRange { min: own.max + 1, max: own.max + 9 }, own);
+    for range in [theirs, ours] {
+        assert!(reports[0].contains(&range.to_string()), "{range} in {reports:?}");
     }
     sim.run(s(15));
     undisturbed(&sim, &a, &b);

@@ -12,12 +12,14 @@
 const OVER_TCP: bool = false;
 
 mod kit;
+mod puppet;
 
 mod backpressure;
 mod configuration;
 mod control;
 mod events;
 mod faults;
+mod frames;
 mod hostile;
 mod lifecycle;
 mod loopback;

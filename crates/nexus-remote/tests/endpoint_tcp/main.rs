@@ -13,6 +13,8 @@ const OVER_TCP: bool = true;
 
 #[path = "../endpoint/kit.rs"]
 mod kit;
+#[path = "../endpoint/puppet.rs"]
+mod puppet;
 
 #[path = "../endpoint/backpressure.rs"]
 mod backpressure;
@@ -20,6 +22,8 @@ mod backpressure;
 mod configuration;
 #[path = "../endpoint/faults.rs"]
 mod faults;
+#[path = "../endpoint/frames.rs"]
+mod frames;
 #[path = "../endpoint/hostile.rs"]
 mod hostile;
 #[path = "../endpoint/lifecycle.rs"]
