@@ -357,7 +357,7 @@ impl<M: Send + 'static> ActorRef<M> {
 
     fn give_up_with(&self, error: TellError<M>, headers: Option<&Headers>) {
         let TellError { message, refusal } = error;
-        self.0.dead_letter(refusal.reason(), headers);
+        self.0.refused(&refusal, headers);
         with_drop_reason(AskError::from(refusal), || drop(message));
     }
 }
@@ -373,9 +373,23 @@ impl<M: Send + 'static> Cell<M> {
     }
 
     pub(crate) fn dead_letter(&self, reason: crate::DeadLetterReason, headers: Option<&Headers>) {
+        self.record(reason, headers, |letter| letter);
+    }
+
+    /// Records what was not accepted, with the figures of the refusal: how full the queue was, what the limit is.
+    fn refused(&self, refusal: &Refusal, headers: Option<&Headers>) {
+        self.record(refusal.reason(), headers, |letter| letter.with_detail(refusal.to_string()));
+    }
+
+    fn record(
+        &self,
+        reason: crate::DeadLetterReason,
+        headers: Option<&Headers>,
+        tell_more: impl FnOnce(DeadLetter) -> DeadLetter,
+    ) {
         let Some(system) = self.any_system() else { return };
         system.dead_letters().record_with(reason, || {
-            let letter = DeadLetter::new::<M>(self.path(), reason);
+            let letter = tell_more(DeadLetter::new::<M>(self.path(), reason));
             match headers {
                 Some(headers) => letter.with_headers(headers.clone()),
                 None => letter,
