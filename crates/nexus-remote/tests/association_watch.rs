@@ -229,7 +229,7 @@ fn ten_thousand_watches_end_at_once_without_suspicion() {
     assert_eq!(net.side(0, 1).notices.len(), 10_000);
     assert!(reasons(&mut net, 0, 1).iter().all(|r| *r == TerminationReason::Stopped), "before its goodbye");
     assert_eq!(net.side(0, 1).quarantined(), []);
-    assert_eq!(net.side(0, 1).count(|e| matches!(e, AssociationEvent::Health(_))), 0);
+    assert_eq!(net.side(0, 1).count(|e| matches!(e, AssociationEvent::Health { .. })), 0);
     assert_eq!(net.numbers(1).len(), 1_000);
 }
 

@@ -302,7 +302,14 @@ pub enum AssociationEvent {
     /// There is room again, or waiting is of no use: wake who waits in `poll_room`.
     Room,
     /// The opinion of the peer's health changed.
-    Health(PeerHealth),
+    Health {
+        /// What it is now.
+        health: PeerHealth,
+        /// The incarnation it is about.
+        uid: ActorUid,
+        /// The detector's suspicion at that moment.
+        suspicion: f64,
+    },
     /// The peer answered a heartbeat.
     HeartbeatAnswered {
         /// Its incarnation.
@@ -348,7 +355,9 @@ impl fmt::Debug for AssociationEvent {
             Self::StopRequested { path, uid } => write!(f, "stop {path}{uid:?}"),
             Self::Pressure { level, messages, bytes } => write!(f, "pressure {level:?} {messages} {bytes}"),
             Self::Room => f.write_str("room"),
-            Self::Health(health) => write!(f, "health {health:?}"),
+            Self::Health { health, uid, suspicion } => {
+                write!(f, "health of {uid:?}: {health:?}, suspicion {suspicion:.1}")
+            }
             Self::HeartbeatAnswered { uid, round_trip } => write!(f, "answered {uid:?} after {round_trip:?}"),
             Self::Unused => f.write_str("unused"),
         }

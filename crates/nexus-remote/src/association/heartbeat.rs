@@ -34,7 +34,7 @@ impl Association {
             self.wake_driver();
         }
         let Some(health) = tick.changed else { return };
-        self.events.push_back(AssociationEvent::Health(health));
+        self.tell_health(now, health);
         if health != PeerHealth::Suspect {
             return;
         }
@@ -50,6 +50,13 @@ impl Association {
         } else {
             self.stop_monitor();
         }
+    }
+
+    /// Before anything follows from it: the monitor begins anew with the next session.
+    pub(super) fn tell_health(&mut self, now: Instant, health: PeerHealth) {
+        let Some(session) = &self.session else { return };
+        let (uid, suspicion) = (session.remote.uid(), self.monitor.snapshot(now).suspicion);
+        self.events.push_back(AssociationEvent::Health { health, uid, suspicion });
     }
 
     /// Whether something is watched across the association, in either direction.

@@ -53,7 +53,7 @@ impl Association {
                     self.events.push_back(AssociationEvent::HeartbeatAnswered { uid, round_trip });
                 }
                 if let Some(health) = changed {
-                    self.events.push_back(AssociationEvent::Health(health));
+                    self.tell_health(now, health);
                 }
                 if core::mem::take(&mut self.probing) {
                     self.update_monitor(now);

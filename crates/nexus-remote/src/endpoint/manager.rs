@@ -248,19 +248,18 @@ impl EndpointManager {
                 self.tell_pressure(peer, Some((messages as u64, bytes as u64)), system);
             }
             AssociationEvent::Room => peer.wake_room(),
-            AssociationEvent::Health(PeerHealth::Suspect) => {
-                let uid = peer.remote_uid();
+            AssociationEvent::Health { health: PeerHealth::Suspect, uid, suspicion } => {
                 self.node.publish(RemotingLifecycleEvent::Suspect {
                     authority: authority(),
                     uid,
-                    suspicion: peer.suspicion(),
+                    suspicion,
                     correlation_id,
                 });
                 peer.note_suspect(Some(uid));
                 self.tell_pressure(peer, None, system);
             }
-            AssociationEvent::Health(PeerHealth::Reachable) => {
-                self.doubt_ended(peer, Some(peer.remote_uid()), system);
+            AssociationEvent::Health { health: PeerHealth::Reachable, uid, .. } => {
+                self.doubt_ended(peer, Some(uid), system);
             }
             AssociationEvent::HeartbeatAnswered { uid, round_trip } => {
                 self.node.recorder.record(FlightEvent {

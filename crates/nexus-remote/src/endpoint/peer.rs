@@ -457,11 +457,6 @@ impl Peer {
         self.read(|association| association.remote().map_or(ActorUid::ANY, RemoteNodeId::uid))
     }
 
-    pub(crate) fn suspicion(&self) -> f64 {
-        let now = self.node.now();
-        self.read(|association| association.health(now).suspicion)
-    }
-
     /// The figures of this peer now.
     pub(crate) fn metric(&self) -> RemotingMetric {
         let now = self.node.now();
