@@ -14,7 +14,7 @@ use nexus_actor_core::path::{ActorPathScheme, Authority};
 
 use self::host::is_local;
 use self::rules::HOUR;
-use crate::association::{AdmissionConfig, AssociationConfig, ReconnectPolicy};
+use crate::association::{AdmissionConfig, AssociationConfig, Overflow, Patience, ReconnectPolicy};
 use crate::backpressure::{BackpressureMarks, RemotingBackpressureListener};
 use crate::config_error::ConfigError;
 use crate::correlation_trace::TraceSampling;
@@ -27,6 +27,11 @@ use crate::transport::TransportFactory;
 pub const DEFAULT_HOST: &str = "127.0.0.1";
 /// The port announced when neither an advertised nor a bound one is set.
 pub const DEFAULT_PORT: u16 = 25520;
+
+/// System messages under way to one peer, at most.
+const SYSTEM_WINDOW: usize = 1_024;
+/// Of them, those repeated in one round, at most.
+const SYSTEM_RESEND: usize = 256;
 
 /// Where a node listens, as far as that differs from what it announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +155,10 @@ values! {
     queue_messages_max, with_queue_messages_max: u32 = 1_000_000;
     /// Their bytes (L15); 64 MiB by default, at least `frame_bytes_max`. A bound, not a reservation.
     queue_bytes_max, with_queue_bytes_max: usize = 64 * 1024 * 1024;
+    /// What a full lane does; by default it refuses the newest message and its caller is told.
+    queue_overflow, with_queue_overflow: Overflow = Overflow::RefuseNewest;
+    /// What becomes of waiting messages while the connection to a known peer is lost; by default they are kept.
+    queue_patience, with_queue_patience: Patience = Patience::Keep;
     /// Unacknowledged system messages of one association (L16); 20,000 by default, at least 1.
     system_messages_max, with_system_messages_max: u32 = 20_000;
     /// Their bytes (L16); 8 MiB by default, at least `frame_bytes_max`.
@@ -371,10 +380,15 @@ impl RemotingExtensionConfig {
             .quarantine_memory(self.dead_uid_memory())
             .system_give_up(self.system_message_give_up())
             .system_queue_max(self.system_messages_max() as usize)
+            // No more of them under way, or repeated in one round, than there may be.
+            .system_window(SYSTEM_WINDOW.min(self.system_messages_max() as usize))
+            .system_resend_max(SYSTEM_RESEND.min(self.system_messages_max() as usize))
             .system_queue_bytes_max(self.system_bytes_max())
             .watches_max(self.watches_max() as usize)
             .lane_messages_max(self.queue_messages_max() as usize)
             .lane_bytes_max(self.queue_bytes_max())
+            .overflow(self.queue_overflow())
+            .patience(self.queue_patience())
             .warning_mark(self.backpressure_warning_threshold())
             .critical_mark(self.backpressure_critical_threshold())
             .frame_max(self.frame_bytes_max())
