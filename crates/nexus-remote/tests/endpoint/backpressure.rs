@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use nexus_actor_core::{DeadLetterReason, Refusal, TellError};
 use nexus_remote::RemotingControl;
+use nexus_remote::association::{Overflow, Patience};
 use nexus_remote::backpressure::BackpressureSignal;
+use nexus_remote::metric::RemotingMetric;
 use nexus_testkit::{Direction, SimNode, Simulation};
 
 use crate::kit::*;
@@ -53,6 +55,14 @@ fn a_peer_that_does_not_read_costs_its_bounds_and_no_more() {
         to_b.tell(Talk::Blob(vec![1; 1_000]));
     }
     assert_eq!(a.lost(DeadLetterReason::QueueFull), 10);
+    for letter in a.letters() {
+        let context = letter.context();
+        let depth = context.detail.clone().unwrap();
+        assert!(depth.contains(&statistics.in_flight.to_string()), "the depth: {depth}");
+        assert_eq!(context.recipient.as_ref().unwrap().elements(), "/user/ear");
+    }
+    let other = a.remoting().statistics(&c.authority().to_string()).unwrap();
+    assert_eq!((other.refused, other.lost), (0, 0), "counted per peer");
     b.thaw();
     sim.run(s(5));
     assert_eq!(at_b.len() as u64, accepted, "what was accepted arrives");
@@ -223,29 +233,40 @@ fn what_is_sent_to_a_broken_peer_waits_within_the_bounds() {
 /// Covers: S86
 #[test]
 fn beats_pass_a_link_that_is_full() {
-    let (sim, [a, b]) = nodes(86, ["a", "b"]);
+    let sim = simulation(86);
+    let a = know(sim.node_with("a", |c| c.with_metrics_interval(Some(s(1)))));
+    let b = know(sim.node("b"));
+    let round_trips = Arc::new(Mutex::new(Vec::new()));
+    let to_them = round_trips.clone();
+    a.system()
+        .event_stream()
+        .subscribe(move |metric: &RemotingMetric| to_them.lock().unwrap().push(metric.latency_ms))
+        .forever();
     parrot(b.system(), "parrot");
     let ear = probe(b.system(), "ear");
     let here = probe(a.system(), "here");
     here.watch(&far(&a, &b, "/user/parrot"));
     let to = far(&a, &b, "/user/ear");
     sim.run(s(5));
-    // A slow link: 64 KiB pass each 100 ms, while megabytes wait.
+    // A slow link, 3 MB/s, while megabytes wait.
     a.link().stall(Direction::Outbound);
     let mut sent = 0u64;
-    for _ in 0..600 {
-        while to.try_tell(Talk::Blob(vec![0; 10_000])).is_ok() {
+    for step in 0..2_000 {
+        while step % 100 == 0 && to.try_tell(Talk::Blob(vec![0; 10_000])).is_ok() {
             sent += 1;
             if u64::is_multiple_of(sent, 1_000) {
                 break;
             }
         }
-        a.link().allow(Direction::Outbound, 64 * 1024);
-        sim.run(ms(100));
+        a.link().allow(Direction::Outbound, 32 * 1024);
+        sim.run(ms(10));
     }
     let suspects =
         a.count(|event| matches!(event, nexus_remote::event::RemotingLifecycleEvent::Suspect { .. }));
     assert_eq!(suspects, 0);
+    let round_trips = round_trips.lock().unwrap().clone();
+    assert!(round_trips.len() > 20, "{round_trips:?}");
+    assert!(round_trips.iter().all(|ms| *ms <= 250), "a quarter of their interval: {round_trips:?}");
     assert!(here.take_terminations().is_empty());
     a.link().pass(Direction::Outbound);
     sim.run(s(10));
@@ -276,4 +297,105 @@ fn answers_find_room_in_a_lane_full_of_messages() {
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10, "an eighth of the lane");
     assert_eq!(a.lost(DeadLetterReason::QueueFull), 20, "{:?}", lost(&a));
     assert!(ear.len() >= 80);
+}
+
+/// Covers: S91
+#[test]
+fn the_oldest_is_given_up_when_so_configured() {
+    let sim = simulation(911);
+    let a =
+        know(sim.node_with("a", |c| c.with_queue_messages_max(10).with_queue_overflow(Overflow::DropOldest)));
+    let b = know(sim.node("b"));
+    let ear = probe(b.system(), "ear");
+    a.link().set_dials(nexus_testkit::DialFate::Hold);
+    let to = far(&a, &b, "/user/ear");
+    for n in 0..30 {
+        to.tell(Talk::Say(n));
+    }
+    sim.settle();
+    assert_eq!(lost(&a), [(DeadLetterReason::QueueFull, 20)].into());
+    assert!(
+        a.letters()
+            .iter()
+            .all(|letter| letter.context().recipient.as_ref().unwrap().elements() == "/user/ear")
+    );
+    a.link().set_dials(nexus_testkit::DialFate::Pass);
+    sim.run(s(10));
+    assert_eq!(numbers(&ear), (20..30).collect::<Vec<_>>());
+    assert_eq!(accounts(&a, &b), (30, 10, 20));
+}
+
+/// Covers: S99
+#[test]
+fn what_waits_for_a_lost_connection_is_kept_or_given_up() {
+    for patience in [Patience::Keep, Patience::Drop] {
+        let sim = simulation(99);
+        let a = know(sim.node_with("a", |c| c.with_queue_patience(patience)));
+        let b = know(sim.node("b"));
+        let ear = probe(b.system(), "ear");
+        let to = far(&a, &b, "/user/ear");
+        to.tell(Talk::Say(0));
+        sim.run(s(1));
+        for node in [&a, &b] {
+            node.link().set_dials(nexus_testkit::DialFate::Hold);
+        }
+        a.link().cut(nexus_testkit::Cut::Reset);
+        sim.run(ms(100));
+        for n in 1..=5 {
+            to.tell(Talk::Say(n));
+        }
+        sim.settle();
+        let kept = patience == Patience::Keep;
+        let expected = if kept { [].into() } else { [(DeadLetterReason::Unreachable, 5)].into() };
+        assert_eq!(lost(&a), expected, "{patience:?}: at once");
+        for node in [&a, &b] {
+            node.link().set_dials(nexus_testkit::DialFate::Pass);
+        }
+        sim.run(s(15));
+        to.tell(Talk::Say(6));
+        sim.run(s(15));
+        to.tell(Talk::Say(7));
+        sim.run(s(1));
+        let numbers = numbers(&ear);
+        if kept {
+            assert_eq!(numbers, (0..=7).collect::<Vec<_>>());
+        } else {
+            assert_eq!((numbers[0], numbers.last()), (0, Some(&7)), "{numbers:?}");
+            assert!(!numbers.iter().any(|n| (1..=5).contains(n)), "{numbers:?}");
+        }
+    }
+}
+
+/// Covers: S96
+#[test]
+fn many_small_messages_take_few_writes_and_one_leaves_at_once() {
+    let (sim, [a, b]) = nodes(96, ["a", "b"]);
+    let ear = probe(b.system(), "ear");
+    let to = far(&a, &b, "/user/ear");
+    to.tell(Talk::Say(0));
+    sim.run(s(1));
+    assert_eq!(numbers(&ear), [0]);
+    // On an idle link: no time passes until it has arrived, in one write of its own.
+    for n in 1..=20 {
+        let before = a.link().counts().writes_outbound;
+        to.tell(Talk::Say(n));
+        sim.settle();
+        assert_eq!(numbers(&ear), [n]);
+        assert!(a.link().counts().writes_outbound - before <= 2);
+        sim.run(ms(50));
+    }
+    // A slow link: 4 KiB in a hundredth of a second.
+    a.link().stall(Direction::Outbound);
+    let before = a.link().counts();
+    for n in 0..20_000 {
+        to.tell(Talk::Say(n));
+    }
+    while ear.len() < 20_000 {
+        a.link().allow(Direction::Outbound, 4_096);
+        sim.run(ms(10));
+    }
+    let writes = a.link().counts().writes_outbound - before.writes_outbound;
+    let bytes = a.link().counts().bytes_outbound - before.bytes_outbound;
+    assert!(writes < 20_000 / 50, "{writes} writes for 20,000 messages of {bytes} bytes");
+    assert!(numbers(&ear).into_iter().eq(0..20_000));
 }

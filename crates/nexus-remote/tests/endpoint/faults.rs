@@ -169,3 +169,131 @@ fn a_link_that_never_lets_a_handshake_pass_is_only_that() {
     assert_eq!(a.turns_of(&b).iter().filter(|turn| **turn == "quarantined").count(), 0);
     assert_eq!((a.remoting().tasks(), b.remoting().tasks()), (2, 2));
 }
+
+/// What one node sent to one peer, as both of them count it.
+struct Ledger {
+    /// Handed to `tell` and accepted or refused.
+    tried: u64,
+    /// Seen by the peer's actor.
+    delivered: u64,
+}
+
+/// At a quiet moment each message has one fate, and both ends know the same of it; or which rule is broken.
+fn imbalance(from: &SimNode, to: &SimNode, ledger: &Ledger) -> Option<String> {
+    let statistics = from.remoting().statistics(&to.authority().to_string()).unwrap();
+    // Letters of a node about what was for an actor of `of`.
+    let about = |node: &SimNode, peer: &SimNode, of: &SimNode, test: fn(DeadLetterReason) -> bool| {
+        let letters = node.letters().into_iter().filter(|letter| {
+            let context = letter.context();
+            let recipient = context.recipient.as_ref().unwrap().address().authority.clone();
+            let other = context.peer.as_ref().map_or(recipient.as_ref(), |peer| peer.authority.as_ref());
+            recipient.as_ref() == Some(of.authority()) && other == Some(peer.authority())
+        });
+        letters.filter(|letter| test(letter.reason())).count() as u64
+    };
+    let refusal = |reason| matches!(reason, DeadLetterReason::QueueFull | DeadLetterReason::Encode);
+    let (at_receiver, recorded) = (about(to, from, to, |_| true), about(from, to, to, |_| true));
+    let refused = about(from, to, to, refusal);
+    let rules = [
+        ("nothing is in flight", statistics.in_flight == 0),
+        ("sent = acknowledged + lost", statistics.sent == statistics.acknowledged + statistics.lost),
+        ("tried = sent + refused", ledger.tried == statistics.sent + refused),
+        ("recorded = lost + refused", recorded == statistics.lost + refused),
+        (
+            "acknowledged = delivered + recorded there",
+            statistics.acknowledged == ledger.delivered + at_receiver,
+        ),
+    ];
+    let broken = rules.iter().find(|(_, holds)| !holds)?.0;
+    Some(format!(
+        "{broken}: tried {}, delivered {}, recorded there {at_receiver}, here {recorded}, refused {refused}, {statistics:?}",
+        ledger.tried, ledger.delivered
+    ))
+}
+
+/// Covers: S142
+#[test]
+fn at_each_quiet_moment_the_books_balance_for_each_peer() {
+    for seed in 0..3u64 {
+        let sim = simulation(1_000 + seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let nodes: Vec<_> =
+            ["a", "b", "c"].map(|name| know(sim.node_with(name, |c| c.with_queue_messages_max(300)))).into();
+        let ears: Vec<_> = nodes.iter().map(|node| probe(node.system(), "ear")).collect();
+        let mut ledgers: std::collections::BTreeMap<(usize, usize), Ledger> =
+            std::collections::BTreeMap::new();
+        for round in 0..25 {
+            for (from, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0)] {
+                let ledger = ledgers.entry((from, to)).or_insert(Ledger { tried: 0, delivered: 0 });
+                let ear = far(&nodes[from], &nodes[to], "/user/ear");
+                let nobody = far(&nodes[from], &nodes[to], "/user/nobody");
+                // At times more than fits.
+                for n in 0..random.u64(0..500) {
+                    match n % 50 {
+                        7 => nobody.tell(Talk::Say(0)),
+                        11 => ear.tell(Talk::Unspeakable(Unspeakable)),
+                        13 => ear.tell(Talk::Blob(vec![0; 10_000])),
+                        _ => ear.tell(Talk::Say((from * 10 + to) as u64)),
+                    }
+                    ledger.tried += 1;
+                }
+            }
+            let node = &nodes[random.usize(0..3)];
+            match random.u32(0..6) {
+                0 => drop(node.link().cut(Cut::Reset)),
+                1 => node.link().cut_after(random.u64(1..20_000), Cut::Close),
+                2 => {
+                    node.freeze();
+                    sim.run(s(2));
+                    node.thaw();
+                }
+                3 => {
+                    node.link().stall(Direction::Inbound);
+                    sim.run(s(2));
+                    node.link().pass(Direction::Inbound);
+                }
+                _ => {}
+            }
+            sim.run(s(15));
+            for (at, ear) in ears.iter().enumerate() {
+                for event in ear.take() {
+                    let nexus_testkit::ProbeEvent::Message { peer, .. } = event else { continue };
+                    let from = peer.and_then(|address| address.authority);
+                    let from = nodes.iter().position(|node| Some(node.authority()) == from.as_ref()).unwrap();
+                    ledgers.get_mut(&(from, at)).unwrap().delivered += 1;
+                }
+            }
+            for ((from, to), ledger) in &ledgers {
+                let broken = imbalance(&nodes[*from], &nodes[*to], ledger);
+                assert_eq!(broken, None, "seed {seed}, round {round}, {from} to {to}");
+            }
+        }
+        assert!(nodes.iter().any(|node| node.lost(DeadLetterReason::QueueFull) > 0), "seed {seed}");
+    }
+}
+
+/// The check itself: it finds a message too many and one too few.
+#[test]
+fn books_with_a_message_missing_do_not_balance() {
+    let (sim, [a, b]) = nodes(1_421, ["a", "b"]);
+    let ear = probe(b.system(), "ear");
+    for n in 0..10 {
+        far(&a, &b, "/user/ear").tell(Talk::Say(n));
+    }
+    sim.run(s(1));
+    let delivered = ear.len() as u64;
+    for (tried, delivered, broken) in [
+        (10, delivered, None),
+        (11, delivered, Some("tried")),
+        (10, delivered - 1, Some("acknowledged")),
+        (10, delivered + 1, Some("acknowledged")),
+    ] {
+        let found = imbalance(&a, &b, &Ledger { tried, delivered });
+        assert_eq!(found.as_deref().and_then(|it| it.split(' ').next()), broken, "{tried} {delivered}");
+    }
+    // One under way, and one that was recorded and forgotten.
+    a.link().stall(Direction::Outbound);
+    far(&a, &b, "/user/ear").tell(Talk::Say(10));
+    let found = imbalance(&a, &b, &Ledger { tried: 11, delivered });
+    assert!(found.is_some_and(|it| it.starts_with("nothing is in flight")));
+}

@@ -22,7 +22,7 @@ pub(crate) enum Talk {
     /// A number.
     Say(u64),
     /// Bytes.
-    Blob(Vec<u8>),
+    Blob(#[serde(with = "in_one")] Vec<u8>),
     /// Answered with the number.
     Echo(u64, Reply<u64>),
     /// Answered with the number by the actor named.
@@ -39,6 +39,27 @@ pub(crate) enum Talk {
     Fail,
     /// Cannot be encoded.
     Unspeakable(Unspeakable),
+}
+
+/// Bytes in one go: byte by byte they are most of the time of a test with many.
+mod in_one {
+    pub(super) fn serialize<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        from.deserialize_bytes(Bytes)
+    }
 }
 
 #[derive(Debug)]

@@ -1,7 +1,9 @@
 //! How associations begin, break, idle and begin again.
 
+use nexus_actor_core::remote_authority::AuthorityState;
 use nexus_actor_core::{AskError, DeadLetterReason};
 use nexus_remote::RemotingControl;
+use nexus_remote::association::Patience;
 use nexus_remote::event::RemotingLifecycleEvent as Event;
 use nexus_testkit::{Cut, DialFate, Direction};
 
@@ -67,6 +69,8 @@ fn what_waited_for_a_node_that_never_came_is_recorded() {
     assert_eq!(lost(&a), [(DeadLetterReason::Unreachable, 8)].into());
     assert_eq!(a.count(|event| matches!(event, Event::Quarantined { .. })), 0);
     assert!(a.count(|event| matches!(event, Event::Gated { .. })) > 1);
+    let states: Vec<_> = a.remoting().connections_snapshot().into_iter().map(|it| it.state).collect();
+    assert!(states.iter().all(|state| *state == AuthorityState::Unresolved), "{states:?}");
     let attempts = a.count(|event| matches!(event, Event::AssociationAttempt { .. }));
     sim.run(s(60));
     assert_eq!(a.count(|event| matches!(event, Event::AssociationAttempt { .. })), attempts, "it rests");
@@ -163,6 +167,10 @@ fn a_peer_that_is_down_is_tried_gently_for_ever() {
         .filter_map(|(at, event)| matches!(event, Event::AssociationAttempt { .. }).then_some(at))
         .collect();
     assert!((300..1_000).contains(&attempts.len()), "{} attempts in an hour", attempts.len());
+    // A dial may take 5 s, then comes a wait of up to 5 s, a fifth of which is jitter.
+    let gaps: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).skip(20).collect();
+    assert!(gaps.iter().all(|gap| *gap >= s(9) && *gap <= s(10)), "{gaps:?}");
+    assert!(gaps.windows(2).any(|pair| pair[0] != pair[1]), "no jitter");
     assert!(sim.now() - *attempts.last().unwrap() < s(20), "it goes on");
     a.link().set_dials(DialFate::Pass);
     let b = know(sim.successor(&b, |config| config));
@@ -380,4 +388,101 @@ fn a_half_open_link_of_a_few_seconds_is_not_a_death() {
     parrot.stop();
     sim.run(s(1));
     assert_eq!(ear.take_terminations().len(), 1);
+}
+
+/// Every limit that a peer can run into ends that association, and nothing else of the node.
+///
+/// Covers: S15, S99
+#[test]
+fn a_limit_that_is_reached_costs_one_association() {
+    let (sim, [b, c]) = nodes(15, ["b", "c"]);
+    let a = know(sim.node_with("a", |config| {
+        config
+            .with_reconnect_max_retries(Some(3))
+            .with_queue_messages_max(50)
+            .with_system_messages_max(100)
+            .with_queue_patience(Patience::Drop)
+    }));
+    parrot(c.system(), "parrot");
+    let (to_b, to_c) = (far(&a, &b, "/user/ear"), far(&a, &c, "/user/parrot"));
+    for to in [&to_b, &to_c] {
+        to.tell(Talk::Say(0));
+    }
+    sim.run(s(1));
+    b.kill();
+    sim.settle();
+    for round in 0..200 {
+        to_b.tell(Talk::Say(round));
+        far(&a, &b, &format!("/user/s{round}")).stop();
+        sim.run(ms(100));
+        let answer = sim.wait(s(1), to_c.ask(|reply| Talk::Echo(round, reply)));
+        assert_eq!(answer, Some(Ok(round)));
+    }
+    assert_eq!(a.turns_of(&c), ["connected"]);
+    sim.run(s(600));
+    assert!(!a.system().is_shutting_down());
+    let (sent, acknowledged, lost) = accounts(&a, &b);
+    assert_eq!(sent, acknowledged + lost, "nothing waits for ever");
+    // What is sent after all that starts afresh.
+    let b = know(sim.successor(&b, |config| config));
+    let ear = probe(b.system(), "ear");
+    far(&a, &b, "/user/ear").tell(Talk::Say(9));
+    sim.run(s(40));
+    far(&a, &b, "/user/ear").tell(Talk::Say(10));
+    sim.run(s(5));
+    assert_eq!(numbers(&ear).last(), Some(&10));
+}
+
+/// Covers: S27
+#[test]
+fn a_handshake_does_not_wait_behind_control_traffic() {
+    let (sim, [a, b]) = nodes(27, ["a", "b"]);
+    let ear = probe(a.system(), "ear");
+    far(&a, &b, "/user/x").tell(Talk::Say(0));
+    sim.run(s(1));
+    // Ten thousand watches wait for a link that takes nothing, when it breaks.
+    a.link().stall(Direction::Outbound);
+    for n in 0..10_000 {
+        ear.watch(&far(&a, &b, &format!("/user/never{n}")));
+    }
+    sim.run(s(1));
+    assert_eq!(a.remoting().statistics(&b.authority().to_string()).unwrap().watching, 10_000);
+    a.link().cut(Cut::Reset);
+    // From here no more than 2 KiB pass in a hundredth of a second.
+    let started = sim.now();
+    let connected =
+        |node: &nexus_testkit::SimNode| node.turns_of(&b).iter().filter(|turn| **turn == "connected").count();
+    while connected(&a) < 2 {
+        sim.run(ms(10));
+        a.link().allow(Direction::Outbound, 2_048);
+        assert!(sim.now() - started < s(1), "{:?}", a.turns_of(&b));
+    }
+    a.link().pass(Direction::Outbound);
+    sim.run(s(10));
+    let told = ear.take_terminations();
+    assert_eq!(told.len(), 10_000);
+    assert!(told.iter().all(|(_, reason)| !reason.existed()));
+}
+
+/// Covers: S158
+#[test]
+fn references_of_different_nodes_are_different() {
+    let (sim, [a, b, c]) = nodes(158, ["a", "b", "c"]);
+    for node in [&a, &b, &c] {
+        parrot(node.system(), "parrot");
+    }
+    // Seen from one node: three actors of one name are three.
+    let seen = [far(&a, &a, "/user/parrot"), far(&a, &b, "/user/parrot"), far(&a, &c, "/user/parrot")];
+    for (n, one) in seen.iter().enumerate() {
+        for (m, other) in seen.iter().enumerate() {
+            assert_eq!(one == other, n == m, "{n} {m}");
+            assert_eq!(one.path() == other.path(), n == m, "{n} {m}");
+        }
+    }
+    // Each reaches its own.
+    for (n, to) in seen.iter().enumerate() {
+        let answer = sim.wait(s(2), to.ask(|reply| Talk::Echo(n as u64, reply)));
+        assert_eq!(answer, Some(Ok(n as u64)));
+    }
+    assert!(b.is_connected_to(&a) && c.is_connected_to(&a) && !b.is_connected_to(&c));
 }

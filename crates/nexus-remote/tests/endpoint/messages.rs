@@ -123,6 +123,21 @@ impl Message for Garbled {
     }
 }
 
+/// The beginning of a message and no more.
+#[derive(Debug)]
+struct Truncated;
+
+impl Message for Truncated {
+    const MANIFEST: &'static str = "test.talk@1";
+    fn encode(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        // `Talk::Blob` of a hundred bytes, of which there are two.
+        encoder.put(&[1, 100, 7, 7])
+    }
+    fn decode(_: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self)
+    }
+}
+
 /// Covers: S35, S129, ROLE-49
 #[test]
 fn a_message_that_cannot_be_decoded_costs_itself() {
@@ -135,10 +150,13 @@ fn a_message_that_cannot_be_decoded_costs_itself() {
     stranger.tell(Unregistered(1));
     let garbled: ActorRef<Garbled> = a.system().resolve(&url).unwrap();
     garbled.tell(Garbled);
+    let truncated: ActorRef<Truncated> = a.system().resolve(&url).unwrap();
+    truncated.tell(Truncated);
     to.tell(Talk::Say(1));
     sim.run(s(1));
     assert_eq!(numbers(&ear), [0, 1]);
-    assert_eq!(lost(&b), [(DeadLetterReason::Decode, 2)].into());
+    assert_eq!(lost(&b), [(DeadLetterReason::Decode, 3)].into());
+    assert_eq!(lost(&a).len(), 0, "at the receiver only");
     let why: Vec<_> = b.letters().iter().map(|letter| letter.context().detail.clone().unwrap()).collect();
     assert!(why[0].contains("register"), "names the missing call: {why:?}");
     assert_eq!(a.turns_of(&b), ["connected"]);
@@ -328,7 +346,7 @@ fn the_limit_of_a_message_is_exact() {
     assert_eq!(lost(&a).len() + lost(&b).len(), 0);
 }
 
-/// Covers: S145, S146, S149
+/// Covers: S145, S146
 #[test]
 fn every_message_reaches_its_actor_while_tables_change() {
     let (sim, [a, b]) = nodes(145, ["a", "b"]);
@@ -436,4 +454,72 @@ fn urls_that_lead_nowhere_say_why() {
     read.tell(Talk::Say(1));
     sim.settle();
     assert_eq!(numbers(&ear), [1]);
+}
+
+/// Covers: S146
+#[test]
+fn a_receiver_that_restarts_never_gives_a_message_to_a_wrong_actor() {
+    for seed in 0..5u64 {
+        let (sim, [a, first]) = nodes(1_460 + seed, ["a", "b"]);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut b = first;
+        let (mut sent, mut delivered, mut at_receivers) = (0_usize, 0, 0);
+        for round in 0..8 {
+            // Of twenty names some live in each incarnation, others in the next.
+            let ears: Vec<_> = (0..20)
+                .filter(|_| random.bool())
+                .map(|n| (n, probe(b.system(), &format!("ear{n}"))))
+                .collect();
+            for _ in 0..300 {
+                let n = random.u64(0..20);
+                far(&a, &b, &format!("/user/ear{n}")).tell(Talk::Say(n));
+                sent += 1;
+            }
+            match random.u32(0..3) {
+                0 => sim.run(ms(50)),
+                1 => sim.settle(),
+                _ => {}
+            }
+            if round == 7 {
+                sim.run(s(10));
+            } else {
+                b.kill();
+                sim.settle();
+            }
+            for (n, ear) in &ears {
+                let numbers = numbers(ear);
+                assert!(numbers.iter().all(|said| said == n), "seed {seed}: {n} got {numbers:?}");
+                delivered += numbers.len();
+            }
+            at_receivers += b.letters().len();
+            if round < 7 {
+                b = know(sim.successor(&b, |config| config));
+            }
+        }
+        let recorded = a.letters().len();
+        assert!(delivered > 100, "seed {seed}: {delivered}");
+        assert!(delivered + at_receivers + recorded >= sent, "seed {seed}: nothing vanishes");
+    }
+}
+
+/// Covers: S149
+#[test]
+fn a_message_without_a_sender_has_none_at_its_receiver() {
+    let (sim, [a, b]) = nodes(149, ["a", "b"]);
+    // Both kinds cross by the same numbers of recipient and type.
+    parrot(b.system(), "parrot");
+    let (nobody, somebody) = (far(&a, &b, "/user/nobody"), far(&a, &b, "/user/parrot"));
+    for n in 0..3 {
+        nobody.tell(Talk::Say(n));
+        let ask = nobody.ask(|reply| Talk::Echo(n, reply));
+        assert_eq!(sim.wait(s(4), ask), Some(Err(AskError::NoSuchActor)));
+        somebody.tell(Talk::Say(n));
+        let ask = somebody.ask(|reply| Talk::Echo(n, reply));
+        assert_eq!(sim.wait(s(4), ask), Some(Ok(n)));
+    }
+    assert!(b.letters().iter().all(|letter| letter.sender.is_none()), "{:?}", b.letters());
+    // Nobody is answered who did not ask.
+    let statistics = a.remoting().statistics(&b.authority().to_string()).unwrap();
+    assert_eq!((statistics.asks, statistics.answers_ignored), (0, 0));
+    assert_eq!(b.remoting().statistics(&a.authority().to_string()).unwrap().sent, 6, "six answers");
 }

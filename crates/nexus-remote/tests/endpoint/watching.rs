@@ -2,6 +2,8 @@
 
 use nexus_actor_core::{DeadLetterReason, TerminationReason};
 use nexus_remote::event::RemotingLifecycleEvent as Event;
+use nexus_remote::failure_detector::{DeadlineConfig, DetectorChoice};
+use nexus_remote::wire::QuarantineReason;
 use nexus_testkit::{Cut, DialFate, Direction, ProbeEvent, SimNode, TestProbe};
 
 use crate::kit::*;
@@ -211,8 +213,8 @@ fn nothing_is_kept_of_a_watcher_whose_node_crashed() {
     sim.run(s(5));
     assert_eq!(watches(&b, &a), (0, 1, 0));
     a.kill();
-    sim.run(s(60));
-    // With nothing of b's at stake a's silence need not be noticed, until a's next incarnation tells.
+    sim.run(s(15));
+    assert_eq!(watches(&b, &a), (0, 0, 0), "its silence is noticed");
     let a = know(sim.successor(&a, |config| config));
     far(&a, &b, "/user/parrot").tell(Talk::Say(0));
     sim.run(s(5));
@@ -314,4 +316,230 @@ fn watches_survive_cuts_and_are_told_exactly_once() {
             assert_eq!(node.count(|event| matches!(event, Event::Quarantined { .. })), 0, "seed {seed}");
         }
     }
+}
+
+/// Covers: S48
+#[test]
+fn a_new_incarnation_ends_watches_and_gives_up_what_was_for_the_old_one() {
+    let (sim, [a, b]) = nodes(48, ["a", "b"]);
+    let ear = probe(a.system(), "ear");
+    for n in 0..20 {
+        parrot(b.system(), &format!("p{n}"));
+        ear.watch(&far(&a, &b, &format!("/user/p{n}")));
+    }
+    sim.run(s(2));
+    // Never taken by anybody.
+    a.link().stall(Direction::Outbound);
+    for n in 0..3 {
+        far(&a, &b, &format!("/user/s{n}")).stop();
+    }
+    sim.run(ms(100));
+    b.kill();
+    let b = know(sim.successor(&b, |config| config));
+    a.link().pass(Direction::Outbound);
+    far(&a, &b, "/user/x").tell(Talk::Say(0));
+    sim.run(s(5));
+    let told = ear.take_terminations();
+    assert_eq!(told.len(), 20, "each once");
+    assert!(told.iter().all(|(_, reason)| *reason == TerminationReason::Unreachable), "{told:?}");
+    let recorded: Vec<_> = a
+        .letters()
+        .iter()
+        .filter_map(|letter| letter.context().detail.clone())
+        .filter(|detail| detail.contains("Stop"))
+        .collect();
+    assert_eq!(recorded.len(), 3, "{:?}", a.letters());
+    for (n, detail) in recorded.iter().enumerate() {
+        assert!(detail.contains(&format!("/user/s{n}")), "{detail}");
+    }
+    assert_eq!(b.lost(DeadLetterReason::Denied), 0, "the new one got none of them");
+    // The numbers begin anew.
+    far(&a, &b, "/user/s9").stop();
+    sim.run(s(1));
+    assert_eq!(b.lost(DeadLetterReason::Denied), 1);
+    sim.run(s(60));
+    assert!(ear.is_empty());
+    assert_eq!((watches(&a, &b), watches(&b, &a)), ((0, 0, 0), (0, 0, 0)));
+}
+
+fn black_hole(nodes: [&SimNode; 2], holds: bool) {
+    for node in nodes {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            if holds {
+                node.link().stall(direction);
+            } else {
+                node.link().pass(direction);
+            }
+        }
+        node.link().set_dials(if holds { DialFate::Hold } else { DialFate::Pass });
+    }
+}
+
+/// Covers: S49, S64
+#[test]
+fn a_cut_that_ends_before_the_verdict_is_no_death() {
+    for seconds in [1, 4, 9] {
+        for breaks in [false, true] {
+            let (sim, [a, b]) = nodes(49, ["a", "b"]);
+            let (ear, at_b) = (probe(a.system(), "ear"), probe(b.system(), "ear"));
+            let parrots: Vec<_> = (0..4).map(|n| parrot(b.system(), &format!("p{n}"))).collect();
+            for n in 0..2 {
+                ear.watch(&far(&a, &b, &format!("/user/p{n}")));
+            }
+            let to = far(&a, &b, "/user/ear");
+            to.tell(Talk::Say(0));
+            sim.run(s(20));
+            black_hole([&a, &b], true);
+            if breaks {
+                a.link().cut(Cut::Reset);
+            }
+            // In the cut: a watch, a stop of one that was watched before, a message.
+            ear.watch(&far(&a, &b, "/user/p2"));
+            far(&a, &b, "/user/s0").stop();
+            parrots[0].stop();
+            to.tell(Talk::Say(1));
+            sim.run(s(seconds));
+            assert!(ear.is_empty(), "{seconds} {breaks}");
+            black_hole([&a, &b], false);
+            sim.run(s(15));
+            let told = ear.take_terminations();
+            assert_eq!(told.len(), 1, "{seconds} {breaks}: {told:?}");
+            assert_eq!((told[0].0.elements(), &told[0].1), ("/user/p0", &TerminationReason::Stopped));
+            assert_eq!(b.lost(DeadLetterReason::Denied), 1, "{seconds} {breaks}: the stop arrived");
+            to.tell(Talk::Say(2));
+            parrots[2].stop();
+            sim.run(s(2));
+            assert_eq!(numbers(&at_b), [0, 1, 2], "{seconds} {breaks}");
+            assert_eq!(ear.take_terminations().len(), 1, "watched in the cut");
+            for node in [&a, &b] {
+                assert_eq!(node.count(|event| matches!(event, Event::Quarantined { .. })), 0);
+            }
+            assert_eq!(lost(&a).len(), 0);
+        }
+    }
+}
+
+/// Covers: S50
+#[test]
+fn a_system_message_that_nobody_takes_ends_the_session() {
+    // A detector more patient than the give-up time, so that it is the message's age that decides.
+    let sim = simulation(50);
+    let mut detector = DeadlineConfig::default();
+    detector.deadline = s(600);
+    let a = know(sim.node_with("a", |c| {
+        c.with_system_message_give_up(s(60)).with_watch_detector(DetectorChoice::Deadline(detector))
+    }));
+    let b = know(sim.node("b"));
+    let ear = probe(a.system(), "ear");
+    for n in 0..5 {
+        parrot(b.system(), &format!("p{n}"));
+        ear.watch(&far(&a, &b, &format!("/user/p{n}")));
+    }
+    sim.run(s(2));
+    black_hole([&a, &b], true);
+    far(&a, &b, "/user/s0").stop();
+    let started = sim.now();
+    sim.run(s(59));
+    assert!(ear.is_empty());
+    assert_eq!(a.count(|event| matches!(event, Event::Quarantined { .. })), 0);
+    sim.run(s(3));
+    let why: Vec<_> = a
+        .lifecycle()
+        .into_iter()
+        .filter_map(|(at, event)| match event {
+            Event::Quarantined { reason, .. } => Some((reason, at - started)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(why.len(), 1);
+    assert_eq!(why[0].0, QuarantineReason::SystemMessageUndelivered);
+    assert!(why[0].1 >= s(60), "{why:?}");
+    let told = ear.take_terminations();
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(
+        a.letters().iter().any(|letter| letter
+            .context()
+            .detail
+            .as_ref()
+            .is_some_and(|it| it.contains("Stop")))
+    );
+}
+
+/// Covers: S53
+#[test]
+fn a_full_system_buffer_is_one_quarantine() {
+    let sim = simulation(53);
+    let a = know(sim.node_with("a", |c| c.with_system_messages_max(1_000)));
+    let b = know(sim.node("b"));
+    let ear = probe(a.system(), "ear");
+    for n in 0..10 {
+        parrot(b.system(), &format!("p{n}"));
+        ear.watch(&far(&a, &b, &format!("/user/p{n}")));
+    }
+    sim.run(s(2));
+    a.link().stall(Direction::Outbound);
+    for n in 0..1_000 {
+        far(&a, &b, &format!("/user/s{n}")).stop();
+    }
+    sim.settle();
+    assert_eq!(a.count(|event| matches!(event, Event::Quarantined { .. })), 0, "as many as there may be");
+    for n in 1_000..4_000 {
+        far(&a, &b, &format!("/user/s{n}")).stop();
+    }
+    sim.settle();
+    let why: Vec<_> = a
+        .lifecycle()
+        .into_iter()
+        .filter_map(|(_, event)| match event {
+            Event::Quarantined { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(why, [QuarantineReason::SystemBufferFull]);
+    assert_eq!(ear.take_terminations().len(), 10, "who was watched there is told of");
+}
+
+/// A warning and a restored opinion, as the node tells them.
+///
+/// Covers: S81, S83
+#[test]
+fn a_peer_that_never_answered_is_suspected_and_one_that_answers_again_is_not() {
+    // Nobody watches across it, so that suspicion has no consequence.
+    let (sim, [a, b]) = nodes(83, ["a", "b"]);
+    parrot(b.system(), "parrot");
+    let ear = probe(a.system(), "ear");
+    ear.watch(&far(&a, &b, "/user/parrot"));
+    sim.run(s(30));
+    let started = sim.now();
+    b.freeze();
+    sim.run(s(20));
+    let suspects: Vec<_> = a
+        .lifecycle()
+        .into_iter()
+        .filter_map(|(at, event)| match event {
+            Event::Suspect { suspicion, .. } => Some((at - started, suspicion)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(suspects.len(), 1, "once: {suspects:?}");
+    let (after, suspicion) = suspects[0];
+    // A mean of 1 s, a pause of 10 s, and the floor of the deviation.
+    assert!(after > ms(10_500) && after < s(12), "{after:?}");
+    assert!((10.0..11.0).contains(&suspicion), "{suspicion}");
+    b.thaw();
+    sim.run(s(60));
+    // The next session begins with what was learned, not with the outage.
+    ear.watch(&far(&a, &b, "/user/parrot"));
+    sim.run(s(30));
+    let started = sim.now();
+    b.freeze();
+    sim.run(s(20));
+    let again: Vec<_> = a
+        .lifecycle()
+        .into_iter()
+        .filter_map(|(at, event)| matches!(event, Event::Suspect { .. }).then_some(at))
+        .filter(|at| *at >= started)
+        .collect();
+    assert_eq!(again.len(), 1);
+    assert!(again[0] - started < s(12), "{:?}", again[0] - started);
 }
