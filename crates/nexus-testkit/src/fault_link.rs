@@ -137,8 +137,6 @@ struct Link {
     polls: u32,
     random: Option<(fastrand::Rng, Range<u64>)>,
     disturbance: Option<(fastrand::Rng, Disturbance)>,
-    /// Bytes added to what the node wrote, less those taken from it.
-    added: i64,
     connections: BTreeMap<u64, Connection>,
     next: u64,
     counts: FaultCounts,
@@ -153,6 +151,8 @@ struct Connection {
     cut_after: Option<(u64, Cut)>,
     /// Bytes that pass a stall.
     allowance: [u64; 2],
+    /// Bytes handed to the inner channel, less those taken from it.
+    handed_on: i64,
     /// Polls delayed since one last got through.
     delayed: [u32; 2],
     wakers: [Option<Waker>; 3],
@@ -233,7 +233,6 @@ impl FaultControl {
             polls: 0,
             random: None,
             disturbance: None,
-            added: 0,
             connections: BTreeMap::new(),
             next: 0,
             counts: FaultCounts::default(),
@@ -348,11 +347,9 @@ impl FaultControl {
         self.0.lock().polls = polls;
     }
 
-    /// Bytes handed to the inner transport, less those taken from it.
-    pub(crate) fn handed_on(&self) -> u64 {
-        let link = self.0.lock();
-        let written = link.counts.bytes_outbound.wrapping_add_signed(link.added);
-        written.wrapping_sub(link.counts.bytes_inbound)
+    /// Bytes handed to the inner transport, less those taken from it, on the connections whose channels exist.
+    pub(crate) fn handed_on(&self) -> i64 {
+        self.0.lock().connections.values().map(|connection| connection.handed_on).sum()
     }
 
     /// What passed so far.
@@ -519,6 +516,10 @@ impl FaultChannel {
             let stalled = link.stalled[index(direction)];
             let Some(connection) = link.connections.get_mut(&self.id) else { return };
             connection.delayed[index(direction)] = 0;
+            match direction {
+                Direction::Inbound => connection.handed_on -= bytes as i64,
+                Direction::Outbound => connection.handed_on += bytes as i64,
+            }
             if stalled {
                 let allowance = &mut connection.allowance[index(direction)];
                 *allowance = allowance.saturating_sub(bytes);
@@ -734,7 +735,10 @@ impl FaultChannel {
         {
             let mut link = self.control.0.lock();
             link.counts.disturbed += frames.suffered - before;
-            link.added += (frames.out.len() - waiting) as i64 - bytes.len() as i64;
+            let added = (frames.out.len() - waiting) as i64 - bytes.len() as i64;
+            if let Some(connection) = link.connections.get_mut(&self.id) {
+                connection.handed_on += added;
+            }
         }
         flush(inner, &mut frames, cx)?;
         Poll::Ready(Ok(bytes.len()))

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::io::{self, ErrorKind, Read, Write};
@@ -92,7 +92,7 @@ impl Medium {
             Self::Tcp(sockets) => {
                 let socket =
                     sockets.connect(authority).unwrap_or_else(|error| panic!("{authority}: {error}"));
-                Line::Tcp(socket, sockets.clone())
+                Line::Tcp(Wire::new(socket, sockets))
             }
         }
     }
@@ -141,7 +141,7 @@ impl Trap {
                 let (socket, _) = listener.accept().ok()?;
                 socket.set_nonblocking(true).ok()?;
                 socket.set_nodelay(true).ok()?;
-                Some(Line::Tcp(socket, sockets.clone()))
+                Some(Line::Tcp(Wire::new(socket, sockets)))
             }
         }
     }
@@ -151,7 +151,32 @@ impl Trap {
 #[derive(Debug)]
 pub(crate) enum Line {
     Loopback(TransportChannel),
-    Tcp(TcpStream, Arc<Sockets>),
+    Tcp(Wire),
+}
+
+/// A socket, and what its end has written less what it has read.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    socket: TcpStream,
+    sockets: Arc<Sockets>,
+    balance: AtomicI64,
+}
+
+impl Wire {
+    fn new(socket: TcpStream, sockets: &Arc<Sockets>) -> Self {
+        Self { socket, sockets: sockets.clone(), balance: AtomicI64::new(0) }
+    }
+
+    fn count(&self, bytes: i64) {
+        self.balance.fetch_add(bytes, Ordering::Relaxed);
+        self.sockets.by_strangers.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.count(-self.balance.load(Ordering::Relaxed));
+    }
 }
 
 impl Line {
@@ -165,9 +190,9 @@ impl Line {
                     Poll::Ready(Err(_)) => None,
                 }
             }
-            Self::Tcp(socket, sockets) => match (&*socket).write(bytes) {
+            Self::Tcp(wire) => match (&wire.socket).write(bytes) {
                 Ok(count) => {
-                    sockets.by_strangers.fetch_add(count as u64, Ordering::Relaxed);
+                    wire.count(count as i64);
                     Some(count)
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
@@ -186,10 +211,10 @@ impl Line {
                     Poll::Pending => Some(0),
                 }
             }
-            Self::Tcp(socket, sockets) => match (&*socket).read(buffer) {
+            Self::Tcp(wire) => match (&wire.socket).read(buffer) {
                 Ok(0) => None,
                 Ok(count) => {
-                    sockets.by_strangers.fetch_sub(count as u64, Ordering::Relaxed);
+                    wire.count(-(count as i64));
                     Some(count)
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
@@ -210,10 +235,10 @@ pub(crate) struct Sockets {
     links: Lock<Vec<FaultControl>>,
     /// Connections so far of ends that are no nodes.
     sources: AtomicU32,
-    /// Written less read, by the ends that are no nodes.
-    by_strangers: AtomicU64,
+    /// Written less read, by the ends that are no nodes and exist.
+    by_strangers: AtomicI64,
     /// Bytes under way that nobody reads, as far as is known: of cut connections, of frozen nodes.
-    stuck: AtomicU64,
+    stuck: AtomicI64,
 }
 
 impl Sockets {
@@ -227,8 +252,8 @@ impl Sockets {
             host: own_host(),
             links: Lock::default(),
             sources: AtomicU32::new(1),
-            by_strangers: AtomicU64::new(0),
-            stuck: AtomicU64::new(0),
+            by_strangers: AtomicI64::new(0),
+            stuck: AtomicI64::new(0),
         }
     }
 
@@ -246,10 +271,9 @@ impl Sockets {
         Ok(stream)
     }
 
-    fn under_way(&self) -> u64 {
-        let links = self.links.lock();
-        let of_nodes = links.iter().map(FaultControl::handed_on).fold(0, u64::wrapping_add);
-        of_nodes.wrapping_add(self.by_strangers.load(Ordering::Relaxed))
+    fn under_way(&self) -> i64 {
+        let of_nodes: i64 = self.links.lock().iter().map(FaultControl::handed_on).sum();
+        of_nodes + self.by_strangers.load(Ordering::Relaxed)
     }
 
     fn settle(&self, pump: &PumpRuntime, polls: usize) -> usize {
