@@ -139,7 +139,22 @@ fn a_lost_request_or_answer_is_sent_again_and_repetitions_change_nothing() {
         net.tell(0, 1, 0);
         net.run(S(60));
         assert_eq!(net.numbers(1), [0], "{seed}");
-        assert_eq!(net.side(0, 1).lost(), []);
+        for (node, peer) in [(0, 1), (1, 0)] {
+            let uids: Vec<_> = net
+                .side(node, peer)
+                .events
+                .iter()
+                .filter_map(|e| match e {
+                    AssociationEvent::Associated { remote, session, .. } => Some((remote.uid(), *session)),
+                    _ => None,
+                })
+                .collect();
+            assert!(
+                !uids.is_empty() && uids.windows(2).all(|w| w[0] == w[1]),
+                "{seed}: one session: {uids:?}"
+            );
+            assert_eq!(net.side(node, peer).lost(), []);
+        }
     }
     let mut a = machine(0);
     a.associate(at(0));
@@ -367,6 +382,65 @@ fn a_plain_claim_of_a_live_address_counts_once_our_dial_is_answered_by_it() {
     a.handle_accepted(at(20), proven, request(&node(2, 201), 1), PeerProof::Proven);
     confirm(&mut a, at(21), proven);
     assert_eq!(a.remote().map(|r| r.uid().get()), Some(201));
+}
+
+/// Covers: S12
+#[test]
+fn a_request_for_an_incarnation_that_is_gone_is_answered_with_the_living_one() {
+    // As the new incarnation sees it: the old one's session is named, and is not resumed.
+    let mut b = machine(0);
+    let conn = ConnectionId::accepted(1);
+    let resume = Request { session: 5, peer_uid: ActorUid::new(77), receive_next: 9, ..request_from_2() };
+    b.handle_accepted(at(0), conn, resume, PeerProof::Claimed);
+    let answer = match frames(&mut b, at(0), conn).as_slice() {
+        [ControlFrame::Ack(ack)] => (**ack).clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(answer.handshake.node().uid(), ActorUid::new(100), "its own uid");
+    assert!(!answer.resumed && answer.session != 5, "{answer:?}");
+    // An acknowledgement of the old session confirms nothing: none of its bytes is looked at.
+    let acknowledge = Acknowledge { session: 5, next: 9, credit_messages: 0, credit_bytes: 0 };
+    b.handle_control(at(1), conn, ControlFrame::Acknowledge(acknowledge));
+    let message = SystemMessage::Stop { path: WirePath::new("/user/a").unwrap(), uid: ActorUid::ANY };
+    b.handle_control(at(1), conn, ControlFrame::System { seq: 0, message });
+    assert!(
+        !events(&mut b).iter().any(|e| matches!(
+            e,
+            AssociationEvent::StopRequested { .. } | AssociationEvent::Associated { .. }
+        ))
+    );
+    assert!(b.attachment(conn).is_none(), "nor of its ordinary lane");
+
+    // As the old one's peer sees it: the answer ends the session and names the new incarnation.
+    let (mut a, live) = connected(200);
+    a.handle_connection_lost(at(10), live, LostCause::Broken);
+    a.associate(at(10));
+    let now = a.poll_timeout().map_or(at(10), |(next, _)| next.max(at(10)));
+    a.handle_timeout(now);
+    let (conn, asked) = dial(&mut a, now);
+    assert_eq!((asked.session, asked.peer_uid), (5, ActorUid::new(200)));
+    a.handle_control(now, conn, ControlFrame::Ack(Box::new(ack(&node(2, 201), &asked, 9))));
+    let told = events(&mut a);
+    let changed = |e: &AssociationEvent| matches!(e, AssociationEvent::Reincarnated { old, new } if (old.get(), new.get()) == (200, 201));
+    assert_eq!(told.iter().filter(|e| changed(e)).count(), 1, "{told:?}");
+    assert_eq!(a.remote().map(|r| r.uid().get()), Some(201));
+}
+
+/// Covers: S22
+#[test]
+fn the_highest_version_of_both_is_agreed() {
+    let range = |min, max| VersionRange { min, max };
+    for (ours, theirs, agreed) in [
+        (range(1, 1), range(1, 1), Some(1)),
+        (range(1, 3), range(1, 1), Some(1)),
+        (range(1, 3), range(2, 9), Some(3)),
+        (range(2, 5), range(1, 4), Some(4)),
+        (range(1, 1), range(2, 9), None),
+        (range(4, 9), range(1, 3), None),
+    ] {
+        assert_eq!(ours.agree(theirs), agreed, "{ours} {theirs}");
+        assert_eq!(theirs.agree(ours), agreed, "{theirs} {ours}: whoever dials");
+    }
 }
 
 /// Covers: S27

@@ -11,7 +11,37 @@ use nexus_actor_core::path::ActorUid;
 use nexus_actor_core::{DeadLetterReason, Instant};
 use nexus_remote::association::*;
 
-/// Covers: S1, S17, TST-60
+/// Covers: S17
+#[test]
+fn nothing_reaches_the_peer_before_the_handshake_is_complete_and_all_of_it_after() {
+    for seed in 0..50 {
+        let mut net = Net::new(2, seed);
+        net.latency = MS(10);
+        // The handshake takes its time.
+        (net.loss, net.jitter) = (0.3, MS(200));
+        let stop = net.path(1, "/user/s0", 5);
+        net.tell(0, 1, 0);
+        net.with_side(0, 1, |a, now| a.stop(now, &stop)).unwrap();
+        net.watch(0, 1, "/user/a", 77, 1);
+        let mut sent = 1;
+        for _ in 0..400 {
+            if net.side(0, 1).associated() == 0 {
+                net.tell(0, 1, sent);
+                sent += 1;
+            }
+            net.run(MS(5));
+            let met = net.nodes[1].sides.get(&0).is_some_and(|side| side.associated() > 0);
+            let seen = net.nodes[1].delivered.len() + net.nodes[1].stops.len() + net.nodes[1].watched.len();
+            assert!(met || seen == 0, "seed {seed}: {seen} of them before");
+        }
+        (net.loss, net.jitter) = (0.0, MS(0));
+        net.run(S(20));
+        assert_eq!(net.numbers(1), (0..sent).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!((net.nodes[1].stops.len(), net.nodes[1].watched.len()), (1, 1), "seed {seed}");
+    }
+}
+
+/// Covers: S1, TST-60
 #[test]
 fn the_first_send_associates_and_arrives() {
     let mut net = Net::new(2, 1);
@@ -190,6 +220,32 @@ fn an_idle_connection_closes_and_the_next_send_opens_it_again() {
     assert_eq!(net.numbers(1), [0, 1]);
     let resumed = net.side(0, 1).count(|e| matches!(e, AssociationEvent::Associated { resumed: true, .. }));
     assert_eq!(resumed, 1);
+}
+
+/// The identity and what is unacknowledged outlive the connection that was closed.
+///
+/// Covers: S8, S51
+#[test]
+fn what_is_unacknowledged_outlives_an_idle_close() {
+    let mut net = Net::new(2, 88);
+    net.tell(0, 1, 0);
+    net.run(S(2));
+    // Every control frame is lost: the messages, their acknowledgements, the beats.
+    net.loss = 1.0;
+    for n in 0..5 {
+        let path = net.path(1, &format!("/user/s{n}"), 5);
+        net.with_side(0, 1, |a, now| a.stop(now, &path)).unwrap();
+    }
+    net.run_till(S(590), |net| net.open_connections() == 0);
+    let s = net.side(0, 1).association.statistics();
+    assert_eq!(s.system_messages, 5, "they remain");
+    let uid = net.nodes[1].uid;
+    assert_eq!(net.side(0, 1).association.remote().map(|r| r.uid()), Some(uid));
+    net.loss = 0.0;
+    net.tell(0, 1, 1);
+    net.run(S(10));
+    assert_eq!(net.nodes[1].stops, (0..5).map(|n| format!("/user/s{n}")).collect::<Vec<_>>());
+    assert_eq!(net.numbers(1), [0, 1]);
 }
 
 /// Covers: S9

@@ -31,6 +31,8 @@ fn nothing_passes_in_either_direction_and_both_sides_are_told_once() {
         net.tell(0, 1, n);
     }
     by_operator(&mut net, 0, 1);
+    let taken = [(DeadLetterReason::Unconfirmed, 5)];
+    assert_eq!(net.side(0, 1).lost(), taken, "what a connection had taken, of which nobody knows");
     assert!(matches!(net.send(0, 1, "/user/a", 0, 9, 16), Err(Refusal::Quarantined)));
     net.nodes[1].deaf = false;
     net.catch_up(1);
@@ -139,9 +141,23 @@ fn recovery_starts_a_new_session_without_a_restart() {
         net.watch(1, 0, "/user/a", 77, 2);
         net.run(S(2));
         let session = net.side(0, 1).inbound.session();
+        // Under way when the session ends, and taken by nobody.
+        net.partition(0, 1);
+        for (node, peer) in [(0, 1), (1, 0)] {
+            for n in 0..3 {
+                let path = net.path(peer, &format!("/user/s{n}"), 5);
+                net.with_side(node, peer, |a, now| a.stop(now, &path)).unwrap();
+            }
+        }
+        net.run(MS(10));
+        net.heal(0, 1);
         by_operator(&mut net, healer, 1 - healer);
         net.run(S(20));
         for (node, peer) in [(0, 1), (1, 0)] {
+            let given_up =
+                net.side(node, peer).count(|e| matches!(e, AssociationEvent::SystemMessageLost { .. }));
+            assert_eq!(given_up, 3, "{healer} {node}");
+            assert!(net.nodes[node].stops.is_empty(), "{healer} {node}");
             let notices = &net.side(node, peer).notices;
             assert_eq!(notices.len(), 1, "{healer} {node}");
             assert_eq!(notices[0].reason, TerminationReason::Quarantined);

@@ -63,6 +63,41 @@ fn a_million_messages_survive_a_thousand_cuts() {
     assert_eq!(cut, cuts);
 }
 
+/// Covers: S29
+#[test]
+fn order_holds_for_each_pair_of_many() {
+    let mut net = Net::new(4, 29);
+    for n in 0..8 {
+        net.nodes[3].actors.insert(format!("/user/r{n}"), ActorUid::new(5));
+    }
+    // Eight senders on each of three nodes to eight recipients, in turns drawn at random, while connections break.
+    let mut next = BTreeMap::new();
+    for step in 0..30_000 {
+        let (from, sender, to) = (net.rng.usize(0..3), net.rng.u64(0..8), net.rng.u64(0..8));
+        let count: &mut u64 = next.entry((from, sender, to)).or_default();
+        let number = *count * 1_000 + from as u64 * 100 + sender;
+        *count += 1;
+        let _sent = net.send(from, 3, &format!("/user/r{to}"), 0, number, 16).unwrap();
+        if step % 40 == 0 {
+            let pause = net.rng.u64(0..3);
+            net.run(MS(pause));
+        }
+        if step % 1_500 == 0 {
+            let cut = net.rng.usize(0..3);
+            net.cut(cut, 3);
+        }
+    }
+    net.run(S(20));
+    let mut seen = BTreeMap::new();
+    for delivery in &net.nodes[3].delivered {
+        let (count, pair) = (delivery.number / 1_000, (delivery.number % 1_000, delivery.path.clone()));
+        let expected: &mut u64 = seen.entry(pair).or_default();
+        assert_eq!(count, *expected, "{delivery:?}");
+        *expected += 1;
+    }
+    assert_eq!(net.nodes[3].delivered.len(), 30_000);
+}
+
 /// Covers: S163, S30
 #[test]
 fn both_directions_survive_every_kind_of_fault() {
@@ -658,7 +693,38 @@ fn a_reply_of_the_pending_table_is_only_lifted_when_the_message_is_sent() {
     assert_eq!(probe.result(), None);
 }
 
-/// Covers: S86, S96
+/// Covers: S96
+#[test]
+fn many_small_messages_are_gathered_and_one_leaves_at_once() {
+    let mut net = Net::new(2, 96);
+    net.tell(0, 1, 0);
+    net.run(S(2));
+    let handle = net.handle(0, 1, "/user/a", 0);
+    let now = net.now;
+    let association = &mut net.side(0, 1).association;
+    let conn = association.live_connection().unwrap();
+    let mut out = Transmit::new();
+    assert!(!association.poll_transmit(now, conn, &mut out), "an idle link");
+    let send = |association: &mut Association, n: u64| {
+        association.send(now, handle, None, &mut |e: &mut Encoder<'_>| e.put(&n.to_le_bytes())).unwrap()
+    };
+    assert!(send(association, 1).wake, "the driver is woken for it");
+    assert!(association.poll_transmit(now, conn, &mut out), "at once, at the same moment");
+    let one = out.len();
+    assert!(!association.poll_transmit(now, conn, &mut out), "in one write");
+    for n in 0..50_000 {
+        let sent = send(association, n);
+        assert!(!sent.wake || n == 0, "one wake-up for all of them: {n}");
+    }
+    let (mut writes, mut bytes) = (0, 0);
+    while association.poll_transmit(now, conn, &mut out) {
+        (writes, bytes) = (writes + 1, bytes + out.len());
+    }
+    assert!(bytes >= 50_000 * (one - 8), "{bytes}");
+    assert!(writes <= 40, "{writes} writes for 50,000 messages of {bytes} bytes");
+}
+
+/// Covers: S86
 #[test]
 fn heartbeats_go_before_waiting_user_frames_and_a_turn_is_bounded() {
     let mut net = Net::new(2, 86);

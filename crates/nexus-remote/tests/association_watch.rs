@@ -77,7 +77,12 @@ fn system_messages_survive_loss_and_forced_disconnects() {
             }
         }
         // Each loss costs a resend interval of a second, whatever waits behind it.
-        net.run(S(1_500));
+        let all = 2 * total as usize;
+        for _ in 0..150 {
+            if net.nodes[1].stops.len() < all || net.nodes[0].stops.len() < total as usize {
+                net.run(S(10));
+            }
+        }
         let mut from_two: Vec<String> = Vec::new();
         let mut from_zero: Vec<String> = Vec::new();
         for (i, name) in net.nodes[1].stops.iter().enumerate() {
@@ -190,6 +195,56 @@ fn a_system_message_older_than_the_give_up_time_ends_the_session() {
     assert_eq!(net.side(0, 1).quarantined(), [QuarantineReason::SystemMessageUndelivered]);
     let lost = net.side(0, 1).count(|e| matches!(e, AssociationEvent::SystemMessageLost { .. }));
     assert_eq!(lost, 1);
+}
+
+/// Covers: S50
+#[test]
+fn who_is_watched_where_nothing_is_taken_any_more_is_told_of() {
+    // A detector more patient than the give-up time, so that it is the message's age that decides.
+    let mut detector = nexus_remote::failure_detector::DeadlineConfig::default();
+    detector.deadline = S(900);
+    let detector = nexus_remote::failure_detector::DetectorChoice::Deadline(detector);
+    let config = AssociationConfig::builder().detector(detector).refused_verdict(None).build().unwrap();
+    let mut net = Net::with(2, 50, config);
+    for n in 0..4 {
+        net.nodes[1].actors.insert(format!("/user/w{n}"), ActorUid::new(5));
+        net.watch(0, 1, &format!("/user/w{n}"), 5, n);
+    }
+    net.run(S(2));
+    net.partition(0, 1);
+    net.cut(0, 1);
+    stops(&mut net, 0, 1, 0..1);
+    net.run(S(598));
+    assert_eq!((net.side(0, 1).quarantined(), net.side(0, 1).notices.len()), (vec![], 0));
+    net.run(S(4));
+    assert_eq!(net.side(0, 1).quarantined(), [QuarantineReason::SystemMessageUndelivered]);
+    assert_eq!(net.side(0, 1).notices.len(), 4, "each once");
+    net.run(S(60));
+    assert_eq!(net.side(0, 1).notices.len(), 4);
+}
+
+/// Covers: S45
+#[test]
+fn what_is_repeated_on_a_slow_link_is_bounded_per_round() {
+    let mut net = Net::new(2, 45);
+    net.tell(0, 1, 0);
+    net.run(S(2));
+    // All arrive, no acknowledgement does.
+    net.holes.insert((1, 0));
+    stops(&mut net, 0, 1, 0..3_000);
+    net.run(MS(500));
+    let of = |net: &Net| net.frames.get(&FrameKind::System.code()).copied().unwrap_or(0);
+    let mut rounds = Vec::new();
+    for _ in 0..6 {
+        let before = of(&net);
+        net.run(S(1));
+        rounds.push(of(&net) - before);
+    }
+    assert!(rounds.iter().all(|frames| *frames <= 256), "{rounds:?}");
+    assert!(rounds.iter().any(|frames| *frames > 0), "{rounds:?}");
+    net.heal(0, 1);
+    net.run(S(30));
+    assert_eq!(net.nodes[1].stops, stop_names(0..3_000));
 }
 
 /// Covers: S51

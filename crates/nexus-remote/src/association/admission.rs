@@ -243,6 +243,8 @@ mod tests {
     const N: fn(u64) -> ConnectionNumber = ConnectionNumber;
 
     /// L1: both deadlines are absolute.
+    ///
+    /// Covers: S21
     #[test]
     fn progress_moves_no_deadline() {
         let mut a = Admission::new(AdmissionConfig::default());
@@ -281,6 +283,8 @@ mod tests {
     }
 
     /// L3: below, at and above, per source and in all; a complete hello goes last.
+    ///
+    /// Covers: S21
     #[test]
     fn the_one_longest_without_a_hello_makes_room() {
         let mut a = Admission::new(AdmissionConfig::default());

@@ -451,6 +451,8 @@ mod tests {
     }
 
     /// The part of S20 that the stream itself can show: what is foreign is known at its first wrong byte.
+    ///
+    /// Covers: S20
     #[test]
     fn foreign_first_bytes_are_refused_at_the_first_wrong_one() {
         for (name, bytes, position) in [
@@ -485,6 +487,8 @@ mod tests {
     }
 
     /// The part of S103 that the stream itself can show. L7: below, at and above.
+    ///
+    /// Covers: S103
     #[test]
     fn a_claimed_length_is_checked_before_anything_is_reserved() {
         let limit = limit::FRAME;
@@ -531,6 +535,7 @@ mod tests {
         assert!(matches!(error, Some(StreamError::HandshakeTooLong { .. })), "{error:?}");
     }
 
+    /// Covers: S17
     #[test]
     fn nothing_but_the_handshake_passes_before_it_is_complete() {
         for code in 0..=u8::MAX {
