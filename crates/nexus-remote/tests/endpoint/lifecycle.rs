@@ -296,7 +296,8 @@ fn a_peer_that_restarts_every_second_leaves_nothing_behind() {
 /// Covers: S14, S98
 #[test]
 fn short_lived_peers_leave_nothing_behind() {
-    let (sim, [a]) = nodes(14, ["a"]);
+    let sim = simulation(14);
+    let a = know(sim.node_with("a", |c| c.with_forget_after(s(600))));
     sim.run(s(1));
     let before = a.tasks();
     for n in 0..40 {
@@ -308,7 +309,7 @@ fn short_lived_peers_leave_nothing_behind() {
         b.kill();
     }
     assert_eq!(a.remoting().associations(), 40);
-    sim.run(s(2 * 3_600));
+    sim.run(s(1_500));
     assert_eq!(a.remoting().associations(), 0, "forgotten after the removal time");
     assert_eq!(a.remoting().tasks(), 1, "the listener");
     assert_eq!(a.tasks(), before);
