@@ -358,7 +358,16 @@ impl RemotingExtensionConfig {
     /// # Errors
     /// Every offending setting, with its value and its rule.
     pub(crate) fn association_config(&self) -> Result<Arc<AssociationConfig>, ConfigError> {
-        AssociationConfig::builder()
+        let builder = AssociationConfig::builder();
+        // An address that was never reached has no detector yet: what it allows for a first answer holds all the same.
+        let builder = match self.watch_detector() {
+            DetectorChoice::Phi(phi) => builder.first_answer_allowance(phi.first_heartbeat_allowance),
+            DetectorChoice::Deadline(deadline) => {
+                builder.first_answer_allowance(deadline.first_heartbeat_allowance)
+            }
+            DetectorChoice::Custom(_) => builder,
+        };
+        builder
             .connect_timeout(self.connect_timeout())
             .handshake_timeout(self.handshake_timeout())
             .never_reached_timeout(self.never_reached_give_up())
