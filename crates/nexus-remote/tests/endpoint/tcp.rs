@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nexus_actor_core::{ActorRef, ActorSystem, BuildError, DeadLetterReason, TerminationReason};
+use nexus_remote::failure_detector::{DetectorChoice, PhiConfig};
 use nexus_remote::transport::{RemoteTransport, TokioTcpTransport, TransportFactory};
 use nexus_remote::{RemotingControlHandle, RemotingExtension, RemotingExtensionConfig, WithRemoting};
 use nexus_testkit::{Cut, FaultControl, FaultLink, TestProbe};
@@ -213,4 +214,112 @@ async fn one_node_under_many_spellings_is_one_association() {
     assert_eq!(a.remoting.associations(), 1);
     a.end().await;
     b.end().await;
+}
+
+/// A burst without pause, from threads and over sockets, with default settings.
+///
+/// Covers: S97, S28
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_a_hundred_thousand_arrives_whole_and_in_order() {
+    let (a, b) = (node("a"), node("b"));
+    let ear = probe(&b.system, "ear");
+    let to = a.far(&b, "/user/ear");
+    for n in 0..100_000 {
+        to.try_tell(Talk::Say(n)).unwrap();
+    }
+    for n in 0..100_000 {
+        assert_eq!(said(&ear).await, n);
+    }
+    assert_eq!(a.system.dead_letters().total() + b.system.dead_letters().total(), 0);
+    a.end().await;
+    b.end().await;
+}
+
+/// Covers: S58
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_on_a_host_that_nobody_knows_is_told_once() {
+    let allowance = PhiConfig::default().with_acceptable_pause(s(1)).with_first_heartbeat_allowance(s(2));
+    let a = try_node("a", |c| c.with_watch_detector(DetectorChoice::Phi(allowance))).unwrap();
+    let ear = probe(&a.system, "ear");
+    let started = Instant::now();
+    let target: ActorRef<Talk> =
+        a.system.resolve("fraktor.tcp://x@no-such-host.invalid:4000/user/parrot").unwrap();
+    ear.watch(&target);
+    let (who, reason) = ear.terminated(LIMIT).await.unwrap();
+    assert_eq!((who, reason), (target.path(), TerminationReason::Unreachable));
+    assert!(started.elapsed() < s(8), "{:?}", started.elapsed());
+    assert!(ear.is_empty());
+    a.end().await;
+}
+
+/// A node that is reached through an address translation: it listens in one place and announces another.
+///
+/// Covers: S114, S115
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_reached_under_the_address_it_announces() {
+    let outside = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let announced = outside.local_addr().unwrap().port();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bound = free.local_addr().unwrap().port();
+    drop(free);
+    let b = try_node("b", |c| c.with_canonical_port(announced).with_bind("127.0.0.1", bound)).unwrap();
+    assert_eq!(b.port(), announced, "it announces the outside");
+    let inside = b.link.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = outside.accept().await {
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", bound)).await.unwrap();
+                let _ended = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    parrot(&b.system, "parrot");
+    let a = node("a");
+    let to = a.far(&b, "/user/parrot");
+    assert_eq!(to.ask(|reply| Talk::Echo(1, reply)).await, Ok(1));
+    assert_eq!(inside.counts().accepted, 1);
+    // References of both show what their nodes announce, and work.
+    let ear = probe(&a.system, "ear");
+    let shown = ear.actor().path().to_string();
+    assert!(shown.contains(&format!("127.0.0.1:{}", a.port())) && a.port() != 0, "{shown}");
+    to.tell(Talk::Use(ear.actor().clone(), 5));
+    assert_eq!(said(&ear).await, 5);
+    assert!(parrot_path(&b).contains(&format!("127.0.0.1:{announced}")));
+    a.end().await;
+    b.end().await;
+}
+
+fn parrot_path(node: &Node) -> String {
+    let found: ActorRef<Talk> =
+        node.system.resolve(&format!("{}/user/parrot", node.system.address())).unwrap();
+    found.path().to_string()
+}
+
+/// Covers: S118
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_of_version_six_is_one_in_every_spelling() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        // A host without it: the spellings themselves are compared in the core.
+        return;
+    }
+    let (a, b) = (node("a"), try_node("b", |c| c.with_canonical_host("::1")).unwrap());
+    parrot(&b.system, "parrot");
+    for (n, host) in ["[::1]", "[0:0:0:0:0:0:0:1]", "[::0001]"].into_iter().enumerate() {
+        let url = format!("fraktor.tcp://b@{host}:{}/user/parrot", b.port());
+        let to: ActorRef<Talk> = a.system.resolve(&url).unwrap();
+        assert_eq!(to.ask(|reply| Talk::Echo(n as u64, reply)).await, Ok(n as u64), "{host}");
+    }
+    assert_eq!(a.remoting.associations(), 1);
+    // And the other family in its clothes.
+    let c = node("c");
+    parrot(&c.system, "parrot");
+    for host in ["127.0.0.1", "[::ffff:127.0.0.1]"] {
+        let to: ActorRef<Talk> =
+            a.system.resolve(&format!("fraktor.tcp://c@{host}:{}/user/parrot", c.port())).unwrap();
+        assert_eq!(to.ask(|reply| Talk::Echo(7, reply)).await, Ok(7), "{host}");
+    }
+    assert_eq!(a.remoting.associations(), 2);
+    for node in [a, b, c] {
+        node.end().await;
+    }
 }
