@@ -88,14 +88,17 @@ fn a_node_says_where_it_listens_and_answers() {
 fn signals_shut_a_node_down_in_order() {
     for signal in ["-TERM", "-INT"] {
         let mut node = Node::start("127.0.0.1:0");
-        // A peer that is connected at the time.
+        // It has been spoken to; a peer that is connected at the time is in the tests of the remoting crate.
         let answer = json(&run(&["ping", &node.address, "--count", "1", "--json"]));
         assert_eq!(number(&answer, "lost"), 0.0);
+        let asked = std::time::Instant::now();
         node.signal(signal);
         let mut rest = String::new();
         node.out.read_to_string(&mut rest).expect("is read to its end");
         assert_eq!(rest, "", "one line for one listener, and nothing else");
         assert_eq!(node.child.wait().expect("ends").code(), Some(0), "{signal}");
+        // The limit of a shutdown, and one second.
+        assert!(asked.elapsed().as_secs() < 11, "{signal}: {:?}", asked.elapsed());
     }
 }
 
