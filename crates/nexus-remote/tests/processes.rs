@@ -424,15 +424,15 @@ async fn a_process_that_is_killed_and_starts_again_is_another() {
         let kept = asked.ask(Talk::Keep).timeout(s(25));
         let before = (here.accounts(&authority), here.lost(DeadLetterReason::Unconfirmed));
         // Killed in the middle of a stream.
-        let mut told = 0;
-        while peer.delivered() < 5_000 {
+        let (mut told, already) = (0, peer.delivered());
+        while peer.delivered() < already + 5_000 {
             for _ in 0..200 {
                 by_name.tell(Talk::Say(told));
                 told += 1;
             }
             tokio::task::yield_now().await;
         }
-        let delivered = peer.kill().await;
+        let delivered = peer.kill().await - already;
         by_reference.tell(Talk::Say(0));
         peer = Peer::start(&host, port).await;
         let took = answered(&asked, peer.up).await;

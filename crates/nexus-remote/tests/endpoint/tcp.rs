@@ -79,6 +79,12 @@ async fn nodes_talk_ask_watch_and_leave() {
     ear.watch(&a.far(&c, "/user/never"));
     let (_, reason) = ear.terminated(LIMIT).await.unwrap();
     assert_eq!(reason, TerminationReason::NeverExisted);
+    // It must be watched before it stops, or it is not known to have existed.
+    let peer = a.system.address().authority.unwrap().to_string();
+    while b.remoting.statistics(&peer).unwrap().watched == 0 {
+        assert_eq!(at_b.ask(|reply| Talk::Echo(0, reply)).await, Ok(0));
+    }
+    assert_eq!(at_b.ask(|reply| Talk::Echo(0, reply)).await, Ok(0));
     let counted = TestProbe::<Talk>::spawn(&a.system, "counted").unwrap();
     parrot_at_b.tell(Talk::CountAndStop(b.far(&a, "/user/counted"), 20_000));
     for n in 0..20_000 {
