@@ -11,7 +11,7 @@ use nexus_remote::event::{AssociationStateChanged, RemotingLifecycleEvent as Eve
 use nexus_remote::flight_recorder::FlightKind;
 use nexus_remote::metric::{SreThresholds, ThresholdCrossed};
 use nexus_remote::wire::QuarantineReason;
-use nexus_testkit::{Cut, DialFate, Direction, SimNode, Simulation};
+use nexus_testkit::{Cut, DialFate, Direction, SimNode};
 
 use crate::kit::*;
 
@@ -64,7 +64,7 @@ fn a_connection_is_told_after_its_state_is_set_and_what_waited_is_sent() {
 /// Covers: HS-31, HS-33, HS-42, ROLE-51, ROLE-52, EV-20, EV-21, EV-29
 #[test]
 fn every_change_of_state_is_told_with_its_time_and_reason() {
-    let sim = Simulation::new(33);
+    let sim = simulation(33);
     let a = know(sim.node_with("a", |c| c.with_auto_start(false)));
     let b = know(sim.node("b"));
     let changes = log::<AssociationStateChanged>(&a);
@@ -207,7 +207,7 @@ fn what_cannot_be_written_or_read_is_an_event_and_a_dead_letter() {
 /// Covers: PRI-01, PRI-05, PRI-07, ROLE-48
 #[test]
 fn system_messages_go_before_user_messages() {
-    let sim = Simulation::new(7);
+    let sim = simulation(7);
     let a = know(sim.node_with("a", |c| c.with_queue_messages_max(1_000)));
     let b = know(sim.node("b"));
     let ear = probe(b.system(), "ear");
@@ -242,7 +242,7 @@ fn system_messages_go_before_user_messages() {
 /// Covers: CFG-27, OBS-15
 #[test]
 fn a_threshold_is_crossed_by_one_peer_and_not_by_another() {
-    let sim = Simulation::new(27);
+    let sim = simulation(27);
     let a = know(sim.node_with("a", |c| {
         c.with_metrics_interval(Some(s(1))).with_sre_thresholds(SreThresholds::new().with_queue_depth(10))
     }));

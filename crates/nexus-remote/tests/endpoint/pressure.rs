@@ -29,7 +29,7 @@ fn signals(node: &SimNode) -> Vec<BackpressureSignal> {
 #[test]
 fn a_connection_that_takes_nothing_is_told_of() {
     for dials in ["a", "b"] {
-        let sim = nexus_testkit::Simulation::new(42);
+        let sim = simulation(42);
         let a = know(sim.node_with("a", |c| c.with_queue_messages_max(1_000)));
         let b = know(sim.node("b"));
         let ear = probe(b.system(), "ear");

@@ -350,7 +350,7 @@ fn brittle(
     sim: &nexus_testkit::Simulation,
     fate: &Arc<Fate>,
 ) -> impl FnOnce(RemotingExtensionConfig) -> RemotingExtensionConfig {
-    let (network, fate) = (sim.network().clone(), fate.clone());
+    let (network, fate) = (sim.network().unwrap().clone(), fate.clone());
     move |config| {
         config.with_transport_factory(TransportFactory::new().with_transport(
             LoopbackTransport::SCHEME,

@@ -20,6 +20,8 @@ mod puppet;
 mod backpressure;
 #[path = "../endpoint/configuration.rs"]
 mod configuration;
+#[path = "../endpoint/events.rs"]
+mod events;
 #[path = "../endpoint/faults.rs"]
 mod faults;
 #[path = "../endpoint/frames.rs"]
@@ -32,6 +34,8 @@ mod lifecycle;
 mod messages;
 #[path = "../endpoint/observation.rs"]
 mod observation;
+#[path = "../endpoint/pressure.rs"]
+mod pressure;
 #[path = "../endpoint/quarantine.rs"]
 mod quarantine;
 #[path = "../endpoint/shutdown.rs"]
