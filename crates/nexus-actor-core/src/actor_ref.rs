@@ -265,15 +265,21 @@ impl<M: Send + 'static> ActorRef<M> {
     /// # Cancel safety
     /// Dropping the [`Ask`] frees its place; a late answer is discarded.
     pub fn ask<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> M) -> Ask<T> {
-        let (ask, reply) = Ask::new(self.0.any_system());
-        if let Err(TellError { message, refusal }) = self.try_tell(make(reply)) {
-            let reason = refusal.reason();
-            let error = AskError::from(refusal);
-            self.0.dead_letter(reason, None);
-            ask.fail(error.clone());
-            with_drop_reason(error, || drop(message));
+        let (ask, reply) = Ask::new();
+        match self.try_tell(make(reply)) {
+            Ok(()) => match self.0.any_system() {
+                Some(system) => ask.watched_by(system),
+                None => ask,
+            },
+            Err(TellError { message, refusal }) => {
+                let reason = refusal.reason();
+                let error = AskError::from(refusal);
+                self.0.dead_letter(reason, None);
+                ask.fail(error.clone());
+                with_drop_reason(error, || drop(message));
+                ask
+            }
         }
-        ask
     }
 
     /// A reference that takes messages of type `N` and hands them on as `M`.

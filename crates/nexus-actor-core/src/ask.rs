@@ -21,7 +21,7 @@ use crate::remote::{PendingReply, ReplyKey, ReplyTo, Route};
 use crate::serialization::inlet::guarded;
 use crate::serialization::scope::{self, ForeignReply, LiftedReply};
 use crate::serialization::{DecodeError, Decoder, EncodeError, Encoder};
-use crate::system::ActorSystem;
+use crate::system::{ActorSystem, WeakSystem};
 use crate::time::Instant;
 
 /// What can be an answer that crosses a wire. An alias for its bounds; implemented for every such type.
@@ -193,6 +193,38 @@ struct State<T> {
     /// The reply travels in an envelope; dropping its local value means nothing.
     lifted: bool,
     pending_at: Option<(Arc<dyn Route>, ReplyKey)>,
+    /// How long to wait; the system's default if nothing else was asked for.
+    after: Option<Duration>,
+    /// Where the deadline stands, once it does.
+    deadline_at: Option<DeadlineAt>,
+}
+
+impl<T> State<T> {
+    /// The asker has its answer or has gone: what is to be forgotten elsewhere.
+    fn over(&mut self) -> Places {
+        self.over = true;
+        Places { pending: self.pending_at.take(), deadline: self.deadline_at.take() }
+    }
+}
+
+/// Where a question stands in other tables.
+struct Places {
+    pending: Option<(Arc<dyn Route>, ReplyKey)>,
+    deadline: Option<DeadlineAt>,
+}
+
+impl Places {
+    #[inline]
+    fn forget(self) {
+        if let Some((route, key)) = self.pending {
+            route.forget(key);
+        }
+        if let Some(DeadlineAt { system, place }) = self.deadline
+            && let Some(system) = system.upgrade()
+        {
+            system.asks().remove(place);
+        }
+    }
 }
 
 impl<T> Slot<T> {
@@ -222,11 +254,43 @@ impl<T> Slot<T> {
     }
 }
 
-trait Expire: Send + Sync {
+/// A question as the table of deadlines sees it.
+trait Waiting: Send + Sync {
+    fn standing(&self) -> Standing;
+    /// Notes where the deadline stands; false when the question is over.
+    fn enter(&self, at: DeadlineAt) -> bool;
     fn expire(&self, why: AskError);
 }
 
-impl<T: Send> Expire for Slot<T> {
+enum Standing {
+    /// Nobody waits yet.
+    Unpolled,
+    /// For so long, or for the default.
+    Waits(Option<Duration>),
+    Over,
+}
+
+impl<T: Send> Waiting for Slot<T> {
+    fn standing(&self) -> Standing {
+        let state = self.state.lock();
+        if state.over || state.value.is_some() {
+            Standing::Over
+        } else if state.waker.is_some() {
+            Standing::Waits(state.after)
+        } else {
+            Standing::Unpolled
+        }
+    }
+
+    fn enter(&self, at: DeadlineAt) -> bool {
+        let mut state = self.state.lock();
+        if state.over {
+            return false;
+        }
+        state.deadline_at = Some(at);
+        true
+    }
+
     fn expire(&self, why: AskError) {
         self.finish(Err(why));
     }
@@ -274,15 +338,12 @@ impl<T: WireValue> PendingReply for Slot<T> {
 #[must_use = "the answer is lost unless this is awaited"]
 pub struct Ask<T: Send + 'static> {
     slot: Arc<Slot<T>>,
-    system: Option<ActorSystem>,
-    timeout: Option<Duration>,
-    place: Option<Place>,
     /// The answer has been given out; the slot holds nothing any more.
     answered: bool,
 }
 
 impl<T: Send + 'static> Ask<T> {
-    pub(crate) fn new(system: Option<&ActorSystem>) -> (Self, Reply<T>) {
+    pub(crate) fn new() -> (Self, Reply<T>) {
         let slot = Arc::new(Slot {
             state: Lock::new(State {
                 value: None,
@@ -290,17 +351,24 @@ impl<T: Send + 'static> Ask<T> {
                 over: false,
                 lifted: false,
                 pending_at: None,
+                after: None,
+                deadline_at: None,
             }),
         });
-        let ask =
-            Self { slot: slot.clone(), system: system.cloned(), timeout: None, place: None, answered: false };
-        (ask, Reply(Inner::Local(slot)))
+        (Self { slot: slot.clone(), answered: false }, Reply(Inner::Local(slot)))
+    }
+
+    /// Has `system` see to the deadline. Called once the question has been sent: before that there may be a better reason for its
+    /// failure than the end of the system.
+    pub(crate) fn watched_by(self, system: &ActorSystem) -> Self {
+        system.asks().insert(system, self.slot.clone());
+        self
     }
 
     /// Gives the answer at most `timeout` to come, counted from the first poll, instead of the system's
     /// default. Deadlines are kept in a coarse table: they pass up to 20 ms late, never early.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.slot.state.lock().after = Some(timeout);
         self
     }
 
@@ -319,14 +387,11 @@ impl<T: Send + 'static> Future for Ask<T> {
         let old = {
             let mut state = self.slot.state.lock();
             if let Some(value) = state.value.take() {
-                state.over = true;
-                let place = state.pending_at.take();
+                let places = state.over();
                 drop(state);
                 self.answered = true;
                 // A deadline or a failure here says nothing to the association: it still waits.
-                if let Some((route, key)) = place {
-                    route.forget(key);
-                }
+                places.forget();
                 return Poll::Ready(value);
             }
             match &mut state.waker {
@@ -335,40 +400,28 @@ impl<T: Send + 'static> Future for Ask<T> {
             }
         };
         drop(old);
-        if self.place.is_none()
-            && let Some(system) = &self.system
-        {
-            let after = self.timeout.unwrap_or_else(|| system.ask_timeout());
-            let place = system.asks().insert(system, self.slot.clone(), after);
-            self.place = Some(place);
-        }
         Poll::Pending
     }
 }
 
 impl<T: Send + 'static> Drop for Ask<T> {
     fn drop(&mut self) {
-        if let (Some(place), Some(system)) = (self.place.take(), &self.system) {
-            system.asks().remove(place);
-        }
         if self.answered {
             return;
         }
-        let (place, value, waker) = {
+        let (places, value, waker) = {
             let mut state = self.slot.state.lock();
-            state.over = true;
-            (state.pending_at.take(), state.value.take(), state.waker.take())
+            (state.over(), state.value.take(), state.waker.take())
         };
-        if let Some((route, key)) = place {
-            route.forget(key);
-        }
+        places.forget();
         drop((value, waker));
     }
 }
 
 impl<T: Send + 'static> fmt::Debug for Ask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ask").field("timeout", &self.timeout).finish_non_exhaustive()
+        let after = self.slot.state.lock().after;
+        f.debug_struct("Ask").field("timeout", &after).finish_non_exhaustive()
     }
 }
 
@@ -378,19 +431,32 @@ const TICK: Duration = Duration::from_millis(10);
 const IDLE_TICKS: u64 = 100;
 /// Asks of different threads rarely meet in one shard.
 const SHARDS: usize = 8;
+/// How many places of earlier questions a new one looks at before it takes one more.
+const PROBES: usize = 2;
+/// A list of questions with more room than this is given back when it is empty.
+const KEPT_CAPACITY: usize = 1024;
 
-/// Where an ask waits in the table.
+/// Where a deadline stands in the table.
 #[derive(Clone, Copy)]
 struct Place {
     shard: u32,
     index: u32,
 }
 
-/// The deadlines of all asks of a system. An ask costs two short critical sections, never a runtime timer.
+/// Where a deadline stands, and whose table it is. Weak: a question that nobody drops must not keep its system.
+struct DeadlineAt {
+    system: WeakSystem,
+    place: Place,
+}
+
+/// The deadlines of all asks of a system. An ask costs one short critical section here, never a runtime timer.
+///
+/// Most questions are answered long before they could expire. So a new one is only listed; nobody takes it off the list
+/// when it is over, for then its place is the next one's. Only at the tick that finds it waiting is it given a deadline, a
+/// whole timeout from that tick: late by the part of a tick that had passed, and never early, however late a
+/// tick comes.
 pub(crate) struct AskTable {
     shards: [Lock<Shard>; SHARDS],
-    /// The tick under way; read instead of a clock.
-    tick: AtomicU64,
     /// Empty ticks seen in a row; at [`IDLE_TICKS`] nothing ticks.
     idle: AtomicU64,
     /// The system has ended: nothing ticks any more, and nobody waits for what cannot pass.
@@ -398,53 +464,67 @@ pub(crate) struct AskTable {
 }
 
 struct Shard {
-    entries: Vec<Waiting>,
+    /// Asked since the last tick, or not polled yet, or over: then the list alone holds the slot.
+    asked: Vec<Arc<dyn Waiting>>,
+    /// The place in `asked` that is looked at next.
+    next: usize,
+    deadlines: Vec<Deadline>,
+    /// Places in `deadlines`.
     free: Vec<u32>,
-    /// No entry expires before this tick.
-    earliest: u64,
+    /// No deadline is earlier.
+    earliest: Instant,
 }
 
-struct Waiting {
-    deadline: u64,
+struct Deadline {
+    at: Instant,
     after: Duration,
-    slot: Option<Arc<dyn Expire>>,
+    slot: Option<Arc<dyn Waiting>>,
+}
+
+impl Shard {
+    /// Lists a question; returns the one whose place it takes.
+    #[inline]
+    fn list(&mut self, slot: Arc<dyn Waiting>) -> Option<Arc<dyn Waiting>> {
+        for _ in 0..PROBES {
+            match self.asked.get_mut(self.next) {
+                Some(place) if Arc::strong_count(place) == 1 => return Some(core::mem::replace(place, slot)),
+                Some(_) => self.next += 1,
+                None => self.next = 0,
+            }
+        }
+        self.asked.push(slot);
+        None
+    }
+
+    fn is_empty(&self) -> bool {
+        self.asked.is_empty() && self.free.len() == self.deadlines.len()
+    }
 }
 
 impl AskTable {
     pub(crate) fn new() -> Self {
-        let shard = || Lock::new(Shard { entries: Vec::new(), free: Vec::new(), earliest: u64::MAX });
+        let shard = || {
+            Lock::new(Shard {
+                asked: Vec::new(),
+                next: 0,
+                deadlines: Vec::new(),
+                free: Vec::new(),
+                earliest: Instant::FAR_FUTURE,
+            })
+        };
         Self {
             shards: core::array::from_fn(|_| shard()),
-            tick: AtomicU64::new(0),
             idle: AtomicU64::new(IDLE_TICKS),
             closed: AtomicBool::new(false),
         }
     }
 
-    fn insert(&self, system: &ActorSystem, slot: Arc<dyn Expire>, after: Duration) -> Place {
-        if self.idle.load(Ordering::Acquire) >= IDLE_TICKS {
-            self.tick.store(tick_of(system.now()), Ordering::Release);
-        }
-        // One tick more for the part of the current one that has passed.
-        let deadline = self.tick.load(Ordering::Acquire).saturating_add(ticks_of(after)).saturating_add(1);
+    fn insert(&self, system: &ActorSystem, slot: Arc<dyn Waiting>) {
         let address = Arc::as_ptr(&slot).cast::<()>() as usize;
-        let shard_index = (address >> 7) % SHARDS;
-        let mut shard = self.shards[shard_index].lock();
-        shard.earliest = shard.earliest.min(deadline);
-        let waiting = Waiting { deadline, after, slot: Some(slot) };
-        let index = match shard.free.pop() {
-            Some(index) => {
-                shard.entries[index as usize] = waiting;
-                index
-            }
-            None => {
-                shard.entries.push(waiting);
-                (shard.entries.len() - 1) as u32
-            }
-        };
-        drop(shard);
-        // After the entry is in its shard: a sweep that is about to let the table rest either sees the entry or
-        // has said so before this looks.
+        let old = self.shards[(address >> 7) % SHARDS].lock().list(slot);
+        drop(old);
+        // After the question is listed: a sweep that is about to let the table rest either sees it or has said so
+        // before this looks.
         if self.idle.load(Ordering::Acquire) >= IDLE_TICKS
             && self.idle.swap(0, Ordering::AcqRel) >= IDLE_TICKS
         {
@@ -453,16 +533,15 @@ impl AskTable {
         if self.closed.load(Ordering::Acquire) {
             self.close();
         }
-        Place { shard: shard_index as u32, index }
     }
 
     fn remove(&self, place: Place) {
         let slot = {
             let mut shard = self.shards[place.shard as usize].lock();
-            let slot = shard.entries[place.index as usize].slot.take();
+            let slot = shard.deadlines[place.index as usize].slot.take();
             shard.free.push(place.index);
-            if shard.free.len() == shard.entries.len() && shard.entries.capacity() > 1024 {
-                shard.entries = Vec::new();
+            if shard.free.len() == shard.deadlines.len() && shard.deadlines.capacity() > KEPT_CAPACITY {
+                shard.deadlines = Vec::new();
                 shard.free = Vec::new();
             }
             slot
@@ -474,52 +553,67 @@ impl AskTable {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         for shard in &self.shards {
-            let ended: Vec<_> =
-                shard.lock().entries.iter_mut().filter_map(|waiting| waiting.slot.take()).collect();
-            for slot in ended {
+            let (asked, ended) = {
+                let mut shard = shard.lock();
+                let ended: Vec<_> = shard.deadlines.iter_mut().filter_map(|at| at.slot.take()).collect();
+                (core::mem::take(&mut shard.asked), ended)
+            };
+            for slot in asked.into_iter().chain(ended) {
                 slot.expire(AskError::Shutdown);
             }
         }
     }
 
-    /// Fails every ask whose deadline has passed. Returns whether the table should go on ticking.
-    fn sweep(&self, now: Instant) -> bool {
-        let tick = tick_of(now);
-        let before = self.tick.swap(tick, Ordering::AcqRel);
-        // After a stall (a suspended process, a busy executor) the tick under way began long ago. An ask that
-        // came in it may have come at its very end, so its deadline moves by as much: late, but never early.
-        let stall = tick.saturating_sub(before).saturating_sub(1);
+    /// Gives a deadline to every question that waits and has none, and fails those whose deadline has passed.
+    /// Returns whether the table should go on ticking.
+    fn sweep(&self, system: &ActorSystem, now: Instant) -> bool {
         let mut expired = Vec::new();
         let mut live = false;
-        for shard in &self.shards {
-            let mut shard = shard.lock();
-            live |= shard.free.len() < shard.entries.len();
-            if shard.earliest > tick && stall == 0 {
+        for (index, lock) in self.shards.iter().enumerate() {
+            let mut asked = core::mem::take(&mut lock.lock().asked);
+            asked.retain(|slot| match slot.standing() {
+                Standing::Unpolled => true,
+                Standing::Over => false,
+                Standing::Waits(after) => {
+                    let after = after.unwrap_or_else(|| system.ask_timeout());
+                    let place =
+                        self.place(index, Deadline { at: now + after, after, slot: Some(slot.clone()) });
+                    if !slot.enter(DeadlineAt { system: system.downgrade(), place }) {
+                        self.remove(place);
+                    }
+                    false
+                }
+            });
+            let mut shard = lock.lock();
+            if shard.asked.is_empty() && asked.capacity() <= KEPT_CAPACITY.max(2 * asked.len()) {
+                core::mem::swap(&mut shard.asked, &mut asked);
+            } else {
+                shard.asked.append(&mut asked);
+            }
+            live |= !shard.is_empty();
+            if shard.earliest > now {
                 continue;
             }
-            let mut earliest = u64::MAX;
-            for waiting in &mut shard.entries {
-                if waiting.slot.is_none() {
-                    continue;
-                }
-                if stall > 0
-                    && waiting.deadline == before.saturating_add(ticks_of(waiting.after)).saturating_add(1)
-                {
-                    waiting.deadline = waiting.deadline.saturating_add(stall);
-                }
-                if waiting.deadline <= tick {
-                    // The ask removes its own place when it is dropped.
-                    if let Some(slot) = waiting.slot.take() {
-                        expired.push((slot, waiting.after));
+            let mut earliest = Instant::FAR_FUTURE;
+            for deadline in &mut shard.deadlines {
+                if deadline.at > now {
+                    if deadline.slot.is_some() {
+                        earliest = earliest.min(deadline.at);
                     }
-                } else {
-                    earliest = earliest.min(waiting.deadline);
+                } else if let Some(slot) = deadline.slot.take() {
+                    // The ask frees its place when it is dropped.
+                    expired.push((slot, deadline.after));
                 }
             }
             shard.earliest = earliest;
         }
         for (slot, after) in expired {
             slot.expire(AskError::Timeout { after });
+        }
+        if self.closed.load(Ordering::Acquire) {
+            // What was not in its shard just now has not been told.
+            self.close();
+            return false;
         }
         if live {
             self.idle.store(0, Ordering::Release);
@@ -529,20 +623,25 @@ impl AskTable {
             return true;
         }
         // An ask may have come between the look and the count. Whoever takes the count back goes on ticking.
-        let came = self.shards.iter().any(|shard| {
-            let shard = shard.lock();
-            shard.free.len() < shard.entries.len()
-        });
+        let came = self.shards.iter().any(|shard| !shard.lock().is_empty());
         came && self.idle.swap(0, Ordering::AcqRel) >= IDLE_TICKS
     }
-}
 
-fn ticks_of(after: Duration) -> u64 {
-    u64::try_from(after.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX)
-}
-
-fn tick_of(now: Instant) -> u64 {
-    now.as_nanos() / TICK.as_nanos() as u64
+    fn place(&self, shard_index: usize, deadline: Deadline) -> Place {
+        let mut shard = self.shards[shard_index].lock();
+        shard.earliest = shard.earliest.min(deadline.at);
+        let index = match shard.free.pop() {
+            Some(index) => {
+                shard.deadlines[index as usize] = deadline;
+                index
+            }
+            None => {
+                shard.deadlines.push(deadline);
+                (shard.deadlines.len() - 1) as u32
+            }
+        };
+        Place { shard: shard_index as u32, index }
+    }
 }
 
 /// Runs the next sweep one tick from now.
@@ -551,7 +650,7 @@ fn arm(system: &ActorSystem) {
     let at = system.now() + TICK;
     let _ = system.scheduler().schedule_at(at, move || {
         if let Some(system) = weak.upgrade()
-            && system.asks().sweep(system.now())
+            && system.asks().sweep(&system, system.now())
         {
             arm(&system);
         }
@@ -590,4 +689,84 @@ fn drop_reason() -> AskError {
     #[cfg(not(feature = "std"))]
     let reason = DROP_REASON.lock().clone();
     reason.unwrap_or(AskError::NoReply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::{Actor, ActorError};
+    use crate::props::Props;
+    use crate::runtime::PumpRuntime;
+
+    /// Answers at once, or keeps what it is asked.
+    #[derive(Default)]
+    struct Desk(Vec<Reply<u64>>);
+
+    enum Question {
+        Now(Reply<u64>),
+        Later(Reply<u64>),
+    }
+
+    impl Actor for Desk {
+        type Msg = Question;
+        async fn receive(
+            &mut self,
+            question: Question,
+            _: &mut crate::context::Context<'_, Self>,
+        ) -> Result<(), ActorError> {
+            match question {
+                Question::Now(reply) => reply.send(1),
+                Question::Later(reply) => self.0.push(reply),
+            }
+            Ok(())
+        }
+    }
+
+    fn poll(ask: &mut Ask<u64>) -> Poll<Result<u64, AskError>> {
+        Pin::new(ask).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Questions listed, and deadlines held.
+    fn held(system: &ActorSystem) -> (usize, usize) {
+        let mut held = (0, 0);
+        for shard in &system.asks().shards {
+            let shard = shard.lock();
+            held.0 += shard.asked.len();
+            held.1 += shard.deadlines.len() - shard.free.len();
+        }
+        held
+    }
+
+    /// What is answered within a tick leaves its place to the next; what is not has a deadline until it is over.
+    #[test]
+    fn the_table_holds_what_waits_and_little_more() {
+        let pump = PumpRuntime::new();
+        let system = ActorSystem::builder("asks").with_runtime(pump.clone()).build().expect("a system");
+        let desk = system.spawn("desk", Props::from_fn(Desk::default)).expect("a free name");
+        for _ in 0..10_000 {
+            let mut ask = desk.ask(Question::Now);
+            assert!(poll(&mut ask).is_pending());
+            pump.run_until_idle();
+            assert_eq!(poll(&mut ask), Poll::Ready(Ok(1)));
+        }
+        let (asked, deadlines) = held(&system);
+        assert!(asked <= 2 * SHARDS, "{asked} places for one question at a time");
+        assert_eq!(deadlines, 0);
+
+        let mut waiting: Vec<_> = (0..1000).map(|_| desk.ask(Question::Later)).collect();
+        let unpolled = desk.ask(Question::Later);
+        assert!(waiting.iter_mut().all(|ask| poll(ask).is_pending()));
+        pump.advance(2 * TICK);
+        assert_eq!(held(&system), (1, 1000), "who has not begun to wait has no deadline");
+        waiting.truncate(10);
+        assert_eq!(held(&system), (1, 10));
+        pump.advance(system.ask_timeout());
+        assert_eq!(
+            poll(&mut waiting[0]),
+            Poll::Ready(Err(AskError::Timeout { after: system.ask_timeout() }))
+        );
+        drop((waiting, unpolled));
+        pump.advance(2 * TICK);
+        assert_eq!(held(&system), (0, 0));
+    }
 }

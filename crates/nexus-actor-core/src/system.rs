@@ -472,9 +472,9 @@ impl ActorSystem {
             ResolveError::Refused(refusal) => AskError::from(refusal),
             ResolveError::InvalidPath { .. } | ResolveError::NoRemoting { .. } => AskError::Unreachable,
         })?;
-        let (ask, reply) = crate::ask::Ask::<u64>::new(Some(self));
+        let (ask, reply) = crate::ask::Ask::<u64>::new();
         route.lookup(&path, M::MANIFEST, reply.into_pending());
-        let uid = ask.await?;
+        let uid = ask.watched_by(self).await?;
         self.resolve_path(&path.with_uid(ActorUid::new(uid))).map_err(|_| AskError::Unreachable)
     }
 
