@@ -160,6 +160,15 @@ impl<A: Actor> State<A> {
         state
     }
 
+    /// How long a stop waits for a suspended handler, if the props say so.
+    pub(crate) fn stop_after(&self) -> Option<Duration> {
+        self.cold.as_ref().and_then(|cold| cold.rare.stop_deadline)
+    }
+
+    pub(crate) fn has_unstashed(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| !cold.unstashed.is_empty())
+    }
+
     pub(crate) fn cold(&mut self) -> &mut Cold<A> {
         self.cold.get_or_insert_with(|| {
             Box::new(Cold {

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::task::{Context, Poll, Waker};
 
-use portable_atomic::{AtomicBool, Ordering};
+use portable_atomic::{AtomicU8, Ordering};
 
 use crate::actor_ref::AnyRef;
 use crate::headers::Headers;
@@ -152,10 +152,6 @@ impl SystemQueue {
         *end = oldest_first;
     }
 
-    pub(crate) fn push_back(&mut self, message: SystemMsg) {
-        self.append_newest_first(Some(Box::new(SystemNode { message, next: None })));
-    }
-
     pub(crate) fn pop_front(&mut self) -> Option<SystemMsg> {
         let SystemNode { message, next } = *self.0.take()?;
         self.0 = next;
@@ -220,6 +216,21 @@ struct Bounds {
     waiting: Vec<Waker>,
 }
 
+impl Bounds {
+    /// Moves one message over and whatever stands before it, and returns whom to wake for the room there now is.
+    fn take_one<M>(&mut self, queue: &mut VecDeque<Entry<M>>, user: &mut VecDeque<Entry<M>>) -> Vec<Waker> {
+        // What has an order but is no message does not count as one.
+        while let Some(entry) = queue.pop_front() {
+            let message = counts(&entry);
+            user.push_back(entry);
+            if message {
+                break;
+            }
+        }
+        core::mem::take(&mut self.waiting)
+    }
+}
+
 struct Inner<M> {
     /// `None` once closed.
     user: Option<VecDeque<Entry<M>>>,
@@ -236,17 +247,26 @@ struct Inner<M> {
 pub(crate) struct Mailbox<M> {
     lock: Lock<Inner<M>>,
     uid: [u8; 7],
-    /// A handler is suspended: only a system message wakes the actor. Written and read under the lock.
-    busy: AtomicBool,
+    /// What the receiver does: [`RESTING`], [`HANDLING`] or [`SUSPENDED`]. Only its task writes it, and under the lock
+    /// save for the step from the second to the first.
+    activity: AtomicU8,
 }
 
+/// The receiver waits for messages, or works on those it has taken and looks again before it rests.
+const RESTING: u8 = 0;
+/// The receiver works on one message, and its waker is registered: what arrives meanwhile wakes it.
+const HANDLING: u8 = 1;
+/// A handler is suspended: only a system message wakes the actor.
+const SUSPENDED: u8 = 2;
+
 /// What the receiver found.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum Taken<M> {
     /// Nothing; the waker is registered.
     Idle,
     /// Messages, system messages or both.
     Work,
+    /// One message; the waker is registered as well, see [`Mailbox::rest`].
+    One(Entry<M>),
 }
 
 impl<M> Inner<M> {
@@ -268,7 +288,7 @@ impl<M> Mailbox<M> {
         let mut uid = [0; 7];
         uid.copy_from_slice(&bytes[..7]);
         let lock = Lock::new(Inner { user: Some(VecDeque::new()), system: None, waker: None, extras });
-        Self { lock, uid, busy: AtomicBool::new(false) }
+        Self { lock, uid, activity: AtomicU8::new(RESTING) }
     }
 
     pub(crate) fn uid(&self) -> ActorUid {
@@ -279,7 +299,7 @@ impl<M> Mailbox<M> {
 
     #[inline]
     fn waker_for_user(&self, inner: &mut Inner<M>) -> Option<Waker> {
-        if self.busy.load(Ordering::Relaxed) { None } else { inner.waker.take() }
+        if self.activity.load(Ordering::Relaxed) == SUSPENDED { None } else { inner.waker.take() }
     }
 
     /// Appends a message and returns the one given up for it, if any; the entry comes back when refused.
@@ -400,60 +420,80 @@ impl<M> Mailbox<M> {
     /// Takes all there is, or registers the waker. `user` must be empty. A bounded mailbox gives one message
     /// at a time, so that its capacity means what it says.
     ///
-    /// With `settle`, finding nothing also gives back what a burst left behind: one small buffer stays.
+    /// With `settle`, finding nothing also gives back what a burst left behind: one small buffer stays. With `lone`, a
+    /// single message may come by itself; it is the next to be handled.
     pub(crate) fn poll_take(
         &self,
         cx: &Context<'_>,
         user: &mut VecDeque<Entry<M>>,
         system: &mut SystemQueue,
         settle: bool,
-    ) -> Taken {
-        let mut room = Vec::new();
-        let mut burst = VecDeque::new();
-        let (taken, old) = {
-            let mut guard = self.lock.lock();
-            let inner = &mut *guard;
-            self.busy.store(false, Ordering::Relaxed);
+        lone: bool,
+    ) -> Taken<M> {
+        let mut guard = self.lock.lock();
+        let inner = &mut *guard;
+        self.activity.store(RESTING, Ordering::Relaxed);
+        if inner.system.is_some() {
             system.append_newest_first(inner.system.take());
-            if let Some(queue) = &mut inner.user
-                && !queue.is_empty()
-                && user.is_empty()
-            {
-                match inner.extras.as_mut().and_then(|extras| extras.bounds.as_mut()) {
-                    None => core::mem::swap(queue, user),
-                    Some(bounds) => {
-                        // What has an order but is no message does not count as one.
-                        while let Some(entry) = queue.pop_front() {
-                            let message = counts(&entry);
-                            user.push_back(entry);
-                            if message {
-                                break;
-                            }
-                        }
-                        core::mem::swap(&mut bounds.waiting, &mut room);
-                    }
-                }
-            }
-            if user.is_empty() && system.is_empty() {
-                if settle && let Some(queue) = &mut inner.user {
-                    if queue.capacity() == 0 || queue.capacity() > IDLE_CAPACITY {
-                        core::mem::swap(queue, user);
-                    }
-                    if queue.capacity() > IDLE_CAPACITY {
-                        // Both were large.
-                        burst = core::mem::take(queue);
-                    }
-                }
-                (Taken::Idle, register(&mut inner.waker, cx))
-            } else {
-                (Taken::Work, None)
-            }
-        };
-        drop((old, burst));
-        for waker in room {
-            waker.wake();
         }
-        taken
+        if let Some(queue) = &mut inner.user
+            && !queue.is_empty()
+            && user.is_empty()
+        {
+            match inner.extras.as_mut().and_then(|extras| extras.bounds.as_mut()) {
+                // Nothing to give back afterwards, so there will be no need to look again.
+                None if lone
+                    && queue.len() == 1
+                    && user.capacity() == 0
+                    && system.is_empty()
+                    && queue.capacity() <= IDLE_CAPACITY =>
+                {
+                    if let Some(entry) = queue.pop_front() {
+                        self.activity.store(HANDLING, Ordering::Relaxed);
+                        let old = register(&mut inner.waker, cx);
+                        drop(guard);
+                        if old.is_some() {
+                            drop(old);
+                        }
+                        return Taken::One(entry);
+                    }
+                }
+                None => core::mem::swap(queue, user),
+                Some(bounds) => {
+                    let room = bounds.take_one(queue, user);
+                    drop(guard);
+                    for waker in room {
+                        waker.wake();
+                    }
+                    return Taken::Work;
+                }
+            }
+        }
+        if !user.is_empty() || !system.is_empty() {
+            return Taken::Work;
+        }
+        let burst = match &mut inner.user {
+            Some(queue) if settle => settled(queue, user),
+            _ => None,
+        };
+        let old = register(&mut inner.waker, cx);
+        drop(guard);
+        // Looked at first: even an empty one takes time to drop.
+        if old.is_some() || burst.is_some() {
+            drop((old, burst));
+        }
+        Taken::Idle
+    }
+
+    /// After [`Taken::One`] has been handled: whether the receiver may rest without another look. It may unless its handler
+    /// was suspended; whatever has arrived since has woken it.
+    #[inline]
+    pub(crate) fn rest(&self) -> bool {
+        let may = self.activity.load(Ordering::Relaxed) == HANDLING;
+        if may {
+            self.activity.store(RESTING, Ordering::Relaxed);
+        }
+        may
     }
 
     /// While a handler is suspended: takes system messages and registers the waker for more of them.
@@ -462,7 +502,7 @@ impl<M> Mailbox<M> {
             let mut guard = self.lock.lock();
             let inner = &mut *guard;
             system.append_newest_first(inner.system.take());
-            self.busy.store(true, Ordering::Relaxed);
+            self.activity.store(SUSPENDED, Ordering::Relaxed);
             register(&mut inner.waker, cx)
         };
         drop(old);
@@ -506,8 +546,9 @@ impl<M> Mailbox<M> {
     pub(crate) fn load(&self) -> usize {
         let inner = self.lock.lock();
         let waiting = inner.user.as_ref().map_or(0, VecDeque::len);
-        // A registered waker without a suspended handler is an actor at rest.
-        let idle = waiting == 0 && inner.waker.is_some() && !self.busy.load(Ordering::Relaxed);
+        // A registered waker without a handler at work is an actor at rest.
+        let resting = self.activity.load(Ordering::Relaxed) == RESTING;
+        let idle = waiting == 0 && inner.waker.is_some() && resting;
         if idle { 0 } else { waiting + 1 }
     }
 
@@ -567,6 +608,18 @@ impl<M> Mailbox<M> {
     }
 }
 
+/// Leaves one small buffer in the mailbox of an actor that goes idle, or none; both are empty. What is too large for
+/// that comes back, or stays in `spare`.
+#[inline]
+fn settled<M>(queue: &mut VecDeque<Entry<M>>, spare: &mut VecDeque<Entry<M>>) -> Option<VecDeque<Entry<M>>> {
+    if (queue.capacity() == 0 && spare.capacity() > 0) || queue.capacity() > IDLE_CAPACITY {
+        core::mem::swap(queue, spare);
+    }
+    // Both were large.
+    (queue.capacity() > IDLE_CAPACITY).then(|| core::mem::take(queue))
+}
+
+#[inline]
 fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
         Some(waker) if waker.will_wake(cx.waker()) => None,

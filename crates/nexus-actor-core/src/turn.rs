@@ -2,6 +2,10 @@
 //!
 //! The turn is boxed while it runs and dropped when the actor goes idle, so an idle actor costs its core and
 //! its cell only. A turn that carried many messages stays boxed for its next wake-up.
+//!
+//! The futures here are functions that return a block, not `async fn`s, which have room for their arguments twice: a
+//! turn is allocated and filled at every wake-up.
+#![expect(clippy::manual_async_fn, reason = "see above")]
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -19,6 +23,7 @@ use crate::actor::{Actor, ActorError};
 use crate::actor_ref::{ActorRef, AnyRef, Body, Local, identity_of};
 use crate::context::{Context, Phase, State};
 use crate::mailbox::{Entry, Mailbox, Notice, SystemMsg, SystemQueue, Taken, Who};
+use crate::nest::Nest;
 use crate::path::ActorPath;
 use crate::props::Factory;
 use crate::reason::DeadLetterReason;
@@ -125,78 +130,107 @@ enum Ended {
 }
 
 /// The life of an actor between two rests.
-pub(crate) async fn turn<A: Actor>(mut core: Core<A>) -> (Core<A>, Verdict) {
-    let mut batch = VecDeque::new();
-    let mut system = SystemQueue::default();
-    let mut handled = 0;
-    if core.state.phase == Phase::New {
-        core.state.phase = Phase::Running;
-        if let Err(failure) = start(&mut core, &mut system).await
-            && Box::pin(fail(&mut core, failure, &mut system)).await == Next::Terminate
-        {
-            terminate(&mut core, batch, system).await;
-            return (core, Verdict::Over);
-        }
-    }
-    loop {
-        let backing_off = core.state.phase == Phase::BackingOff;
-        let taken = poll_fn(|cx| {
-            let mailbox = &local(&core.me).mailbox;
-            if backing_off {
-                // Messages wait in the mailbox until there is an instance to handle them.
-                mailbox.poll_system(cx, &mut system);
-                if system.is_empty() { Poll::Pending } else { Poll::Ready(Taken::Work) }
-            } else {
-                Poll::Ready(mailbox.poll_take(cx, &mut batch, &mut system, handled < HOT))
-            }
-        })
-        .await;
-        let has_unstashed = core.state.cold.as_ref().is_some_and(|cold| !cold.unstashed.is_empty());
-        if taken == Taken::Idle && !has_unstashed {
-            if handled >= HOT {
-                handled = 0;
-                suspend_once().await;
-                continue;
-            }
-            return (core, Verdict::Idle);
-        }
+pub(crate) fn turn<A: Actor>(mut core: Core<A>) -> impl Future<Output = (Core<A>, Verdict)> {
+    async move {
+        let mut batch = VecDeque::new();
+        let mut system = SystemQueue::default();
+        // A message that came alone, without a buffer.
+        let mut one = None;
+        let mut handled = 0;
         let mut next = Next::Continue;
-        while next == Next::Continue
-            && let Some(message) = system.pop_front()
-        {
-            next = match control(&mut core, message) {
-                Ok(next) => next,
-                Err(rare) => Box::pin(control_rare(&mut core, rare, &mut system)).await,
-            };
-        }
-        if next == Next::Continue && core.state.phase == Phase::Running {
-            let mut left = SLICE;
-            let ended = {
-                let Core { actor, me, state, .. } = &mut core;
-                match actor {
-                    None => Ended::Drained,
-                    Some(actor) => {
-                        let stop_after = state.cold.as_ref().and_then(|cold| cold.rare.stop_deadline);
-                        let me: &ActorRef<A::Msg> = me;
-                        let work = pin!(Some(work(actor, me, state, &mut batch, &mut left)));
-                        guard(work, me, stop_after, &mut system).await
-                    }
-                }
-            };
-            handled += SLICE - left;
-            match ended {
-                Ended::Drained => {}
-                Ended::Slice => yield_now().await,
-                Ended::Stop => next = Next::Terminate,
-                // Boxed like everything rare: the turn's future is allocated at every wake-up, and it must
-                // stay well below the size from which allocators take their slow path.
-                Ended::Failed(failure) => next = Box::pin(fail(&mut core, failure, &mut system)).await,
+        if core.state.phase == Phase::New {
+            core.state.phase = Phase::Running;
+            if let Err(failure) = start(&mut core, &mut system).await {
+                next = Box::pin(fail(&mut core, failure, &mut system)).await;
             }
         }
-        if next == Next::Terminate || core.state.stopping {
-            terminate(&mut core, batch, system).await;
-            return (core, Verdict::Over);
+        let verdict = loop {
+            if next == Next::Terminate {
+                break Verdict::Over;
+            }
+            let backing_off = core.state.phase == Phase::BackingOff;
+            let lone = !core.state.has_unstashed();
+            let taken = poll_fn(|cx| {
+                let mailbox = &local(&core.me).mailbox;
+                if backing_off {
+                    // Messages wait in the mailbox until there is an instance to handle them.
+                    mailbox.poll_system(cx, &mut system);
+                    if system.is_empty() { Poll::Pending } else { Poll::Ready(Taken::Work) }
+                } else {
+                    Poll::Ready(mailbox.poll_take(cx, &mut batch, &mut system, handled < HOT, lone))
+                }
+            })
+            .await;
+            match taken {
+                Taken::One(entry) => one = Some(entry),
+                Taken::Idle if !core.state.has_unstashed() => {
+                    if handled < HOT {
+                        break Verdict::Idle;
+                    }
+                    handled = 0;
+                    suspend_once().await;
+                    continue;
+                }
+                Taken::Idle | Taken::Work => {}
+            }
+            while next == Next::Continue
+                && let Some(message) = system.pop_front()
+            {
+                next = match control(&mut core, message) {
+                    Ok(next) => next,
+                    Err(rare) => Box::pin(control_rare(&mut core, rare, &mut system)).await,
+                };
+            }
+            if next == Next::Continue && core.state.phase == Phase::Running {
+                let mut left = SLICE;
+                let alone = one.is_some();
+                let ended = {
+                    let Core { actor, me, state, .. } = &mut core;
+                    match actor {
+                        None => Ended::Drained,
+                        Some(actor) => {
+                            let stop_after = state.stop_after();
+                            let me: &ActorRef<A::Msg> = me;
+                            let work = pin!(Some(work(actor, me, state, &mut one, &mut batch, &mut left)));
+                            Guard::new(work, me, stop_after, false, &mut system).await
+                        }
+                    }
+                };
+                handled += SLICE - left;
+                match ended {
+                    Ended::Drained if alone && !core.state.stopping && !core.state.has_unstashed() => {
+                        if local(&core.me).mailbox.rest() {
+                            break Verdict::Idle;
+                        }
+                    }
+                    Ended::Drained => {}
+                    Ended::Slice => yield_now().await,
+                    Ended::Stop => next = Next::Terminate,
+                    // Boxed like everything rare: the turn's future is allocated at every wake-up, and it must
+                    // stay well below the size from which allocators take their slow path.
+                    Ended::Failed(failure) => next = Box::pin(fail(&mut core, failure, &mut system)).await,
+                }
+            }
+            if core.state.stopping {
+                next = Next::Terminate;
+            }
+        };
+        if verdict == Verdict::Idle {
+            // Nearly always without a buffer, which then need not be looked through for something to drop.
+            if batch.capacity() == 0 {
+                core::mem::forget(batch);
+            }
+            return (core, verdict);
         }
+        batch.extend(one);
+        core.state.stopping = true;
+        if let Some(nest) = local(&core.me).mailbox.nest() {
+            // A stop that comes again changes nothing.
+            let _ = Box::pin(stop_children(&core.me, &nest, &mut system)).await;
+        }
+        let _ = signal(&mut core, Life::Stopping, &mut system).await;
+        end(&mut core, batch, system);
+        (core, Verdict::Over)
     }
 }
 
@@ -221,65 +255,83 @@ fn system_of<M>(me: &ActorRef<M>) -> &ActorSystem {
 }
 
 /// Hands the batch to the actor, message by message.
-async fn work<A: Actor>(
+fn work<A: Actor>(
     actor: &mut A,
     me: &ActorRef<A::Msg>,
     state: &mut State<A>,
+    one: &mut Option<Entry<A::Msg>>,
     batch: &mut VecDeque<Entry<A::Msg>>,
     left: &mut u32,
-) -> Ended {
-    loop {
-        if state.stopping {
-            return Ended::Stop;
-        }
-        if *left == 0 {
-            return Ended::Slice;
-        }
-        let mut prepared = false;
-        if let Some(cold) = &mut state.cold
-            && let Some(message) = cold.unstashed.pop_front()
-        {
-            cold.before_unstashed(|| system_of(me).now());
-            batch.push_front(Entry::User(message));
-            prepared = true;
-        }
-        if !matches!(batch.front(), Some(Entry::User(_))) {
-            let Some(Entry::Notice(notice)) = batch.pop_front() else { return Ended::Drained };
-            match noticed(me, state, *notice) {
-                Some(Todo::Message(message)) => {
-                    batch.push_front(Entry::User(message));
-                    prepared = true;
-                }
-                Some(Todo::Signal(signal)) => {
-                    *left -= 1;
-                    if let Err(error) = actor.signal(signal, &mut Context { me, state }).await {
-                        return Ended::Failed(Failure::Error(error));
+) -> impl Future<Output = Ended> {
+    async move {
+        loop {
+            if state.stopping {
+                return Ended::Stop;
+            }
+            if *left == 0 {
+                return Ended::Slice;
+            }
+            let mut prepared = false;
+            if let Some(cold) = &mut state.cold
+                && one.is_none()
+                && let Some(message) = cold.unstashed.pop_front()
+            {
+                cold.before_unstashed(|| system_of(me).now());
+                *one = Some(Entry::User(message));
+                prepared = true;
+            }
+            let notice = match one {
+                Some(Entry::User(_)) => None,
+                Some(Entry::Notice(_)) => one.take(),
+                None if matches!(batch.front(), Some(Entry::User(_))) => None,
+                None => match batch.pop_front() {
+                    None => return Ended::Drained,
+                    notice => notice,
+                },
+            };
+            if let Some(Entry::Notice(notice)) = notice {
+                match noticed(me, state, *notice) {
+                    Some(Todo::Message(message)) => {
+                        *one = Some(Entry::User(message));
+                        prepared = true;
                     }
-                    continue;
-                }
-                None => {
-                    *left -= 1;
-                    continue;
+                    Some(Todo::Signal(signal)) => {
+                        *left -= 1;
+                        if let Err(error) = actor.signal(signal, &mut Context { me, state }).await {
+                            return Ended::Failed(Failure::Error(error));
+                        }
+                        continue;
+                    }
+                    None => {
+                        *left -= 1;
+                        continue;
+                    }
                 }
             }
-        }
-        // The one way to the handler: what a message is moved through on it is copied, once for each message.
-        let Some(Entry::User(message)) = batch.pop_front() else { continue };
-        *left -= 1;
-        let mut behaves = false;
-        if let Some(cold) = &mut state.cold {
-            if !prepared {
-                cold.before_message(|| system_of(me).now());
+            // The one way to the handler: what a message is moved through on it is copied, once for each message.
+            let message = match one.take() {
+                Some(Entry::User(message)) => message,
+                Some(Entry::Notice(_)) | None => {
+                    let Some(Entry::User(message)) = batch.pop_front() else { continue };
+                    message
+                }
+            };
+            *left -= 1;
+            let mut behaves = false;
+            if let Some(cold) = &mut state.cold {
+                if !prepared {
+                    cold.before_message(|| system_of(me).now());
+                }
+                behaves = cold.has_behavior();
             }
-            behaves = cold.has_behavior();
-        }
-        let result = if behaves {
-            behave(actor, me, state, message).await
-        } else {
-            actor.receive(message, &mut Context { me, state }).await
-        };
-        if let Err(error) = result {
-            return Ended::Failed(Failure::Error(error));
+            let result = if behaves {
+                behave(actor, me, state, message).await
+            } else {
+                actor.receive(message, &mut Context { me, state }).await
+            };
+            if let Err(error) = result {
+                return Ended::Failed(Failure::Error(error));
+            }
         }
     }
 }
@@ -370,29 +422,49 @@ async fn behave<A: Actor>(
 
 /// Polls `work`; turns a panic into a failure, and ends a suspended handler that a stop has waited for long
 /// enough. System messages that arrive meanwhile are collected in `system`.
-async fn guard<M, F>(
-    mut work: Pin<&mut Option<F>>,
-    me: &ActorRef<M>,
+struct Guard<'a, M, F> {
+    work: Pin<&'a mut Option<F>>,
+    me: &'a ActorRef<M>,
+    system: &'a mut SystemQueue,
     stop_after: Option<Duration>,
-    system: &mut SystemQueue,
-) -> Ended
+    /// The actor stops already: the handler's time runs from its first pause.
+    stopping: bool,
+    stop_at: Option<Instant>,
+}
+
+impl<'a, M, F> Guard<'a, M, F> {
+    fn new(
+        work: Pin<&'a mut Option<F>>,
+        me: &'a ActorRef<M>,
+        stop_after: Option<Duration>,
+        stopping: bool,
+        system: &'a mut SystemQueue,
+    ) -> Self {
+        Self { work, me, system, stop_after, stopping, stop_at: None }
+    }
+}
+
+impl<M, F> Future for Guard<'_, M, F>
 where
     M: Send + 'static,
     F: Future<Output = Ended>,
 {
-    let mut stop_at: Option<Instant> = None;
-    poll_fn(move |cx| {
-        match catch(|| work.as_mut().as_pin_mut().map(|work| work.poll(cx))) {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        match catch(|| this.work.as_mut().as_pin_mut().map(|work| work.poll(cx))) {
             Ok(Some(Poll::Ready(ended))) => return Poll::Ready(ended),
             Ok(Some(Poll::Pending) | None) => {}
             Err(text) => return Poll::Ready(Ended::Failed(Failure::Panic(text))),
         }
-        let local = local(me);
-        local.mailbox.poll_system(cx, system);
-        if system.has_stop() {
+        let local = local(this.me);
+        local.mailbox.poll_system(cx, this.system);
+        if this.stopping || this.system.has_stop() {
             let owner = &local.nest.system;
             let now = owner.now();
-            let at = *stop_at.get_or_insert_with(|| {
+            let stop_after = this.stop_after;
+            let at = *this.stop_at.get_or_insert_with(|| {
                 let at = now + stop_after.unwrap_or_else(|| owner.stop_deadline());
                 let waker = cx.waker().clone();
                 owner.scheduler().schedule_at(at, move || waker.wake());
@@ -400,13 +472,12 @@ where
             });
             if now >= at {
                 // What the handler held is dropped here, and that is user code too.
-                let _ = catch(|| work.set(None));
+                let _ = catch(|| this.work.set(None));
                 return Poll::Ready(Ended::Stop);
             }
         }
         Poll::Pending
-    })
-    .await
+    }
 }
 
 /// Runs `f`; a panic inside becomes its text. Without `std` a panic cannot be caught.
@@ -430,37 +501,58 @@ fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
 }
 
 /// Makes an instance and tells it that it has started.
-async fn start<A: Actor>(core: &mut Core<A>, system: &mut SystemQueue) -> Result<(), Failure> {
-    let made = {
-        let Core { factory, me, state, .. } = &mut *core;
-        catch(|| factory(&mut Context { me, state }))
-    };
-    match made {
-        Ok(Ok(actor)) => core.actor = Some(actor),
-        Ok(Err(error)) => return Err(Failure::Error(error)),
-        Err(text) => return Err(Failure::Panic(text)),
+fn start<A: Actor>(
+    core: &mut Core<A>,
+    system: &mut SystemQueue,
+) -> impl Future<Output = Result<(), Failure>> {
+    async move {
+        let made = {
+            let Core { factory, me, state, .. } = &mut *core;
+            catch(|| factory(&mut Context { me, state }))
+        };
+        match made {
+            Ok(Ok(actor)) => core.actor = Some(actor),
+            Ok(Err(error)) => return Err(Failure::Error(error)),
+            Err(text) => return Err(Failure::Panic(text)),
+        }
+        signal(core, Life::Started, system).await
     }
-    signal(core, Signal::Started, system).await
+}
+
+/// The signals about an instance's own life.
+#[derive(Clone, Copy)]
+enum Life {
+    Started,
+    Restarting,
+    Stopping,
 }
 
 /// Hands one signal to the instance, if there is one.
-async fn signal<A: Actor>(
+fn signal<A: Actor>(
     core: &mut Core<A>,
-    signal: Signal,
+    life: Life,
     system: &mut SystemQueue,
-) -> Result<(), Failure> {
-    let Core { actor: Some(actor), me, state, .. } = core else { return Ok(()) };
-    let me: &ActorRef<A::Msg> = me;
-    let stop_after = state.cold.as_ref().and_then(|cold| cold.rare.stop_deadline);
-    let one = pin!(Some(async {
-        match actor.signal(signal, &mut Context { me, state }).await {
-            Ok(()) => Ended::Drained,
-            Err(error) => Ended::Failed(Failure::Error(error)),
+) -> impl Future<Output = Result<(), Failure>> {
+    async move {
+        let Core { actor: Some(actor), me, state, .. } = core else { return Ok(()) };
+        let me: &ActorRef<A::Msg> = me;
+        let stop_after = state.stop_after();
+        let stopping = matches!(life, Life::Stopping);
+        let one = pin!(Some(async {
+            let signal = match life {
+                Life::Started => Signal::Started,
+                Life::Restarting => Signal::Restarting,
+                Life::Stopping => Signal::Stopping,
+            };
+            match actor.signal(signal, &mut Context { me, state }).await {
+                Ok(()) => Ended::Drained,
+                Err(error) => Ended::Failed(Failure::Error(error)),
+            }
+        }));
+        match Guard::new(one, me, stop_after, stopping, system).await {
+            Ended::Failed(failure) => Err(failure),
+            Ended::Drained | Ended::Slice | Ended::Stop => Ok(()),
         }
-    }));
-    match guard(one, me, stop_after, system).await {
-        Ended::Failed(failure) => Err(failure),
-        Ended::Drained | Ended::Slice | Ended::Stop => Ok(()),
     }
 }
 
@@ -602,7 +694,7 @@ fn decide<A: Actor>(core: &mut Core<A>, failure: Failure, system: &SystemQueue) 
     }
 }
 
-fn concern_siblings(nest: &crate::nest::Nest, me: &AnyRef, scope: Scope, directive: Directive) {
+fn concern_siblings(nest: &Nest, me: &AnyRef, scope: Scope, directive: Directive) {
     if scope == Scope::OneForOne {
         return;
     }
@@ -624,12 +716,15 @@ async fn restart<A: Actor>(
     system: &mut SystemQueue,
 ) -> Result<Next, Failure> {
     // The old instance may clean up; its failure to do so changes nothing any more.
-    let _ = signal(core, Signal::Restarting, system).await;
-    if stop_children(core, system).await == Next::Terminate {
+    let _ = signal(core, Life::Restarting, system).await;
+    let nest = local(&core.me).mailbox.nest();
+    if let Some(nest) = &nest
+        && stop_children(&core.me, nest, system).await == Next::Terminate
+    {
         return Ok(Next::Terminate);
     }
     drop_instance(core);
-    if let Some(nest) = local(&core.me).mailbox.nest() {
+    if let Some(nest) = nest {
         nest.reopen();
     }
     let owner = system_of(&core.me).clone();
@@ -651,10 +746,9 @@ async fn restart<A: Actor>(
 }
 
 /// Stops all children and waits for the last one. What else arrives meanwhile is kept in `system`.
-async fn stop_children<A: Actor>(core: &mut Core<A>, system: &mut SystemQueue) -> Next {
-    let Some(nest) = local(&core.me).mailbox.nest() else { return Next::Continue };
+async fn stop_children<M>(me: &ActorRef<M>, nest: &Nest, system: &mut SystemQueue) -> Next {
     if !nest.stop_all() {
-        let mailbox: &Mailbox<A::Msg> = &local(&core.me).mailbox;
+        let mailbox = &local(me).mailbox;
         poll_fn(|cx| {
             mailbox.poll_system(cx, system);
             if nest.is_empty() { Poll::Ready(()) } else { Poll::Pending }
@@ -671,29 +765,17 @@ fn drop_instance<A: Actor>(core: &mut Core<A>) {
     let _ = catch(move || drop(actor));
 }
 
-/// The end: children first, then the instance, then whoever waits to hear of it.
-async fn terminate<A: Actor>(
-    core: &mut Core<A>,
-    mut batch: VecDeque<Entry<A::Msg>>,
-    mut system: SystemQueue,
-) {
-    core.state.stopping = true;
-    // A stop that comes again changes nothing.
-    let _ = stop_children(core, &mut system).await;
-    system.retain(|message| !matches!(message, SystemMsg::Stop));
-    // The last handler has as long as any other that a stop waits for.
-    system.push_back(SystemMsg::Stop);
-    let _ = signal(core, Signal::Stopping, &mut system).await;
+/// The end, once the children are gone: the instance, then whoever waits to hear of it.
+fn end<A: Actor>(core: &mut Core<A>, mut batch: VecDeque<Entry<A::Msg>>, system: SystemQueue) {
     // The stopping handler may have spawned nothing: births are refused while stopping.
     drop_instance(core);
 
-    let me = core.me.clone();
-    let any = me.to_any();
-    let here = local(&me);
+    let Core { me, state, .. } = core;
+    let here = local(me);
     let (mut waiting, late) = here.mailbox.close();
     let mut watchers = Vec::new();
     let mut failed = None;
-    if let Some(cold) = &mut core.state.cold {
+    if let Some(cold) = &mut state.cold {
         let _ = catch(|| cold.end_instance());
         failed = cold.failed.take();
         batch.extend(waiting);
@@ -701,15 +783,17 @@ async fn terminate<A: Actor>(
         waiting.append(&mut batch);
         watchers = core::mem::take(&mut cold.watchers);
         for watched in cold.watching.drain() {
-            watched.system(SystemMsg::Unwatch(any.clone()));
+            watched.system(SystemMsg::Unwatch(me.to_any()));
         }
     }
-    for entry in batch.into_iter().chain(waiting) {
-        // A message's drop is user code, and so is an event's subscriber.
-        let lost = catch(|| me.0.lost(entry, DeadLetterReason::Stopped));
-        drop(lost);
+    for mut lost in [batch, waiting] {
+        while let Some(entry) = lost.pop_front() {
+            // A message's drop is user code, and so is an event's subscriber.
+            let caught = catch(|| me.0.lost(entry, DeadLetterReason::Stopped));
+            drop(caught);
+        }
     }
-    for message in system.chain(late) {
+    for message in [system, late].into_iter().flatten() {
         match message {
             SystemMsg::Watch(watcher) if !watchers.contains(&watcher) => watchers.push(watcher),
             SystemMsg::Unwatch(watcher) => watchers.retain(|other| *other != watcher),
@@ -724,15 +808,16 @@ async fn terminate<A: Actor>(
     let nest = &here.nest;
     let uid = here.mailbox.uid();
     let last = nest.leave(here.name.as_ref(), uid);
-    let reason = failed.map_or(TerminationReason::Stopped, TerminationReason::Failed);
-    for watcher in watchers {
-        watcher.0.terminated_notice(Who::Ref(any.clone()), reason.clone());
+    if !watchers.is_empty() {
+        let reason = failed.map_or(TerminationReason::Stopped, TerminationReason::Failed);
+        for watcher in watchers {
+            watcher.0.terminated_notice(Who::Ref(me.to_any()), reason.clone());
+        }
     }
-    if last && let Some(parent) = &nest.parent {
-        parent.system(SystemMsg::ChildGone);
-    }
-    if nest.parent.is_none() {
-        nest.system.clone().guardian_terminated(&any);
+    match &nest.parent {
+        Some(parent) if last => parent.system(SystemMsg::ChildGone),
+        Some(_) => {}
+        None => nest.system.clone().guardian_terminated(&me.to_any()),
     }
 }
 
@@ -770,6 +855,10 @@ mod tests {
         }
     }
 
+    fn size_of_turn<F>(_: impl FnOnce(Core<Empty>) -> F) -> usize {
+        size_of::<F>()
+    }
+
     /// The promises about idle memory: a million actors must fit. The cell with its two counters stays within an
     /// allocator's 128-byte class, and what the idle task keeps beside it is small.
     #[test]
@@ -786,5 +875,7 @@ mod tests {
         assert!(core <= 64, "the core of an empty actor has {core} bytes");
         let state = size_of::<State<Empty>>();
         assert!(state <= 2 * size_of::<usize>(), "the state has {state} bytes");
+        let turn = size_of_turn(turn::<Empty>);
+        assert!(turn <= 560, "a turn has {turn} bytes, filled at every wake-up");
     }
 }
