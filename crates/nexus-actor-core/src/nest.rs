@@ -82,7 +82,7 @@ impl Nest {
             }
             children.by_name.insert(name.clone(), uid.get());
         }
-        children.by_uid.insert(uid.get(), child.clone());
+        children.by_uid.insert(uid.get(), child);
         Ok(())
     }
 

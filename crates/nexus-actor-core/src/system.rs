@@ -10,6 +10,7 @@ use core::task::{Poll, Waker};
 use core::time::Duration;
 
 use portable_atomic::{AtomicBool, AtomicU64, Ordering};
+use spin::Once;
 
 use crate::actor::Actor;
 use crate::actor_ref::{ActorRef, AnyRef, Body, Local, NamedCell, RemoteCell};
@@ -101,9 +102,18 @@ struct Inner {
     shutdown: CoordinatedShutdown,
     provider: Lock<Option<Arc<dyn ActorRefProvider>>>,
     root: Lock<Option<Arc<Nest>>>,
-    guardians: Lock<Vec<(&'static str, AnyRef, Arc<Nest>)>>,
+    guardians: Guardians,
     shutting_down: AtomicBool,
     life: Lock<Life>,
+}
+
+/// The places of the guardians' children. Set once and read at every spawn, so without a lock; weak, for a nest knows
+/// its system.
+#[derive(Default)]
+struct Guardians {
+    user: Once<Weak<Nest>>,
+    system: Once<Weak<Nest>>,
+    temp: Once<Weak<Nest>>,
 }
 
 #[derive(Default)]
@@ -151,7 +161,7 @@ impl ActorSystem {
             scheduler,
             provider: Lock::new(None),
             root: Lock::new(None),
-            guardians: Lock::new(Vec::new()),
+            guardians: Guardians::default(),
             shutting_down: AtomicBool::new(false),
             life: Lock::default(),
         }));
@@ -169,7 +179,13 @@ impl ActorSystem {
         let root = self.0.root.lock().clone().ok_or(SpawnError::Shutdown)?;
         let guardian = self.spawn_in(root, Some(name), props)?.to_any();
         let nest = guardian.ensure_nest(None).ok_or(SpawnError::Shutdown)?;
-        self.0.guardians.lock().push((name, guardian, nest));
+        let guardians = &self.0.guardians;
+        let place = match name {
+            "user" => &guardians.user,
+            "system" => &guardians.system,
+            _ => &guardians.temp,
+        };
+        place.call_once(|| Arc::downgrade(&nest));
         Ok(())
     }
 
@@ -281,7 +297,7 @@ impl ActorSystem {
     /// # Errors
     /// When the name is taken or breaks a rule, or the system is shutting down.
     pub fn spawn<A: Actor>(&self, name: &str, props: Props<A>) -> Result<ActorRef<A::Msg>, SpawnError> {
-        self.spawn_under("user", Some(name), props)
+        self.spawn_under(&self.0.guardians.user, Some(name), props)
     }
 
     /// Starts an actor without a name under `/user`; its path ends in `$` and its uid.
@@ -289,7 +305,7 @@ impl ActorSystem {
     /// # Errors
     /// When the system is shutting down.
     pub fn spawn_anonymous<A: Actor>(&self, props: Props<A>) -> Result<ActorRef<A::Msg>, SpawnError> {
-        self.spawn_under("user", None, props)
+        self.spawn_under(&self.0.guardians.user, None, props)
     }
 
     /// Starts an actor at `/system/name`: parts of the runtime, which outlive `/user` in a shutdown.
@@ -301,7 +317,7 @@ impl ActorSystem {
         name: &str,
         props: Props<A>,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
-        self.spawn_under("system", Some(name), props)
+        self.spawn_under(&self.0.guardians.system, Some(name), props)
     }
 
     /// Starts an actor under `/temp`: short-lived helpers, not shown to others.
@@ -309,24 +325,25 @@ impl ActorSystem {
     /// # Errors
     /// When the system is shutting down.
     pub fn spawn_temporary<A: Actor>(&self, props: Props<A>) -> Result<ActorRef<A::Msg>, SpawnError> {
-        self.spawn_under("temp", None, props)
+        self.spawn_under(&self.0.guardians.temp, None, props)
     }
 
     fn spawn_under<A: Actor>(
         &self,
-        guardian: &'static str,
+        guardian: &Once<Weak<Nest>>,
         name: Option<&str>,
         props: Props<A>,
     ) -> Result<ActorRef<A::Msg>, SpawnError> {
         // Parts of the runtime may still be needed to end it.
-        if guardian != "system" && self.is_shutting_down() {
+        if self.is_shutting_down() && !core::ptr::eq(guardian, &self.0.guardians.system) {
             return Err(SpawnError::Shutdown);
         }
-        let nest = {
-            let guardians = self.0.guardians.lock();
-            guardians.iter().find(|(of, _, _)| *of == guardian).map(|(_, _, nest)| nest.clone())
-        };
-        self.spawn_in(nest.ok_or(SpawnError::Shutdown)?, name, props)
+        let nest = guardian.get().and_then(Weak::upgrade).ok_or(SpawnError::Shutdown)?;
+        self.spawn_in(nest, name, props).map_err(|error| match error {
+            // A guardian stops with its system only.
+            SpawnError::ParentStopped => SpawnError::Shutdown,
+            SpawnError::NameTaken { .. } | SpawnError::InvalidName { .. } | SpawnError::Shutdown => error,
+        })
     }
 
     pub(crate) fn spawn_in<A: Actor>(
@@ -602,8 +619,7 @@ impl ActorSystem {
             system.0.asks.close();
             let root = system.0.root.lock().take();
             let provider = system.0.provider.lock().take();
-            let guardians = core::mem::take(&mut *system.0.guardians.lock());
-            drop((root, provider, guardians));
+            drop((root, provider));
             for waker in waiting {
                 waker.wake();
             }

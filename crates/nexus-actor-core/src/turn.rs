@@ -222,7 +222,9 @@ pub(crate) fn turn<A: Actor>(mut core: Core<A>) -> impl Future<Output = (Core<A>
             }
             return (core, verdict);
         }
-        batch.extend(one);
+        if let Some(one) = one {
+            batch.push_front(one);
+        }
         core.state.stopping = true;
         if let Some(nest) = local(&core.me).mailbox.nest() {
             // A stop that comes again changes nothing.
@@ -786,22 +788,24 @@ fn end<A: Actor>(core: &mut Core<A>, mut batch: VecDeque<Entry<A::Msg>>, system:
             watched.system(SystemMsg::Unwatch(me.to_any()));
         }
     }
-    for mut lost in [batch, waiting] {
-        while let Some(entry) = lost.pop_front() {
-            // A message's drop is user code, and so is an event's subscriber.
-            let caught = catch(|| me.0.lost(entry, DeadLetterReason::Stopped));
-            drop(caught);
-        }
+    // Nearly always both are empty, and an empty queue takes time to drop as well.
+    if batch.capacity() == 0 {
+        core::mem::forget(batch);
+    } else {
+        lose(me, batch);
     }
-    for message in [system, late].into_iter().flatten() {
-        match message {
-            SystemMsg::Watch(watcher) if !watchers.contains(&watcher) => watchers.push(watcher),
-            SystemMsg::Unwatch(watcher) => watchers.retain(|other| *other != watcher),
-            SystemMsg::Watch(_)
-            | SystemMsg::Stop
-            | SystemMsg::ChildGone
-            | SystemMsg::Escalated { .. }
-            | SystemMsg::Restart { .. } => {}
+    lose(me, waiting);
+    if !system.is_empty() || !late.is_empty() {
+        for message in system.chain(late) {
+            match message {
+                SystemMsg::Watch(watcher) if !watchers.contains(&watcher) => watchers.push(watcher),
+                SystemMsg::Unwatch(watcher) => watchers.retain(|other| *other != watcher),
+                SystemMsg::Watch(_)
+                | SystemMsg::Stop
+                | SystemMsg::ChildGone
+                | SystemMsg::Escalated { .. }
+                | SystemMsg::Restart { .. } => {}
+            }
         }
     }
     // The name is free before anybody hears that it is.
@@ -818,6 +822,15 @@ fn end<A: Actor>(core: &mut Core<A>, mut batch: VecDeque<Entry<A::Msg>>, system:
         Some(parent) if last => parent.system(SystemMsg::ChildGone),
         Some(_) => {}
         None => nest.system.clone().guardian_terminated(&me.to_any()),
+    }
+}
+
+/// Records what a stopped actor still held.
+fn lose<M: Send + 'static>(me: &ActorRef<M>, entries: VecDeque<Entry<M>>) {
+    for entry in entries {
+        // A message's drop is user code, and so is an event's subscriber.
+        let lost = catch(|| me.0.lost(entry, DeadLetterReason::Stopped));
+        drop(lost);
     }
 }
 
