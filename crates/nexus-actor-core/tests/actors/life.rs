@@ -141,6 +141,25 @@ fn the_stash_keeps_order_and_goes_before_what_waits() {
     house.log.expect(&["a: 2 stashed, capacity 2", "a: 1", "a: 2", "a: 3"]);
 }
 
+/// A stash longer than a turn is interrupted, and what then comes alone still waits for the rest of it.
+#[test]
+fn a_long_stash_goes_before_a_message_that_comes_alone() {
+    let house = house();
+    let actor = house.lab("a");
+    actor.tell(run(|_, cx| {
+        for n in 0..600 {
+            cx.stash(note(n)).map_err(|_| "full")?;
+        }
+        cx.unstash_all();
+        Ok(())
+    }));
+    assert_eq!(house.pump.run_at_most(2), 2, "the first and the second part");
+    actor.tell(note("alone"));
+    house.idle();
+    let expected: Vec<_> = (0..600).map(|n| format!("a: {n}")).chain(["a: alone".to_owned()]).collect();
+    house.log.expect(&expected.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_restart_hands_the_stash_to_the_new_instance() {
     let house = house();
