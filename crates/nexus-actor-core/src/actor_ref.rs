@@ -384,7 +384,7 @@ impl<M: Send + 'static> Cell<M> {
 
     /// Records what was not accepted, with the figures of the refusal: how full the queue was, what the limit is.
     fn refused(&self, refusal: &Refusal, headers: Option<&Headers>) {
-        self.record(refusal.reason(), headers, |letter| letter.with_detail(refusal.to_string()));
+        self.record(refusal.reason(), headers, |letter| letter.with_detail(alloc::format!("{refusal}")));
     }
 
     fn record(
