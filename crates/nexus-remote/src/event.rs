@@ -5,6 +5,7 @@
 //! readers keep only 53 bits of a number.
 
 use alloc::string::{String, ToString};
+use core::time::Duration;
 
 use nexus_actor_core::path::{ActorUid, Authority};
 use nexus_actor_core::{CorrelationId, Instant};
@@ -176,6 +177,18 @@ pub enum RemotingLifecycleEvent {
         /// What it belongs to.
         correlation_id: CorrelationId,
     },
+    /// A heartbeat was answered after more than two thirds of the acceptable pause: not suspected yet, but a little
+    /// more would have been. A longer pause may be called for, or the network wants looking at.
+    HeartbeatSlow {
+        /// The peer.
+        authority: Authority,
+        /// Its incarnation.
+        uid: ActorUid,
+        /// Time since the answer before.
+        interval: Duration,
+        /// What it belongs to.
+        correlation_id: CorrelationId,
+    },
     /// A suspected peer is heard again.
     Reachable {
         /// The peer.
@@ -211,6 +224,7 @@ macro_rules! of_every_variant {
             | RemotingLifecycleEvent::Left { $field, .. }
             | RemotingLifecycleEvent::Refused { $field, .. }
             | RemotingLifecycleEvent::Suspect { $field, .. }
+            | RemotingLifecycleEvent::HeartbeatSlow { $field, .. }
             | RemotingLifecycleEvent::Reachable { $field, .. }
             | RemotingLifecycleEvent::Shutdown { $field, .. } => $field,
         }
@@ -243,6 +257,7 @@ impl RemotingLifecycleEvent {
             | Self::QuarantineLifted { uid, .. }
             | Self::Left { uid, .. }
             | Self::Suspect { uid, .. }
+            | Self::HeartbeatSlow { uid, .. }
             | Self::Reachable { uid, .. } => {
                 if uid.is_any() {
                     None
@@ -275,6 +290,7 @@ impl RemotingLifecycleEvent {
             Self::Left { .. } => "left",
             Self::Refused { .. } => "refused",
             Self::Suspect { .. } => "suspect",
+            Self::HeartbeatSlow { .. } => "heartbeat_slow",
             Self::Reachable { .. } => "reachable",
             Self::Shutdown { .. } => "shutdown",
         }
@@ -310,6 +326,7 @@ impl RemotingLifecycleEvent {
                 },
             ),
             Self::Suspect { suspicion, .. } => object.with("suspicion", *suspicion),
+            Self::HeartbeatSlow { interval, .. } => object.with("interval_ms", saturating_millis(*interval)),
             Self::ListenStarted { .. }
             | Self::Suspended { .. }
             | Self::Resumed { .. }
@@ -320,6 +337,10 @@ impl RemotingLifecycleEvent {
         }
         .finish()
     }
+}
+
+pub(crate) fn saturating_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The way to a peer crossed one of its marks.

@@ -317,6 +317,13 @@ pub enum AssociationEvent {
         /// Time between beat and answer.
         round_trip: Duration,
     },
+    /// The peer answered, but not long before it would have been suspected.
+    HeartbeatSlow {
+        /// Its incarnation.
+        uid: ActorUid,
+        /// Time since the answer before.
+        interval: Duration,
+    },
     /// Unused for the removal time: the node may drop the association, keeping `quarantined_uids`.
     Unused,
 }
@@ -359,6 +366,7 @@ impl fmt::Debug for AssociationEvent {
                 write!(f, "health of {uid:?}: {health:?}, suspicion {suspicion:.1}")
             }
             Self::HeartbeatAnswered { uid, round_trip } => write!(f, "answered {uid:?} after {round_trip:?}"),
+            Self::HeartbeatSlow { uid, interval } => write!(f, "slow {uid:?}: {interval:?}"),
             Self::Unused => f.write_str("unused"),
         }
     }

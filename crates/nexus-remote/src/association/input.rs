@@ -52,6 +52,9 @@ impl Association {
                 {
                     self.events.push_back(AssociationEvent::HeartbeatAnswered { uid, round_trip });
                 }
+                if let Arrival::Slow { interval } = arrival {
+                    self.events.push_back(AssociationEvent::HeartbeatSlow { uid, interval });
+                }
                 if let Some(health) = changed {
                     self.tell_health(now, health);
                 }

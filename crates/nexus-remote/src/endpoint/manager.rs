@@ -261,6 +261,14 @@ impl EndpointManager {
             AssociationEvent::Health { health: PeerHealth::Reachable, uid, .. } => {
                 self.doubt_ended(peer, Some(uid), system);
             }
+            AssociationEvent::HeartbeatSlow { uid, interval } => {
+                self.node.publish(RemotingLifecycleEvent::HeartbeatSlow {
+                    authority: authority(),
+                    uid,
+                    interval,
+                    correlation_id,
+                });
+            }
             AssociationEvent::HeartbeatAnswered { uid, round_trip } => {
                 self.node.recorder.record(FlightEvent {
                     time: system.now(),

@@ -99,6 +99,13 @@ pub enum FlightKind {
         /// The suspicion in thousandths.
         suspicion_milli: u64,
     },
+    /// See [`RemotingLifecycleEvent::HeartbeatSlow`].
+    HeartbeatSlow {
+        /// The peer's incarnation.
+        uid: ActorUid,
+        /// Time since the answer before.
+        interval: Duration,
+    },
     /// See [`RemotingLifecycleEvent::Reachable`].
     Reachable {
         /// The peer's incarnation.
@@ -196,6 +203,9 @@ impl FlightKind {
             Self::Threshold { kind, value, threshold } => {
                 (22, code(&ThresholdKind::ALL, kind), value, threshold)
             }
+            Self::HeartbeatSlow { uid, interval } => {
+                (23, 0, uid.get(), u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX))
+            }
         }
     }
 
@@ -235,6 +245,7 @@ impl FlightKind {
                 },
             },
             22 => Self::Threshold { kind: item(&ThresholdKind::ALL, small)?, value: a, threshold: b },
+            23 => Self::HeartbeatSlow { uid, interval: Duration::from_nanos(b) },
             _ => return None,
         })
     }
@@ -258,6 +269,7 @@ impl FlightKind {
             Self::Left { .. } => "left",
             Self::Refused { .. } => "refused",
             Self::Suspect { .. } => "suspect",
+            Self::HeartbeatSlow { .. } => "heartbeat_slow",
             Self::Reachable { .. } => "reachable",
             Self::Shutdown => "shutdown",
             Self::Backpressure { .. } => "backpressure",
@@ -297,6 +309,7 @@ pub(super) fn lifecycle(event: &RemotingLifecycleEvent) -> FlightKind {
         E::Suspect { uid, suspicion, .. } => {
             FlightKind::Suspect { uid, suspicion_milli: (suspicion * 1_000.0) as u64 }
         }
+        E::HeartbeatSlow { uid, interval, .. } => FlightKind::HeartbeatSlow { uid, interval },
         E::Reachable { uid, .. } => FlightKind::Reachable { uid },
         E::Shutdown { .. } => FlightKind::Shutdown,
     }

@@ -332,6 +332,7 @@ mod tests {
             FlightKind::QuarantineLifted { uid },
             FlightKind::Left { uid },
             FlightKind::Suspect { uid, suspicion_milli: 10_123 },
+            FlightKind::HeartbeatSlow { uid, interval: Duration::from_millis(7_200) },
             FlightKind::Reachable { uid },
             FlightKind::Shutdown,
             FlightKind::HeartbeatReply { uid, round_trip: Duration::from_nanos(77) },

@@ -90,6 +90,9 @@ impl RecorderSnapshot {
             FlightKind::Suspect { uid, suspicion_milli } => {
                 object.with_uid(uid).with("suspicion", suspicion_milli as f64 / 1_000.0)
             }
+            FlightKind::HeartbeatSlow { uid, interval } => {
+                object.with_uid(uid).with("interval_ms", crate::event::saturating_millis(interval))
+            }
             FlightKind::Backpressure { signal, messages, bytes } => {
                 object.with("signal", signal.as_str()).with("messages", messages).with("bytes", bytes)
             }

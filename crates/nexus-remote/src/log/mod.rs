@@ -49,6 +49,7 @@ mod written {
             | Event::QuarantinedByPeer { .. }
             | Event::Gated { .. }
             | Event::Refused { .. }
+            | Event::HeartbeatSlow { .. }
             | Event::Suspect { .. } => say_at_a_pace!(warn, WARN),
             Event::ListenStarted { .. }
             | Event::Connected { .. }
@@ -72,6 +73,7 @@ mod written {
             Event::Refused { by: RefusedBy::Us, reason, .. } => alloc::format!("by us: {reason}"),
             Event::Refused { by: RefusedBy::Peer, reason, .. } => alloc::format!("by the peer: {reason}"),
             Event::Suspect { suspicion, .. } => alloc::format!("suspicion {suspicion:.1}"),
+            Event::HeartbeatSlow { interval, .. } => alloc::format!("{interval:?} since the answer before"),
             Event::AssociationAttempt { attempt, .. } => alloc::format!("attempt {attempt}"),
             Event::Connected { resumed: true, .. } => String::from("the session goes on"),
             Event::Connected { .. } => String::from("a new session"),

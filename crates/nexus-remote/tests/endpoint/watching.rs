@@ -543,3 +543,35 @@ fn a_peer_that_never_answered_is_suspected_and_one_that_answers_again_is_not() {
     assert_eq!(again.len(), 1);
     assert!(again[0] - started < s(12), "{:?}", again[0] - started);
 }
+
+/// Covers: S82
+#[test]
+fn a_pause_that_nearly_was_too_long_is_one_warning_and_no_suspicion() {
+    let (sim, [a, b]) = nodes(82, ["a", "b"]);
+    parrot(b.system(), "parrot");
+    let ear = probe(a.system(), "ear");
+    ear.watch(&far(&a, &b, "/user/parrot"));
+    sim.run(s(30));
+    let warnings = || {
+        let warned = |event| match event {
+            Event::HeartbeatSlow { interval, .. } => Some(interval),
+            _ => None,
+        };
+        a.lifecycle().into_iter().filter_map(|(_, event)| warned(event)).collect::<Vec<_>>()
+    };
+    // Two thirds of the acceptable pause of 10 s are 6.7 s, and a beat may be a second old when the pause begins.
+    b.freeze();
+    sim.run(s(5));
+    b.thaw();
+    sim.run(s(30));
+    assert_eq!(warnings(), []);
+    b.freeze();
+    sim.run(s(9));
+    b.thaw();
+    sim.run(s(30));
+    let warned = warnings();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0] > s(8) && warned[0] < ms(10_500), "{warned:?}");
+    assert!(a.lifecycle().iter().all(|(_, event)| !matches!(event, Event::Suspect { .. })));
+    assert!(ear.take_terminations().is_empty());
+}
