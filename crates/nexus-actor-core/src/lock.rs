@@ -9,7 +9,11 @@ use core::ops::{Deref, DerefMut};
 
 /// How often a contended lock is tried before the thread sleeps.
 #[cfg(feature = "std")]
-const SPINS: u32 = 100;
+const SPINS: u32 = 40;
+/// How many spin hints pass between two tries. Long enough that whoever holds the lock takes it a few dozen times more
+/// meanwhile: what it guards then changes processors once for many messages, not for each.
+#[cfg(feature = "std")]
+const PAUSES: u32 = 24;
 
 /// Mutual exclusion for short critical sections.
 ///
@@ -48,7 +52,7 @@ impl<T> Lock<T> {
                     Ok(guard) => return Guard(guard),
                     Err(TryLockError::Poisoned(poisoned)) => return Guard(poisoned.into_inner()),
                     Err(TryLockError::WouldBlock) => {
-                        for _ in 0..8 {
+                        for _ in 0..PAUSES {
                             core::hint::spin_loop();
                         }
                     }
