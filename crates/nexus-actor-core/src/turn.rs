@@ -27,6 +27,7 @@ use crate::nest::Nest;
 use crate::path::ActorPath;
 use crate::props::Factory;
 use crate::reason::DeadLetterReason;
+use crate::scheduler::Cancel;
 use crate::signal::{Signal, TerminationReason};
 use crate::supervision::{Directive, Failure, Scope};
 use crate::system::{ActorFailed, ActorSystem};
@@ -36,6 +37,8 @@ use crate::time::Instant;
 const SLICE: u32 = 256;
 /// A wake-up that carried this many messages keeps its turn boxed.
 const HOT: u32 = 32;
+/// For how long such a turn waits for the next burst before it gives back its buffers and its box.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// All of an actor that lives while it is idle.
 pub(crate) struct Core<A: Actor> {
@@ -137,6 +140,10 @@ pub(crate) fn turn<A: Actor>(mut core: Core<A>) -> impl Future<Output = (Core<A>
         // A message that came alone, without a buffer.
         let mut one = None;
         let mut handled = 0;
+        // Over all batches of the turn: an actor whose next messages are always there already, its own perhaps, must
+        // not keep others from running.
+        let mut left = SLICE;
+        let mut resting: Option<Box<(Instant, Cancel)>> = None;
         let mut next = Next::Continue;
         if core.state.phase == Phase::New {
             core.state.phase = Phase::Running;
@@ -168,7 +175,10 @@ pub(crate) fn turn<A: Actor>(mut core: Core<A>) -> impl Future<Output = (Core<A>
                         break Verdict::Idle;
                     }
                     handled = 0;
+                    // It stays ready for the next burst for a while, and gives everything back if there is none.
+                    wake_to_rest(&core.me, &mut resting).await;
                     suspend_once().await;
+                    left = SLICE;
                     continue;
                 }
                 Taken::Idle | Taken::Work => {}
@@ -182,7 +192,11 @@ pub(crate) fn turn<A: Actor>(mut core: Core<A>) -> impl Future<Output = (Core<A>
                 };
             }
             if next == Next::Continue && core.state.phase == Phase::Running {
-                let mut left = SLICE;
+                if left == 0 {
+                    yield_now().await;
+                    left = SLICE;
+                }
+                let before = left;
                 let alone = one.is_some();
                 let ended = {
                     let Core { actor, me, state, .. } = &mut core;
@@ -196,15 +210,14 @@ pub(crate) fn turn<A: Actor>(mut core: Core<A>) -> impl Future<Output = (Core<A>
                         }
                     }
                 };
-                handled += SLICE - left;
+                handled += before - left;
                 match ended {
                     Ended::Drained if alone && !core.state.stopping && !core.state.has_unstashed() => {
                         if local(&core.me).mailbox.rest() {
                             break Verdict::Idle;
                         }
                     }
-                    Ended::Drained => {}
-                    Ended::Slice => yield_now().await,
+                    Ended::Drained | Ended::Slice => {}
                     Ended::Stop => next = Next::Terminate,
                     // Boxed like everything rare: the turn's future is allocated at every wake-up, and it must
                     // stay well below the size from which allocators take their slow path.
@@ -215,6 +228,9 @@ pub(crate) fn turn<A: Actor>(mut core: Core<A>) -> impl Future<Output = (Core<A>
                 next = Next::Terminate;
             }
         };
+        if let Some(resting) = resting {
+            resting.1.cancel();
+        }
         if verdict == Verdict::Idle {
             // Nearly always without a buffer, which then need not be looked through for something to drop.
             if batch.capacity() == 0 {
@@ -843,6 +859,22 @@ async fn yield_now() {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    })
+    .await;
+}
+
+/// Wakes the actor in a while, once: what a burst left behind must not stay until a message comes that may never
+/// come.
+async fn wake_to_rest<M: Send + 'static>(me: &ActorRef<M>, resting: &mut Option<Box<(Instant, Cancel)>>) {
+    poll_fn(|cx| {
+        let system = system_of(me);
+        let now = system.now();
+        if resting.as_ref().is_none_or(|resting| resting.0 <= now) {
+            let (at, waker) = (now + REST_AFTER, cx.waker().clone());
+            let cancel = system.scheduler().schedule_at(at, move || waker.wake());
+            *resting = Some(Box::new((at, cancel)));
+        }
+        Poll::Ready(())
     })
     .await;
 }

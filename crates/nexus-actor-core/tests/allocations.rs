@@ -31,7 +31,7 @@ impl Actor for Tally {
 
 /// One test: two at once would count each other's.
 #[test]
-fn a_tell_allocates_nothing_and_an_ask_at_most_twice() {
+fn a_tell_allocates_nothing_an_ask_at_most_twice_and_a_burst_leaves_nothing() {
     const COUNT: usize = 10_000;
     let pump = PumpRuntime::new();
     let system = ActorSystem::builder("count").with_runtime(pump.clone()).build().expect("a system");
@@ -64,4 +64,20 @@ fn a_tell_allocates_nothing_and_an_ask_at_most_twice() {
     let stats = region.change();
     let asked = stats.allocations + stats.reallocations;
     assert!(asked <= 2 * COUNT + 64, "{asked} allocations for {COUNT} asks of an idle actor");
+
+    // What a burst leaves behind does not stay until a message comes that may never come.
+    let quiet = system.spawn("quiet", Props::from_fn(Tally::default)).expect("a free name");
+    pump.advance(core::time::Duration::from_secs(2));
+    let region = Region::new(GLOBAL);
+    for _ in 0..COUNT {
+        quiet.tell(Counter::Add(1));
+    }
+    pump.run_until_idle();
+    let held = |region: &Region<'_, System>| {
+        let stats = region.change();
+        stats.bytes_allocated as isize - stats.bytes_deallocated as isize
+    };
+    assert!(held(&region) > 100_000, "ready for the next burst: {}", held(&region));
+    pump.advance(core::time::Duration::from_millis(1_100));
+    assert!(held(&region) < 4_096, "{} bytes a second later", held(&region));
 }

@@ -2,6 +2,8 @@
 
 use core::future::Future;
 use core::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::kit::*;
 use nexus_actor_core::*;
@@ -262,4 +264,56 @@ fn piped_results_come_as_messages_and_the_actor_goes_on_meanwhile() {
     never.open();
     house.idle();
     assert_eq!(house.letters(), ["a: stopped"]);
+}
+
+/// Tells itself the next one until there are none.
+struct Talker {
+    said: Arc<AtomicU32>,
+}
+
+impl Actor for Talker {
+    type Msg = u32;
+    async fn receive(&mut self, left: u32, cx: &mut Context<'_, Self>) -> Done {
+        self.said.fetch_add(1, Ordering::Relaxed);
+        if left > 0 {
+            cx.me().tell(left - 1);
+        }
+        Ok(())
+    }
+}
+
+/// Notes how much the other had said when its own turn came.
+struct Listener {
+    said: Arc<AtomicU32>,
+    heard: Arc<AtomicU32>,
+}
+
+impl Actor for Listener {
+    type Msg = ();
+    async fn receive(&mut self, (): (), _: &mut Context<'_, Self>) -> Done {
+        self.heard.store(self.said.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_actor_that_always_has_a_next_message_lets_others_run() {
+    let house = house();
+    let (said, heard) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let talker = house.spawn("talker", {
+        let said = said.clone();
+        Props::from_fn(move || Talker { said: said.clone() })
+    });
+    let listener = house.spawn("listener", {
+        let (said, heard) = (said.clone(), heard.clone());
+        Props::from_fn(move || Listener { said: said.clone(), heard: heard.clone() })
+    });
+    // Two, so that each batch has a few: a message that comes alone is a turn of its own.
+    talker.tell(50_000);
+    talker.tell(50_000);
+    listener.tell(());
+    house.idle();
+    assert_eq!(said.load(Ordering::Relaxed), 100_002);
+    let heard = heard.load(Ordering::Relaxed);
+    assert!(heard <= 512, "the other waited for {heard} messages");
 }
