@@ -292,6 +292,9 @@ impl<T: Send> Waiting for Slot<T> {
     }
 
     fn expire(&self, why: AskError) {
+        let asked = self.state.lock().pending_at.as_ref().map(|(route, _)| route.clone());
+        // That there was no way to the peer says more than that time has passed.
+        let why = asked.and_then(|route| route.absence()).unwrap_or(why);
         self.finish(Err(why));
     }
 }

@@ -189,7 +189,7 @@ impl core::error::Error for Refusal {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AskError {
-    /// No answer came within the deadline.
+    /// No answer came within the deadline, from an actor here or from a peer that is connected.
     Timeout {
         /// The deadline that passed.
         after: Duration,
@@ -202,7 +202,8 @@ pub enum AskError {
     NoSuchActor,
     /// The recipient dropped its `Reply` without sending.
     NoReply,
-    /// The peer could not be reached, or its incarnation ended before it answered.
+    /// The peer could not be reached, its incarnation ended before it answered, or there was no connection to it when the
+    /// deadline passed.
     Unreachable,
     /// The peer's incarnation is quarantined.
     Quarantined,

@@ -100,6 +100,11 @@ pub trait Route: Send + Sync + 'static {
     fn reply(&self, to: ReplyKey, id: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal>;
     /// Tells the peer that an ask will not be answered, and why.
     fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError);
+    /// Why a question that waits now is not being answered, while nothing connects to the peer; `None` while something
+    /// does. An ask whose deadline passes then fails with this.
+    fn absence(&self) -> Option<AskError> {
+        None
+    }
     /// The asker gave up: frees the place of a pending ask.
     fn forget(&self, key: ReplyKey);
     /// Watches `target` for `watcher`; exactly one termination notice follows unless unwatched before.

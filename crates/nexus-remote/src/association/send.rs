@@ -103,6 +103,29 @@ impl Association {
         self.lane.unsent()
     }
 
+    /// Why the peer answers nothing, while no connection serves the association.
+    #[must_use]
+    pub fn absence(&self) -> Option<AskError> {
+        if self.live.is_some() {
+            return None;
+        }
+        if self.closing.is_some() || self.closed {
+            return Some(AskError::Shutdown);
+        }
+        Some(match &self.state {
+            AssociationState::Quarantined { reason, .. } => match reason {
+                QuarantineReason::Blocked => AskError::Blocked,
+                _ if self.may_probe() => AskError::Unreachable,
+                _ => AskError::Quarantined,
+            },
+            AssociationState::Unassociated
+            | AssociationState::Associating { .. }
+            | AssociationState::Connected { .. }
+            | AssociationState::Suspended { .. }
+            | AssociationState::Gated { .. } => AskError::Unreachable,
+        })
+    }
+
     #[cold]
     fn refused(&mut self, refusal: Refusal) -> Refusal {
         self.statistics.refused += 1;

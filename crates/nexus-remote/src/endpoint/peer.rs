@@ -674,6 +674,10 @@ impl Route for Peer {
         });
     }
 
+    fn absence(&self) -> Option<AskError> {
+        self.read(|association| association.absence())
+    }
+
     fn forget(&self, key: ReplyKey) {
         self.outside(move |peer| {
             let ask = peer.read(|association| association.forget(key));

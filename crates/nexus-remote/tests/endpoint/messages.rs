@@ -523,3 +523,25 @@ fn a_message_without_a_sender_has_none_at_its_receiver() {
     assert_eq!((statistics.asks, statistics.answers_ignored), (0, 0));
     assert_eq!(b.remoting().statistics(&a.authority().to_string()).unwrap().sent, 6, "six answers");
 }
+
+/// A deadline that passes says what is known: of an actor that is silent, that time has passed; of a peer that nobody
+/// reaches, that.
+///
+/// Covers: S36
+#[test]
+fn a_deadline_that_passes_without_a_connection_names_that() {
+    let (sim, [a, b, c]) = nodes(36, ["a", "b", "c"]);
+    parrot(b.system(), "parrot");
+    let to = far(&a, &b, "/user/parrot");
+    let after = s(2);
+    let silent = to.ask(Talk::Keep).timeout(after);
+    assert_eq!(sim.wait(s(3), silent), Some(Err(AskError::Timeout { after })));
+    b.kill();
+    c.kill();
+    sim.settle();
+    // The default deadline of five seconds is shorter than what an address never reached is given.
+    let unheard = to.ask(|reply| Talk::Echo(1, reply));
+    assert_eq!(sim.wait(s(6), unheard), Some(Err(AskError::Unreachable)));
+    let never_reached = far(&a, &c, "/user/parrot").ask(|reply| Talk::Echo(1, reply));
+    assert_eq!(sim.wait(s(6), never_reached), Some(Err(AskError::Unreachable)));
+}
