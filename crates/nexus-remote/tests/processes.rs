@@ -179,6 +179,18 @@ impl Peer {
         self.delivered()
     }
 
+    /// Waits until a stop has reached all of its threads. Where nothing tells, it is taken for granted.
+    async fn stands_still(&self) {
+        let Some(pid) = self.child.id() else { return };
+        let stopped =
+            |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+        until(|| {
+            let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+            threads.flatten().all(|it| std::fs::read_to_string(it.path().join("stat")).is_ok_and(stopped))
+        })
+        .await;
+    }
+
     fn delivered(&self) -> u64 {
         std::fs::metadata(&self.notes).unwrap().len()
     }
@@ -566,6 +578,7 @@ async fn a_peer_that_stands_still_does_not_hold_up_the_end() {
     assert_eq!(to.ask(|reply| Talk::Echo(0, reply)).timeout(LIMIT).await, Ok(0));
     here.quiet(&authority).await;
     peer.signal("-STOP").await;
+    peer.stands_still().await;
     for n in 0..50_000 {
         to.tell(Talk::Say(n));
     }

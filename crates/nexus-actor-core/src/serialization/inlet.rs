@@ -34,6 +34,10 @@ pub trait Inlet: Send {
     /// Messages decoded and not flushed.
     fn pending(&self) -> usize;
 
+    /// Whether its buffer is larger than a quiet recipient's should be.
+    fn is_large(&self) -> bool;
+    /// Gives its buffer back. Between batches.
+    fn shrink(&mut self);
     /// Whether the actor has terminated.
     fn is_over(&self) -> bool;
 }
@@ -108,6 +112,9 @@ pub(super) fn of<M: Message>(
     Some(Box::new(Typed { cell, peer: peer.clone(), convert, batch: VecDeque::new(), messages: 0 }))
 }
 
+/// Messages that the buffer of a recipient may hold although it gets few.
+const QUIET_CAPACITY: usize = 64;
+
 struct Typed<M> {
     cell: Arc<Cell<M>>,
     peer: Arc<dyn Route>,
@@ -175,6 +182,16 @@ impl<M: Message> Inlet for Typed<M> {
 
     fn pending(&self) -> usize {
         self.messages as usize
+    }
+
+    fn is_large(&self) -> bool {
+        self.batch.capacity() > QUIET_CAPACITY
+    }
+
+    fn shrink(&mut self) {
+        if self.batch.is_empty() {
+            self.batch = VecDeque::new();
+        }
     }
 
     fn is_over(&self) -> bool {

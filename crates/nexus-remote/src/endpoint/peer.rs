@@ -71,6 +71,8 @@ struct Machine {
     /// When the driver last had something to write. While it has, senders take this for the time: a clock costs
     /// as much as a message. `None` as soon as the driver found nothing or a connection ended.
     busy_since: Option<Instant>,
+    /// Messages that were sent at that time.
+    borrowed: u32,
     /// The bytes waiting for the connection at which senders give way the next time.
     give_way_at: usize,
     /// The timer that runs.
@@ -133,6 +135,7 @@ impl Peer {
             machine: Lock::new(Machine {
                 association,
                 busy_since: None,
+                borrowed: 0,
                 give_way_at: STRETCH,
                 armed: None,
                 timers: 0,
@@ -362,6 +365,7 @@ impl Peer {
             let machine = &mut *guard;
             let busy = machine.association.poll_transmit(now, conn, transmit);
             machine.busy_since = busy.then_some(now);
+            machine.borrowed = 0;
             machine.give_way_at = machine.association.unsent_bytes() + STRETCH;
             let mut closing = true;
             if let Some(driver) = machine.drivers.iter_mut().find(|driver| driver.id == conn) {
@@ -535,7 +539,17 @@ impl Peer {
         let (sent, ask, now, depth) = {
             let mut guard = self.machine.lock();
             let machine = &mut *guard;
-            let now = machine.busy_since.unwrap_or_else(|| self.node.now());
+            let now = match machine.busy_since {
+                Some(now) if machine.borrowed < BORROWED => {
+                    machine.borrowed += 1;
+                    now
+                }
+                // Also while a stalled connection does not look at the clock.
+                _ => {
+                    machine.borrowed = 0;
+                    self.node.now()
+                }
+            };
             let sent = f(&mut machine.association, now);
             // The driver runs or has just been woken, and looks at the clock itself.
             machine.busy_since = machine.association.is_live().then_some(now);
@@ -571,6 +585,9 @@ impl Peer {
         Ok(())
     }
 }
+
+/// So many messages may take the driver's time for the time.
+const BORROWED: u32 = 256;
 
 /// Bytes that may wait for the connection before a sender that may wait lets others run, and again after as many
 /// more. What is written soon after it was encoded is still in the processor's caches.

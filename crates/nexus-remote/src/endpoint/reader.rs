@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -30,6 +31,8 @@ pub(crate) struct Intake {
     pub(crate) inbound: Inbound<Cached>,
     /// Recipients with messages decoded and not handed over.
     dirty: Vec<u32>,
+    /// Recipients whose buffers are kept large, the oldest first: not one for each number a peer may give.
+    large: VecDeque<u32>,
 }
 
 /// What was found for a recipient: looked up once, not per message.
@@ -41,6 +44,9 @@ pub(crate) struct Cached {
     dirty: bool,
 }
 
+/// Recipients of one peer whose buffers stay as large as their last batches were.
+const LARGE_MAX: usize = 8;
+
 impl fmt::Debug for Cached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Cached({})", self.manifest)
@@ -49,7 +55,7 @@ impl fmt::Debug for Cached {
 
 impl Intake {
     pub(crate) fn new(config: &crate::association::AssociationConfig) -> Self {
-        Self { inbound: Inbound::new(config), dirty: Vec::new() }
+        Self { inbound: Inbound::new(config), dirty: Vec::new(), large: VecDeque::new() }
     }
 
     /// Hands over what was decoded, one lock and one wake-up per recipient. The wake-ups are left to `after`.
@@ -62,7 +68,16 @@ impl Intake {
                 if cached.inlet.flush(&mut after.handed).refused > 0 && cached.inlet.is_over() {
                     // A name may have a new owner the next time.
                     after.gone.extend(entry.cached.take());
+                } else if cached.inlet.is_large() && !self.large.contains(&id) {
+                    self.large.push_back(id);
                 }
+            }
+            if self.large.len() > LARGE_MAX
+                && let Some(oldest) = self.large.pop_front()
+                && let Some(entry) = self.inbound.reference_mut(oldest)
+                && let Some(cached) = &mut entry.cached
+            {
+                cached.inlet.shrink();
             }
         }
     }
@@ -121,8 +136,17 @@ impl EndpointReader {
             let put_off = scope::PutOff::begin();
             let mut intake = peer.intake.lock();
             let Self { frames, attached, after, .. } = self;
-            let mut turn =
-                Turn { peer, conn, system: &system, route: &route, now, frames: &taken, usual: None, after };
+            let mut turn = Turn {
+                peer,
+                conn,
+                system: &system,
+                route: &route,
+                now,
+                frames: &taken,
+                usual: None,
+                full: false,
+                after,
+            };
             let took = Self::take_all(frames, attached, &mut turn, &mut intake);
             intake.flush(&mut self.after);
             while let Some(notice) = intake.inbound.released() {
@@ -156,6 +180,9 @@ impl EndpointReader {
                 }
                 turn.frames.set(turn.frames.get() + 1);
                 if turn.plain(intake, &raw)? {
+                    if turn.full {
+                        return Ok(Took::Some);
+                    }
                     continue;
                 }
                 turn.ordinary(intake, raw, place.end)?;
@@ -226,6 +253,8 @@ struct Turn<'a> {
     frames: &'a Cell<usize>,
     /// The recipient and the manifest of the message before, if what they mean has been looked up and still holds.
     usual: Option<(u32, u16)>,
+    /// A usual message led to so much that the batch is to be interrupted.
+    full: bool,
     /// What is left for when the lock is released.
     after: &'a mut After,
 }
@@ -259,6 +288,7 @@ impl Turn<'_> {
             let to = self.local_path(&entry.path, entry.uid);
             let manifest = cached.manifest.clone();
             self.decode_failed(to, manifest, raw.body.len(), id, error.to_string());
+            self.full = self.after.is_full();
         }
         Ok(true)
     }
