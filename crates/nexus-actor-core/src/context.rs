@@ -199,7 +199,12 @@ impl<A: Actor> Cold<A> {
         self.run = Some((peer, count));
     }
 
-    /// Called before each message. Returns the peer to forget once the message has been handled.
+    /// Called when nothing is left to do: an actor at rest keeps no association alive.
+    pub(crate) fn rest(&mut self) {
+        self.run = None;
+    }
+
+    /// Called before each message.
     pub(crate) fn before_message(&mut self, now: impl FnOnce() -> Instant) {
         self.beside_run = false;
         match &mut self.run {

@@ -232,6 +232,9 @@ pub(crate) fn turn<A: Actor>(mut core: Core<A>) -> impl Future<Output = (Core<A>
             resting.1.cancel();
         }
         if verdict == Verdict::Idle {
+            if let Some(cold) = &mut core.state.cold {
+                cold.rest();
+            }
             // Nearly always without a buffer, which then need not be looked through for something to drop.
             if batch.capacity() == 0 {
                 core::mem::forget(batch);
