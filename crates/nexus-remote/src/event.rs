@@ -155,7 +155,8 @@ pub enum RemotingLifecycleEvent {
         /// What it belongs to.
         correlation_id: CorrelationId,
     },
-    /// A handshake was refused.
+    /// A handshake was refused. Of those that this node refuses, one for each peer and reason is told within a
+    /// quarantine period, and the rest counted.
     Refused {
         /// The peer.
         authority: Authority,
@@ -163,6 +164,8 @@ pub enum RemotingLifecycleEvent {
         by: RefusedBy,
         /// Why.
         reason: RefuseReason,
+        /// How many more there were since the last that was told; always 0 for those by the peer.
+        held_back: u64,
         /// What it belongs to.
         correlation_id: CorrelationId,
     },
@@ -318,13 +321,13 @@ impl RemotingLifecycleEvent {
                 .with("facts", facts.as_str())
                 .with_some("deadline_ms", deadline.map(Instant::as_millis)),
             Self::QuarantinedByPeer { reason, .. } => object.with("reason", reason.as_str()),
-            Self::Refused { by, reason, .. } => object.with("reason", reason.as_str()).with(
-                "by",
-                match by {
+            Self::Refused { by, reason, held_back, .. } => {
+                let by = match by {
                     RefusedBy::Us => "us",
                     RefusedBy::Peer => "peer",
-                },
-            ),
+                };
+                object.with("reason", reason.as_str()).with("by", by).with("held_back", *held_back)
+            }
             Self::Suspect { suspicion, .. } => object.with("suspicion", *suspicion),
             Self::HeartbeatSlow { interval, .. } => object.with("interval_ms", saturating_millis(*interval)),
             Self::ListenStarted { .. }
@@ -500,10 +503,11 @@ mod tests {
                     authority: authority.clone(),
                     by: RefusedBy::Peer,
                     reason: RefuseReason::Version,
+                    held_back: 3,
                     correlation_id,
                 }
                 .into(),
-                r#"{"authority":"10.0.0.2:25520","by":"peer","correlation_id":"000000000000000100000002","event":"refused","reason":"version"}"#,
+                r#"{"authority":"10.0.0.2:25520","by":"peer","correlation_id":"000000000000000100000002","event":"refused","held_back":3,"reason":"version"}"#,
             ),
             (
                 RemotingLifecycleEvent::Suspended {

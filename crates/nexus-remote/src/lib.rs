@@ -46,6 +46,7 @@ mod json;
 mod log;
 pub mod metric;
 pub mod provider;
+mod throttle;
 pub mod transport;
 pub mod wire;
 

@@ -9,10 +9,11 @@ use nexus_actor_core::path::{ActorPathParts, Address, Authority};
 use nexus_actor_core::pid::Pid;
 use nexus_actor_core::remote::{ActorRefProvider, Route};
 use nexus_actor_core::remote_authority::AuthorityState;
-use nexus_actor_core::serialization::Message;
+use nexus_actor_core::serialization::{Message, scope};
 use nexus_actor_core::system::{ActorSystem, ResolveError, WeakSystem};
 use nexus_actor_core::{Actor, ActorRef, Refusal};
 
+use crate::endpoint::Origin;
 use crate::extension::{RemotingControl, RemotingControlHandle, RemotingExtension, RemotingExtensionConfig};
 
 /// A reference to an actor of another node: the same type as one to an actor here.
@@ -91,7 +92,11 @@ impl ActorRefProvider for RemoteActorRefProvider {
     }
 
     fn route(&self, _system: &ActorSystem, address: &Address) -> Result<Arc<dyn Route>, Refusal> {
-        self.remoting.node.route_to(address).map(|peer| peer as _)
+        if scope::route().is_some() {
+            // Inside a message of a peer, which may name any number of nodes.
+            return self.remoting.node.named_route(address);
+        }
+        self.remoting.node.route_to(address, Origin::Here).map(|peer| peer as _)
     }
 }
 

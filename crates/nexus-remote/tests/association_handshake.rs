@@ -481,3 +481,38 @@ fn connections_in_handshake_are_bounded() {
     assert_eq!(a.poll_close(), Some((ConnectionId::accepted(99), CloseReason::TimedOut)));
     assert_eq!(a.poll_close(), None);
 }
+
+/// L6: below, at and above the connections of one association.
+#[test]
+fn a_peer_has_so_many_connections_and_the_next_is_refused() {
+    for max in [3, 8] {
+        let config = AssociationConfig::builder().connections_max(max).build().unwrap();
+        let mut a = Association::new(config, node(1, 100), address(2), 0, 7).unwrap();
+        // Nobody writes and closes yet: each stays until its last words are taken.
+        let conn = |n: usize| ConnectionId::accepted(n as u64);
+        for n in 1..=max + 2 {
+            let request = request(&node(2, 200), 1);
+            a.handle_accepted(at(n as u64), conn(n), request, PeerProof::Claimed);
+        }
+        for n in 1..=max + 2 {
+            let said = frames(&mut a, at(99), conn(n));
+            match said.first() {
+                Some(ControlFrame::Ack(_)) => assert!(n <= max, "{n} of {max}"),
+                Some(ControlFrame::Refuse(refuse)) => {
+                    assert!(n > max, "{n} of {max}");
+                    assert_eq!(refuse.reason, RefuseReason::Limit);
+                }
+                other => panic!("{n} of {max}: {other:?}"),
+            }
+        }
+        let told = events(&mut a);
+        let refused: Vec<_> = told
+            .iter()
+            .filter_map(|event| match event {
+                AssociationEvent::RefusedPeer { reason, held_back, .. } => Some((*reason, *held_back)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(refused, [(RefuseReason::Limit, 0)], "one event for the reason");
+    }
+}

@@ -226,6 +226,7 @@ fn a_storm_of_failures_is_a_line_a_second_by_peer_and_reason() {
                 authority: Authority::new(host, 1),
                 by: RefusedBy::Us,
                 reason,
+                held_back: 0,
                 correlation_id: CorrelationId::NIL,
             },
         );

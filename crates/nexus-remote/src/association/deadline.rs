@@ -5,7 +5,7 @@ use alloc::format;
 use nexus_actor_core::{Instant, TerminationReason};
 
 use super::Association;
-use super::event::{AssociationEvent, CloseReason};
+use super::event::CloseReason;
 use super::state::{AssociationState, GateCause};
 use super::timer::Timer;
 use crate::wire::QuarantineReason;
@@ -115,23 +115,5 @@ impl Association {
         }
         self.close_live(now, CloseReason::Idle);
         self.lane.shrink();
-    }
-
-    fn on_forget(&mut self, now: Instant) {
-        let unused = now - self.last_used;
-        let idle =
-            self.lane.is_empty() && self.system.is_empty() && !self.is_watched() && self.asks.len() == 0;
-        if self.live.is_none() && idle && unused >= self.config.forget_timeout() {
-            self.drop_attempts(CloseReason::Idle);
-            self.stop_attempts();
-            self.events.push_back(AssociationEvent::Unused);
-            // The node may keep it all the same, and is asked again.
-            self.timers.set(Timer::Forget, now + self.config.forget_timeout());
-            return;
-        }
-        if self.live.is_none() {
-            let left = self.config.forget_timeout().saturating_sub(unused);
-            self.timers.set(Timer::Forget, now + left.max(self.config.idle_timeout()));
-        }
     }
 }

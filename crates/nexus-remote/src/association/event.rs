@@ -213,6 +213,8 @@ pub enum AssociationEvent {
         reason: RefuseReason,
         /// The incarnation that asked.
         uid: ActorUid,
+        /// How many more were refused for this reason since it was last told.
+        held_back: u64,
     },
     /// An incarnation is quarantined from now on.
     Quarantined {
@@ -324,7 +326,8 @@ pub enum AssociationEvent {
         /// Time since the answer before.
         interval: Duration,
     },
-    /// Unused for the removal time: the node may drop the association, keeping `quarantined_uids`.
+    /// Unused for the removal time: the node may drop the association if it still `is_unused`, keeping its
+    /// `quarantined_uids`.
     Unused,
 }
 
@@ -342,7 +345,7 @@ impl fmt::Debug for AssociationEvent {
             }
             Self::GivenUp { attempts, cause } => write!(f, "given up after {attempts}: {cause:?}"),
             Self::RefusedByPeer { reason, .. } => write!(f, "refused by peer: {reason}"),
-            Self::RefusedPeer { reason, uid } => write!(f, "refused peer {uid:?}: {reason}"),
+            Self::RefusedPeer { reason, uid, .. } => write!(f, "refused peer {uid:?}: {reason}"),
             Self::Quarantined { uid, reason, deadline, facts } => {
                 write!(f, "quarantined {uid:?}: {reason} until {deadline:?} ({facts})")
             }

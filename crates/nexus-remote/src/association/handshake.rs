@@ -398,9 +398,8 @@ impl Association {
     }
 
     fn report_refusal(&mut self, now: Instant, uid: ActorUid, reason: RefuseReason) {
-        if self.refusal_reported.is_none_or(|at| now - at >= self.config.quarantine_period()) {
-            self.refusal_reported = Some(now);
-            self.events.push_back(AssociationEvent::RefusedPeer { reason, uid });
+        if let Some(held_back) = self.refusals.pass(now, reason) {
+            self.events.push_back(AssociationEvent::RefusedPeer { reason, uid, held_back });
         }
     }
 

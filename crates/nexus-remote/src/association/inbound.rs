@@ -281,6 +281,12 @@ impl<C> Inbound<C> {
         Ok(())
     }
 
+    /// Takes what the reader cached, and leaves the entries.
+    #[must_use = "to be dropped outside the lock"]
+    pub fn take_cached(&mut self) -> Vec<C> {
+        self.references.iter_mut().flatten().filter_map(|entry| entry.cached.take()).collect()
+    }
+
     /// Who has the number `id`. An unknown number costs that envelope and never falls back to a guess.
     #[inline]
     pub fn reference_mut(&mut self, id: u32) -> Option<&mut ReferenceEntry<C>> {

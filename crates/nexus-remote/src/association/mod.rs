@@ -26,6 +26,7 @@ mod admission;
 mod config;
 mod deadline;
 mod event;
+mod forget;
 mod handshake;
 mod heartbeat;
 mod inbound;
@@ -36,6 +37,7 @@ mod link;
 mod pending;
 mod pressure;
 mod quarantine;
+mod quarantine_memory;
 mod reconnect;
 mod send;
 mod session;
@@ -72,7 +74,10 @@ use self::timer::TimerTable;
 use self::watch::{PeerWatches, WatchBook};
 use crate::config_error::ConfigError;
 use crate::failure_detector::{HealthSnapshot, HeartbeatMonitor};
-use crate::wire::{CapabilityFlags, NodeAddress, QuarantineReason, RemoteNodeId, SystemMessage, WirePath};
+use crate::throttle::Throttle;
+use crate::wire::{
+    CapabilityFlags, NodeAddress, QuarantineReason, RefuseReason, RemoteNodeId, SystemMessage, WirePath,
+};
 
 pub use admission::{Admission, AdmissionConfig, AdmissionFault, Admitted, ConnectionNumber};
 pub use config::{AssociationConfig, AssociationConfigBuilder, Overflow, Patience, ReconnectPolicy};
@@ -83,6 +88,7 @@ pub use event::{
 pub use handshake::{PeerProof, refusal};
 pub use inbound::{Attachment, Inbound, InboundFault, Placed, ReferenceEntry};
 pub use quarantine::QuarantinedUid;
+pub use quarantine_memory::QuarantineMemory;
 pub use send::Sent;
 pub use state::{AssociationState, GateCause, StateChange, StateKind, SuspendCause};
 pub use statistics::AssociationStatistics;
@@ -153,9 +159,10 @@ pub struct Association {
     /// Since when the connection is down, and what dials have shown since.
     down: Option<session::Down>,
     reported_by_peer: bool,
-    /// The refusal last reported, and when we last reported one of ours.
-    refused_reason: Option<crate::wire::RefuseReason>,
-    refusal_reported: Option<Instant>,
+    /// The peer's refusal last reported.
+    refused_reason: Option<RefuseReason>,
+    /// Refusals of ours.
+    refusals: Throttle<RefuseReason>,
     events: VecDeque<AssociationEvent>,
     salvage: VecDeque<Salvage>,
     statistics: AssociationStatistics,
@@ -209,6 +216,7 @@ impl Association {
             asks: PendingAsks::new(config.asks_max(), number),
             asked: None,
             marks: Marks::new(&config),
+            refusals: Throttle::new(config.quarantine_period(), RefuseReason::ALL.len()),
             frame_max: config.frame_max(),
             window: usize::MAX,
             config,
@@ -257,7 +265,6 @@ impl Association {
             down: None,
             reported_by_peer: false,
             refused_reason: None,
-            refusal_reported: None,
             events: VecDeque::new(),
             salvage: VecDeque::new(),
             statistics: AssociationStatistics::default(),

@@ -7,18 +7,17 @@ use core::future::poll_fn;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
-use nexus_actor_core::path::Address;
-use nexus_actor_core::{CorrelationId, Instant};
+use nexus_actor_core::Instant;
 
 use super::node::{Ending, Node};
 use super::peer::{Peer, dial_error};
 use super::pressure::Way;
 use super::reader::{EndpointReader, ReadFault};
+use super::registry::Origin;
 use super::writer::{EndpointWriter, Wrote};
 use crate::association::{Admitted, ConnectionId, ConnectionNumber, LostCause, PeerProof, Transmit, refusal};
-use crate::event::{RefusedBy, RemotingLifecycleEvent};
 use crate::transport::{TransportChannel, TransportError};
-use crate::wire::{ControlFrame, FrameReader, Preamble, RefuseReason, Request, StreamError};
+use crate::wire::{ControlFrame, FrameReader, Preamble, Refuse, RefuseReason, Request, StreamError};
 
 /// Steps of one poll before other tasks run.
 const STEPS: usize = 32;
@@ -130,19 +129,21 @@ impl Connection {
     }
 
     async fn serve(mut self) {
-        let ended = poll_fn(|cx| self.poll_serve(cx)).await;
-        self.introduce(false);
-        match ended {
+        match poll_fn(|cx| self.poll_serve(cx)).await {
             Ended::Stuck | Ended::Unfinished => {
+                self.introduce(false);
                 self.channel.abort();
                 // The association still has last words for it.
                 self.peer.connection_ended(self.conn, LostCause::Broken);
             }
             Ended::ByUs => {
                 self.peer.forget_connection(self.conn);
-                self.farewell().await;
+                farewell(&self.peer.node, &self.channel).await;
+                self.introduce(false);
+                self.channel.close();
             }
             Ended::Lost(cause) => {
+                self.introduce(false);
                 self.channel.close();
                 self.peer.connection_ended(self.conn, cause);
             }
@@ -200,26 +201,6 @@ impl Connection {
             let Some(system) = self.peer.node.system.upgrade() else { return true };
             self.frame_time = Some(system.runtime().sleep_until(since + FRAME_TIME));
         }
-    }
-
-    /// Ends the writing side and reads to the peer's end, so that our last bytes are not destroyed by a reset.
-    async fn farewell(self) {
-        self.channel.finish();
-        let Some(system) = self.peer.node.system.upgrade() else { return self.channel.close() };
-        let mut sleep = system.runtime().sleep_until(system.now() + FAREWELL);
-        drop(system);
-        let mut scrap = alloc::vec![0; 4096];
-        poll_fn(|cx| {
-            loop {
-                match self.channel.poll_read(cx, &mut scrap) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Pending => return sleep.as_mut().poll(cx),
-                }
-            }
-        })
-        .await;
-        self.channel.close();
     }
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -327,26 +308,27 @@ pub(crate) async fn receive(node: Arc<Node>, channel: TransportChannel) {
     node.arm_admission();
     let hello = hello(&node, number, &channel).await;
     let Ok((request, frames)) = hello else {
+        if let Err(Some(refuse)) = hello {
+            say_no(&node, &channel, &refuse).await;
+        }
         node.hello_over(number);
         let now = node.now();
         node.admission.lock().closed(now, number);
-        if let Err(Some(refuse)) = hello {
-            let mut bytes = Vec::new();
-            Preamble::OURS.encode(&mut bytes);
-            refuse.encode(&mut bytes);
-            // When not even this fits, the peer learns by the close.
-            let _ = channel.try_write(&bytes);
-            channel.finish();
-        }
         channel.close();
         return;
     };
-    let address = request.handshake.node().address().to_address(request.handshake.protocol().clone());
-    let Some(peer) = peer_of(&node, &address, &request, &channel) else {
-        node.hello_over(number);
-        let now = node.now();
-        node.admission.lock().closed(now, number);
-        return channel.close();
+    let peer = match peer_of(&node, &request) {
+        Ok(peer) => peer,
+        Err(reason) => {
+            // Its place among those not associated is its own until it has read why.
+            if let Some(local) = node.local_id() {
+                say_no(&node, &channel, &refusal(&local, Some(&request), reason)).await;
+            }
+            node.hello_over(number);
+            let now = node.now();
+            node.admission.lock().closed(now, number);
+            return channel.close();
+        }
     };
     let conn = ConnectionId::accepted(number.0);
     peer.add_driver(conn);
@@ -361,39 +343,63 @@ pub(crate) async fn receive(node: Arc<Node>, channel: TransportChannel) {
     connection.serve().await;
 }
 
-/// The association a request is for, or nothing and the peer has been told why.
-fn peer_of(
-    node: &Arc<Node>,
-    address: &Address,
-    request: &Request,
-    channel: &TransportChannel,
-) -> Option<Arc<Peer>> {
-    let local = node.local_id()?;
-    let refused = if node.is_closing() {
-        Some(RefuseReason::Left)
-    } else if node.is_blocked(address) {
-        Some(RefuseReason::Blocked)
-    } else {
-        None
-    };
-    let found = if refused.is_none() { node.peer(address) } else { None };
-    if found.is_none() {
-        let reason = refused.unwrap_or(RefuseReason::Limit);
-        let mut bytes = Vec::new();
-        Preamble::OURS.encode(&mut bytes);
-        refusal(&local, Some(request), reason).encode(&mut bytes);
-        let _ = channel.try_write(&bytes);
-        channel.finish();
-        if let Some(authority) = address.authority.clone() {
-            node.publish(RemotingLifecycleEvent::Refused {
-                authority,
-                by: RefusedBy::Us,
-                reason,
-                correlation_id: CorrelationId::NIL,
-            });
-        }
+/// The association a request is for.
+///
+/// # Errors
+/// Why the peer is refused.
+fn peer_of(node: &Arc<Node>, request: &Request) -> Result<Arc<Peer>, RefuseReason> {
+    let refused = |reason| node.refused_by_us(request.handshake.node().address(), reason);
+    let Some(own) = node.address() else { return Err(RefuseReason::Left) };
+    let address = request.handshake.node().address().to_address(own.scheme.clone());
+    if node.is_closing() {
+        return Err(refused(RefuseReason::Left));
     }
-    found
+    if *request.handshake.protocol() != own.scheme || address.authority.is_none() {
+        return Err(refused(RefuseReason::ProtocolFault));
+    }
+    if address.authority == own.authority {
+        // Whoever is there, it is not where it says.
+        return Err(refused(RefuseReason::WrongAddress));
+    }
+    if node.is_blocked(&address) {
+        return Err(refused(RefuseReason::Blocked));
+    }
+    node.peer(&address, Origin::Peer).ok_or_else(|| refused(RefuseReason::Limit))
+}
+
+/// Tells a peer that it is refused, and reads to its end so that it gets to know.
+async fn say_no(node: &Node, channel: &TransportChannel, refuse: &Refuse) {
+    let mut bytes = Vec::new();
+    Preamble::OURS.encode(&mut bytes);
+    refuse.encode(&mut bytes);
+    // When not even this fits, the peer learns by the close.
+    let _ = channel.try_write(&bytes);
+    farewell(node, channel).await;
+}
+
+/// Ends the writing side and reads to the peer's end, so that our last bytes are not destroyed by a reset.
+async fn farewell(node: &Node, channel: &TransportChannel) {
+    channel.finish();
+    let Some(system) = node.system.upgrade() else { return };
+    let mut sleep = system.runtime().sleep_until(system.now() + FAREWELL);
+    drop(system);
+    let mut scrap = alloc::vec![0; 4096];
+    poll_fn(|cx| {
+        // Asked first: a peer that never stops sending gets no more time than another.
+        if sleep.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        for _ in 0..STEPS {
+            match channel.poll_read(cx, &mut scrap) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Reads until the peer's request is whole. `Err` with a refusal to send, or without one for bytes that are not
@@ -402,7 +408,7 @@ async fn hello(
     node: &Arc<Node>,
     number: ConnectionNumber,
     channel: &TransportChannel,
-) -> Result<(Request, FrameReader), Option<crate::wire::Refuse>> {
+) -> Result<(Request, FrameReader), Option<Refuse>> {
     let mut frames = FrameReader::new();
     loop {
         let count = poll_fn(|cx| channel.poll_read(cx, frames.spare())).await.map_err(|_| None)?;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
-use nexus_actor_core::path::{ActorPath, ActorUid, Authority};
+use nexus_actor_core::path::{ActorPath, ActorUid, Address, Authority};
 use nexus_actor_core::remote_authority::RemoteAuthorityManager;
 use nexus_actor_core::system::ActorSystem;
 use nexus_actor_core::{Actor, ActorError, Context, CorrelationId, DeadLetterReason, Refusal};
@@ -157,15 +157,17 @@ impl EndpointManager {
                     authority: authority(),
                     by,
                     reason,
+                    held_back: 0,
                     correlation_id,
                 });
             }
-            AssociationEvent::RefusedPeer { reason, .. } => {
+            AssociationEvent::RefusedPeer { reason, held_back, .. } => {
                 let by = RefusedBy::Us;
                 self.node.publish(RemotingLifecycleEvent::Refused {
                     authority: authority(),
                     by,
                     reason,
+                    held_back,
                     correlation_id,
                 });
             }
@@ -284,13 +286,12 @@ impl EndpointManager {
                 self.session_ended(peer);
                 peer.closed();
             }
-            // A reference that lives sends by this association: forgotten, it would go on beside a new one.
-            AssociationEvent::Unused if peer.read(|association| association.statistics().recipients) > 0 => {}
             AssociationEvent::Unused => {
-                self.node.registry.remove(peer);
-                // The ways into mailboxes hold this peer, and it them.
-                let gone = peer.intake.lock().inbound.detach();
-                drop(gone);
+                if self.node.forget(peer, |association, now| association.is_unused(now))
+                    && self.node.registry.at(peer.authority()).is_empty()
+                {
+                    authorities.clear(peer.authority());
+                }
             }
         }
     }
@@ -471,11 +472,11 @@ impl Actor for EndpointManager {
 
 impl Node {
     /// Records an answer that was refused: who was to give it has used its right up.
-    pub(crate) fn dead_answer(&self, peer: &Peer, id: CorrelationId, refusal: &Refusal) {
+    pub(crate) fn dead_answer(&self, peer: &Address, id: CorrelationId, refusal: &Refusal) {
         let Some(system) = self.system.upgrade() else { return };
         system.dead_letters().record_with(refusal.reason(), || {
             DeadLetter::of(MessageInfo::encoded("answer", 0), refusal.reason())
-                .with_peer(peer.address().clone())
+                .with_peer(peer.clone())
                 .with_correlation_id(id)
                 .with_detail(refusal.to_string())
         });
@@ -484,7 +485,7 @@ impl Node {
     /// Records a system message that was refused before it was queued.
     pub(crate) fn dead_system_message(
         &self,
-        peer: &Peer,
+        peer: &Address,
         what: &'static str,
         target: &ActorPath,
         refusal: &Refusal,
@@ -492,7 +493,7 @@ impl Node {
         let Some(system) = self.system.upgrade() else { return };
         system.dead_letters().record_with(refusal.reason(), || {
             DeadLetter::of(MessageInfo::encoded(what, 0), refusal.reason())
-                .with_peer(peer.address().clone())
+                .with_peer(peer.clone())
                 .with_recipient(target.clone())
         });
     }
@@ -507,6 +508,7 @@ mod tests {
     use nexus_actor_core::path::Address;
     use nexus_actor_core::runtime::PumpRuntime;
 
+    use super::super::registry::Origin;
     use super::*;
     use crate::extension::{RemotingExtension, RemotingExtensionConfig};
     use crate::provider::WithRemoting;
@@ -564,7 +566,7 @@ mod tests {
         fn peer(&self, name: &str) -> (ActorSystem, Address, String) {
             let peer = system(name, &self.pump, &self.network);
             let address = peer.address();
-            self.node.peer(&address).unwrap();
+            self.node.peer(&address, Origin::Here).unwrap();
             let authority = address.authority.clone().unwrap().to_string();
             (peer, address, authority)
         }

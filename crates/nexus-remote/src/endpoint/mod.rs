@@ -4,6 +4,7 @@
 //! wiring: one task per connection, one actor that carries out what machines ask for, one that owns the transport.
 
 mod aftermath;
+mod away;
 mod connection;
 mod home;
 mod manager;
@@ -13,6 +14,8 @@ mod pressure;
 mod reader;
 mod registry;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod watcher;
 mod writer;
 
@@ -22,4 +25,5 @@ pub use watcher::{RemoteWatcherDaemon, RemoteWatcherMessage};
 pub(crate) use node::Node;
 pub use node::{ListenerFault, StrangerEvent};
 pub(crate) use peer::Peer;
+pub(crate) use registry::Origin;
 pub(crate) use supervisor::{EndpointSupervisor, SupervisorCommand, bind, serve};

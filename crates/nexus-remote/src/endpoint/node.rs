@@ -12,22 +12,33 @@ use core::task::{Context, Poll, Waker};
 use hashbrown::HashMap;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorUid, Address, Authority};
+use nexus_actor_core::remote::Route;
 use nexus_actor_core::system::{ActorSystem, WeakSystem};
-use nexus_actor_core::{ActorRef, Instant, Refusal};
+use nexus_actor_core::{ActorRef, CorrelationId, Instant, Refusal};
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use super::away::Away;
 use super::manager::{EndpointManager, EndpointManagerCommand};
 use super::peer::Peer;
 use super::pressure::{self, Ways};
-use super::registry::EndpointRegistry;
+use super::registry::{EndpointRegistry, Origin, Reserved};
 use super::watcher::{RemoteWatcherMessage, WatchCommand};
-use crate::association::{Admission, AssociationConfig, AssociationEvent, ConnectionNumber};
+use crate::association::{
+    Admission, Association, AssociationConfig, AssociationEvent, ConnectionNumber, QuarantineMemory,
+};
 use crate::backpressure::BackpressureListeners;
+use crate::event::{RefusedBy, RemotingLifecycleEvent};
 use crate::event_publisher::EventPublisher;
 use crate::extension::RemotingExtensionConfig;
 use crate::flight_recorder::RemotingFlightRecorder;
+use crate::throttle::Throttle;
 use crate::transport::{RemoteTransport, TransportChannel};
-use crate::wire::RemoteNodeId;
+use crate::wire::{NodeAddress, RefuseReason, RemoteNodeId};
+
+/// Refused incarnations that a node remembers beside its associations (L21).
+const DEAD_UIDS_MAX: usize = 4_096;
+/// Refused peers and reasons that are told apart in a quarantine period (L27).
+const REFUSALS_MAX: usize = 1_024;
 
 /// The shared state of one node's remoting. Everything else holds it by `Arc`.
 pub(crate) struct Node {
@@ -36,6 +47,10 @@ pub(crate) struct Node {
     pub(crate) association_config: Arc<AssociationConfig>,
     pub(crate) uid: ActorUid,
     pub(crate) registry: EndpointRegistry,
+    /// Incarnations refused by associations that are forgotten.
+    refused: Lock<QuarantineMemory>,
+    /// Peers that were refused without an association.
+    refusals: Lock<Throttle<(Authority, RefuseReason)>>,
     pub(crate) recorder: Arc<RemotingFlightRecorder>,
     pub(crate) listeners: BackpressureListeners,
     pub(crate) publisher: EventPublisher,
@@ -88,6 +103,8 @@ impl Node {
             association_config,
             uid: ActorUid::new(random.u64(1..)),
             registry: EndpointRegistry::default(),
+            refusals: Lock::new(Throttle::new(config.quarantine_period(), REFUSALS_MAX)),
+            refused: Lock::new(QuarantineMemory::new(DEAD_UIDS_MAX, config.dead_uid_memory())),
             recorder,
             listeners,
             publisher,
@@ -413,26 +430,90 @@ impl Node {
         .await;
     }
 
-    /// The association with the node at `address`, made when there is none yet.
-    pub(crate) fn peer(self: &Arc<Self>, address: &Address) -> Option<Arc<Peer>> {
-        let authority = address.authority.clone()?;
-        if let Some(peer) = self.registry.get(&authority, &address.system) {
+    /// The association with the node at `address`, made when there is none yet. `None` when there may be no more
+    /// (L6), or remoting has ended.
+    pub(crate) fn peer(self: &Arc<Self>, address: &Address, origin: Origin) -> Option<Arc<Peer>> {
+        if let Some(peer) = self.registry.get(address, origin) {
             return Some(peer);
         }
-        let local = self.local_id()?;
-        let peer = self.registry.get_or_insert(&authority, &address.system, |number| {
-            Peer::new(self, local, address.clone(), authority.clone(), number)
-        })?;
-        // For an association that another thread made just now this changes nothing.
-        peer.apply(|association, now| association.begin(now));
+        let (authority, local) = (address.authority.clone()?, self.local_id()?);
+        let named_max = self.config.inbound_associations_max() as usize;
+        let mut room_made = false;
+        let number = loop {
+            match self.registry.reserve(&authority, &address.system, origin, named_max) {
+                Reserved::Found(peer) => return Some(peer),
+                Reserved::Free(number) => break number,
+                Reserved::Full(_) if room_made => return None,
+                Reserved::Full(candidates) => {
+                    let gone = candidates
+                        .into_iter()
+                        .any(|peer| self.forget(&peer, |association, now| association.is_spare(now)));
+                    if !gone {
+                        return None;
+                    }
+                    room_made = true;
+                }
+            }
+        };
+        // Outside the registry's lock: a detector may be of the user's making.
+        let Some(peer) = Peer::new(self, local, address.clone(), authority, number) else {
+            self.registry.give_back(number, origin);
+            return None;
+        };
+        let refused = self.refused.lock().take(self.now(), address);
+        peer.apply(|association, now| {
+            association.remember_quarantined(refused);
+            association.begin(now);
+        });
+        let peer = self.registry.insert(peer, origin)?;
+        if self.is_closing() {
+            // The shutdown may have told the others already.
+            peer.apply(|association, now| association.leave(now));
+        }
         Some(peer)
     }
 
-    /// The association with another node that may be spoken to.
+    /// Drops an association of which nothing is in use, if it `may` go; its caller holds it once. What it refused
+    /// is kept for the next one with that address.
+    pub(crate) fn forget(&self, peer: &Arc<Peer>, may: impl Fn(&Association, Instant) -> bool) -> bool {
+        let now = self.now();
+        if !peer.read(|association| may(association, now)) {
+            return false;
+        }
+        // The ways into mailboxes hold the peer. They are found anew when something comes.
+        let ways = peer.intake.lock().inbound.take_cached();
+        drop(ways);
+        if !self.registry.remove_if(peer, || peer.read(|association| may(association, now))) {
+            return false;
+        }
+        let uids: Vec<_> = peer.read(|association| association.quarantined_uids().copied().collect());
+        self.refused.lock().keep(now, peer.address(), uids);
+        self.detach(peer);
+        true
+    }
+
+    /// Ends the receiving side: what waited for its messages need wait no longer.
+    pub(crate) fn detach(&self, peer: &Arc<Peer>) {
+        let mut released = Vec::new();
+        let gone = {
+            let mut intake = peer.intake.lock();
+            let gone = intake.inbound.detach();
+            while let Some(notice) = intake.inbound.released() {
+                released.push(notice);
+            }
+            gone
+        };
+        drop(gone);
+        for notice in released {
+            self.tell_watcher(WatchCommand::Notify { peer: peer.clone(), notice });
+        }
+    }
+
+    /// Whether the node at `address` may be spoken to.
     ///
     /// # Errors
     /// Why it may not, or cannot.
-    pub(crate) fn route_to(self: &Arc<Self>, address: &Address) -> Result<Arc<Peer>, Refusal> {
+    fn check_route(&self, address: &Address) -> Result<(), Refusal> {
         if self.is_closing() {
             return Err(Refusal::Shutdown);
         }
@@ -449,11 +530,56 @@ impl Node {
         if self.is_blocked(address) {
             return Err(Refusal::Blocked);
         }
-        self.peer(address).ok_or(Refusal::Limit("associations"))
+        Ok(())
+    }
+
+    /// The association with another node that may be spoken to.
+    ///
+    /// # Errors
+    /// Why it may not, or cannot.
+    pub(crate) fn route_to(
+        self: &Arc<Self>,
+        address: &Address,
+        origin: Origin,
+    ) -> Result<Arc<Peer>, Refusal> {
+        self.check_route(address)?;
+        self.peer(address, origin)
+            .ok_or_else(|| if self.is_closing() { Refusal::Shutdown } else { Refusal::Limit("associations") })
+    }
+
+    /// The way to another node that a peer has named. That makes no association: only what is sent by it does.
+    ///
+    /// # Errors
+    /// As [`route_to`](Self::route_to).
+    pub(crate) fn named_route(self: &Arc<Self>, address: &Address) -> Result<Arc<dyn Route>, Refusal> {
+        self.check_route(address)?;
+        if let Some(peer) = self.registry.get(address, Origin::Peer) {
+            return Ok(peer);
+        }
+        Ok(Arc::new(Away::new(self.clone(), address.clone())))
+    }
+
+    /// Tells that a peer was refused before there was an association to tell it, unless that was told a short
+    /// while ago. Returns the reason.
+    pub(crate) fn refused_by_us(&self, peer: &NodeAddress, reason: RefuseReason) -> RefuseReason {
+        let Some(authority) = peer.to_address(self.config.transport_scheme().clone()).authority else {
+            return reason;
+        };
+        let passed = self.refusals.lock().pass(self.now(), (authority.clone(), reason));
+        if let Some(held_back) = passed {
+            self.publish(RemotingLifecycleEvent::Refused {
+                authority,
+                by: RefusedBy::Us,
+                reason,
+                held_back,
+                correlation_id: CorrelationId::NIL,
+            });
+        }
+        reason
     }
 
     /// Publishes and records one turn in the node's own life.
-    pub(crate) fn publish(&self, event: crate::event::RemotingLifecycleEvent) {
+    pub(crate) fn publish(&self, event: RemotingLifecycleEvent) {
         self.publisher.publish_lifecycle(self.now(), event);
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Peer {
     suspended: AtomicBool,
     facts: Lock<Facts>,
     closed: Latch,
+    /// This node has use for it. If not, it is there because a peer dialled or was named by another.
+    adopted: AtomicBool,
 }
 
 /// What operators are shown.
@@ -150,7 +152,17 @@ impl Peer {
                 ..Facts::default()
             }),
             closed: Latch::default(),
+            adopted: AtomicBool::new(false),
         }))
+    }
+
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.adopted.load(Ordering::Acquire)
+    }
+
+    /// Notes that this node has use for it; true the first time.
+    pub(crate) fn adopt(&self) -> bool {
+        !self.adopted.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) const fn address(&self) -> &Address {
@@ -679,7 +691,7 @@ impl Route for Peer {
             if let Refusal::Encode(why) = refusal {
                 self.encode_failed(None, why);
             }
-            self.node.dead_answer(self, id, refusal);
+            self.node.dead_answer(&self.address, id, refusal);
         }
         sent
     }
@@ -717,7 +729,7 @@ impl Route for Peer {
             return self.outside(move |peer| peer.stop(&target));
         }
         if let Err(refusal) = self.apply(|association, now| association.stop(now, target)) {
-            self.node.dead_system_message(self, "stop", target, &refusal);
+            self.node.dead_system_message(&self.address, "stop", target, &refusal);
         }
     }
 
@@ -734,7 +746,7 @@ impl Route for Peer {
 }
 
 #[cold]
-fn reentry() -> Refusal {
+pub(super) fn reentry() -> Refusal {
     Refusal::Encode(String::from("a message cannot be sent from inside the serialization of another"))
 }
 

@@ -468,8 +468,9 @@ impl Turn<'_> {
                 correlation_id,
             });
         }
-        // As a reference to there would be: not to whom an operator refuses, nor to where there is no way.
-        let route = self.peer.node.route_to(&address).ok()?;
+        // As a reference to there would be: not to whom an operator refuses, nor to where there is no way. Named is
+        // not spoken to yet: what a peer names costs no association.
+        let route = self.peer.node.named_route(&address).ok()?;
         Some(ReplyTo { route, key, correlation_id })
     }
 

@@ -14,7 +14,7 @@ use portable_atomic::Ordering;
 use crate::association::AssociationStatistics;
 use crate::backpressure::{ListenerGuard, RemotingBackpressureListener};
 use crate::endpoint::{
-    EndpointManagerCommand, EndpointSupervisor, Node, Peer, SupervisorCommand, bind, serve,
+    EndpointManagerCommand, EndpointSupervisor, Node, Origin, Peer, SupervisorCommand, bind, serve,
 };
 use crate::error::RemotingError;
 use crate::event::{RemotingLifecycleEvent, StartWarning};
@@ -209,7 +209,7 @@ impl RemotingControlHandle {
             if let Some(supervisor) = supervisor {
                 supervisor.stop();
             }
-            node.registry.clear();
+            node.registry.close();
             node.set_manager(None);
             let transport = node.transport.lock().take();
             drop(transport);
@@ -288,7 +288,7 @@ impl RemotingControl for RemotingControlHandle {
                 rule: "this system is blocked by the configuration".to_string(),
             });
         }
-        self.node.peer(&target).ok_or(RemotingError::TooManyAssociations)?;
+        self.node.peer(&target, Origin::Here).ok_or(RemotingError::TooManyAssociations)?;
         if let Some(manager) = self.node.manager() {
             manager.tell(EndpointManagerCommand::Associate { endpoint: TransportEndpoint::new(authority) });
         } else {

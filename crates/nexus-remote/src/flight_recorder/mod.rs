@@ -429,6 +429,7 @@ mod tests {
             authority: authority.clone(),
             by: RefusedBy::Us,
             reason: RefuseReason::Blocked,
+            held_back: 0,
             correlation_id: id,
         };
         for event in [refused.into(), metric.into(), RemotingEvent::from(trace.clone())] {

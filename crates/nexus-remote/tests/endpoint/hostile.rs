@@ -12,7 +12,7 @@ use crate::kit::*;
 use crate::puppet::{confirmation, hello, ours, request};
 
 /// The control frames that a node sent.
-fn frames(bytes: &[u8]) -> Vec<ControlFrame> {
+pub(crate) fn frames(bytes: &[u8]) -> Vec<ControlFrame> {
     let mut reader = FrameReader::new();
     reader.spare()[..bytes.len()].copy_from_slice(bytes);
     reader.received(bytes.len());

@@ -487,3 +487,39 @@ fn references_of_different_nodes_are_different() {
     }
     assert!(b.is_connected_to(&a) && c.is_connected_to(&a) && !b.is_connected_to(&c));
 }
+
+/// An association that was looked for in vain and would have been forgotten, but for a reference that lives, looks
+/// again as soon as something is sent.
+#[test]
+fn an_association_that_is_kept_for_a_reference_can_still_connect() {
+    let (sim, [a, b]) = nodes(10, ["a", "b"]);
+    let to = far(&a, &b, "/user/ear");
+    to.tell(Talk::Say(0));
+    sim.run(s(1));
+    b.kill();
+    sim.run(s(3_700));
+    let b = know(sim.successor(&b, |config| config));
+    let ear = probe(b.system(), "ear");
+    to.tell(Talk::Say(1));
+    assert!(sim.until(s(10), || ear.len() == 1), "{:?}", a.turns_of(&b));
+    assert_eq!(numbers(&ear), [1]);
+}
+
+/// A reply that is kept keeps its association: the answer does not go on beside a new one.
+#[test]
+fn a_reply_that_is_kept_keeps_its_association() {
+    for keep in [true, false] {
+        let sim = nexus_testkit::Simulation::new(11);
+        let a = know(sim.node("a"));
+        let b = know(sim.node_with("b", |config| config.with_forget_after(s(400))));
+        parrot(b.system(), "parrot");
+        let to = far(&a, &b, "/user/parrot");
+        let ask = if keep { to.ask(Talk::Keep) } else { to.ask(|reply| Talk::Echo(1, reply)) };
+        sim.run(s(1));
+        // The asker's side is gone, so that only the reply is left.
+        drop(ask);
+        a.kill();
+        sim.run(s(1_500));
+        assert_eq!(b.remoting().associations(), usize::from(keep));
+    }
+}

@@ -22,6 +22,7 @@ mod faults;
 mod frames;
 mod hostile;
 mod lifecycle;
+mod limits;
 mod loopback;
 mod messages;
 mod observation;

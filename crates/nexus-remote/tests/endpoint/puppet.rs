@@ -22,7 +22,7 @@ pub(crate) fn at_port(port: u16, uid: u64) -> RemoteNodeId {
 
 fn introduce(node: &RemoteNodeId, capabilities: u64, nonce: u64) -> AssociationHandshake {
     AssociationHandshake::new(
-        ActorPathScheme::FraktorLoopback,
+        ActorPathScheme::from_name(own_scheme()),
         node.clone(),
         CapabilityFlags::from_bits(capabilities),
         nonce,

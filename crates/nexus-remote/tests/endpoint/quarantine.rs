@@ -170,3 +170,27 @@ fn who_leaves_in_order_is_not_taken_for_failed() {
     far(&a, &b, "/user/ear").tell(Talk::Say(1));
     assert!(sim.until(s(1), || !ear.is_empty()), "{:?}", a.lifecycle());
 }
+
+/// A forgotten association leaves its refusals to the next one, for as long as dead uids are remembered.
+///
+/// Covers: S75
+#[test]
+fn a_refusal_outlives_its_association_for_its_time() {
+    let sim = nexus_testkit::Simulation::new(75);
+    let a =
+        know(sim.node_with("a", |config| config.with_forget_after(s(301)).with_dead_uid_memory(s(3_600))));
+    let b = know(sim.node("b"));
+    let ear = probe(a.system(), "ear");
+    let to_a = far(&b, &a, "/user/ear");
+    to_a.tell(Talk::Say(0));
+    sim.run(s(1));
+    a.remoting().quarantine(&b.authority().to_string(), QuarantineReason::ByOperator);
+    let quarantined = sim.now();
+    assert!(sim.until(s(3_000), || a.remoting().associations() == 0));
+    for minute in [30, 75] {
+        sim.run(s(60 * minute).saturating_sub(sim.now() - quarantined));
+        to_a.tell(Talk::Say(minute));
+        sim.run(s(40));
+    }
+    assert_eq!(numbers(&ear), [0, 75], "{:?}", a.lifecycle());
+}

@@ -167,6 +167,13 @@ values! {
     frame_bytes_max, with_frame_bytes_max: u32 = 256 * 1024;
     /// Asks of one association waiting for an answer (L19); 65,536 by default, at least 1.
     pending_asks_max, with_pending_asks_max: u32 = 65_536;
+    /// Associations that peers brought about, by dialling this node or by naming another one that is then answered
+    /// (L6); 10,000 by default, 1 to 65,535. Beyond it one goes of which nothing is in use, and if there is none the
+    /// newcomer is refused, reason *limit*. Those with addresses that this node resolved itself do not count.
+    inbound_associations_max, with_inbound_associations_max: u32 = 10_000;
+    /// Connections of one association, in handshake and serving (L6); 8 by default, at least 3. Beyond it the peer's
+    /// next one is refused, reason *limit*.
+    connections_max, with_connections_max: u32 = 8;
     /// Remote watches of one association (L18); 100,000 by default, at least 1.
     watches_max, with_watches_max: u32 = 100_000;
     /// Commands the manager works off in one turn; 1,000 by default, at least 1.
@@ -402,6 +409,7 @@ impl RemotingExtensionConfig {
             .critical_mark(self.backpressure_critical_threshold())
             .frame_max(self.frame_bytes_max())
             .asks_max(self.pending_asks_max() as usize)
+            .connections_max(self.connections_max() as usize)
             .flush_timeout(self.shutdown_flush())
             .build()
     }

@@ -143,6 +143,13 @@ impl RemotingExtensionConfig {
             found.require(value >= 1, name, &value, "must be at least 1");
         }
         found.require(
+            (1..=u32::from(u16::MAX)).contains(&v.inbound_associations_max),
+            "inbound_associations_max",
+            &v.inbound_associations_max,
+            format!("must be from 1 to {}", u16::MAX),
+        );
+        found.require(v.connections_max >= 3, "connections_max", &v.connections_max, "must be at least 3");
+        found.require(
             (FRAME_MIN..=FRAME_MAX).contains(&v.frame_bytes_max),
             "frame_bytes_max",
             &v.frame_bytes_max,
@@ -319,6 +326,11 @@ mod tests {
             (config().with_frame_bytes_max(FRAME_MIN - 1), "frame_bytes_max"),
             (config().with_pending_asks_max(0), "pending_asks_max"),
             (config().with_watches_max(0), "watches_max"),
+            (config().with_inbound_associations_max(0), "inbound_associations_max"),
+            (config().with_inbound_associations_max(65_535), ""),
+            (config().with_inbound_associations_max(65_536), "inbound_associations_max"),
+            (config().with_connections_max(2), "connections_max"),
+            (config().with_connections_max(3), ""),
             (config().with_endpoint_manager_batch_size(0), "endpoint_manager_batch_size"),
             (config().with_endpoint_manager_queue_size(1_000), ""),
             (config().with_endpoint_manager_queue_size(999), "endpoint_manager_queue_size"),
