@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nexus_actor_core::runtime::PumpRuntime;
+use nexus_actor_core::runtime::{BoxFuture, PumpRuntime, Runtime};
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
+use nexus_actor_core::system::ActorFailed;
 use nexus_actor_core::{
-    Actor, ActorError, ActorRef, ActorSystem, AskError, Context, DeadLetterReason, Props, Reply,
+    Actor, ActorError, ActorRef, ActorSystem, AskError, Context, DeadLetterReason, Directive, Instant, Props,
+    Reply, Signal, SupervisorStrategy,
 };
 use nexus_remote::event::RemotingLifecycleEvent;
 use nexus_remote::transport::{LoopbackNetwork, TransportFactory};
@@ -273,4 +275,109 @@ fn next_incarnation_is_heard() {
         assert_eq!(again.block_on(ask), Ok(n));
     }
     assert_eq!(here.block_on(far.ask(Counter::Get)), Ok(0));
+}
+
+/// A runtime that panics at so many of the next spawns.
+#[derive(Clone)]
+struct Fragile(PumpRuntime, Arc<AtomicUsize>);
+
+impl Runtime for Fragile {
+    fn spawn(&self, future: BoxFuture) {
+        let left = &self.1;
+        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            panic!("out of tasks");
+        }
+        self.0.spawn(future);
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture {
+        self.0.sleep_until(at)
+    }
+}
+
+/// Watches whom it is given, and counts those that have terminated.
+struct Mourner(Vec<ActorRef<Counter>>, Arc<AtomicUsize>);
+
+impl Actor for Mourner {
+    type Msg = ();
+    async fn receive(&mut self, (): (), cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        self.0.iter().for_each(|who| cx.watch(who));
+        Ok(())
+    }
+    async fn signal(&mut self, signal: Signal, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        if matches!(signal, Signal::Terminated { .. }) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
+
+/// The watcher daemon fails while it starts a watch, and is restarted, or stopped where that is how the system
+/// supervises: no watch is forgotten, neither of those before nor the one it was at, in either direction.
+#[test]
+fn failing_watcher_daemon_forgets_no_watch() {
+    const PEERS: usize = 5;
+    for restarted in [true, false] {
+        let (pump, network) = (PumpRuntime::new(), LoopbackNetwork::new());
+        let broken = Arc::new(AtomicUsize::new(0));
+        let system = ActorSystem::builder("a")
+            .with_runtime(Fragile(pump.clone(), broken.clone()))
+            .with_supervision(
+                SupervisorStrategy::one_for_one().with_budget(u32::from(restarted), Duration::from_secs(60)),
+            )
+            .with_remoting(config(&network))
+            .build()
+            .expect("builds");
+        system.register::<Counter>().expect("registers");
+        let local = system.spawn("counter", Props::from_fn(Tally::default)).expect("spawns");
+        let peers: Vec<_> = (0..PEERS).map(|n| build(&format!("p{n}"), &pump, config(&network))).collect();
+        let far: Vec<_> = peers
+            .iter()
+            .map(|peer| {
+                peer.spawn("counter", Props::from_fn(Tally::default)).expect("spawns");
+                counter_at(&system, peer)
+            })
+            .collect();
+        let (mine, theirs) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        // A watch in each direction, with the first peer.
+        let (near, count) = (counter_at(&peers[0], &system), theirs.clone());
+        let mourner = Props::from_fn(move || Mourner(vec![near.clone()], count.clone()));
+        peers[0].spawn("mourner", mourner).expect("spawns").tell(());
+        let (first, count) = (far[0].clone(), mine.clone());
+        let mourner = Props::from_fn(move || Mourner(vec![first.clone()], count.clone()));
+        system.spawn("first", mourner).expect("spawns").tell(());
+        pump.run_until_idle();
+        // The others are dialled by the daemon.
+        let (others, count) = (far[1..].to_vec(), mine.clone());
+        let mourner = Props::from_fn(move || Mourner(others.clone(), count.clone()));
+        let others = system.spawn("others", mourner).expect("spawns");
+        let failed = Arc::new(AtomicUsize::new(0));
+        let fail = failed.clone();
+        let _failures = system.event_stream().subscribe(move |event: &ActorFailed| {
+            assert_eq!(event.path.elements(), "/system/remote_watcher_daemon");
+            assert_eq!(event.directive == Directive::Restart, restarted);
+            fail.fetch_add(1, Ordering::SeqCst);
+        });
+        broken.store(1, Ordering::SeqCst);
+        others.tell(());
+        pump.run_until_idle();
+        for _ in 0..60 {
+            pump.advance(Duration::from_secs(1));
+            pump.run_until_idle();
+        }
+        assert_eq!(failed.load(Ordering::SeqCst), 1);
+        assert_eq!((mine.load(Ordering::SeqCst), theirs.load(Ordering::SeqCst)), (0, 0));
+        for peer in &peers {
+            peer.find("/user/counter").expect("lives").stop();
+        }
+        local.stop();
+        pump.run_until_idle();
+        pump.advance(Duration::from_secs(2));
+        pump.run_until_idle();
+        assert_eq!((mine.load(Ordering::SeqCst), theirs.load(Ordering::SeqCst)), (PEERS, 1));
+    }
 }

@@ -444,6 +444,21 @@ impl Association {
         }
     }
 
+    /// Whether [`poll_event`](Self::poll_event) would return something.
+    #[inline]
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty() || !self.salvage.is_empty()
+    }
+
+    /// Events that wait, save lost messages, which take no memory of their own: a node that leaves them here reads
+    /// nothing that makes more of them.
+    #[inline]
+    #[must_use]
+    pub fn events_waiting(&self) -> usize {
+        self.events.len()
+    }
+
     /// The earliest deadline and what it is for; call [`handle_timeout`](Self::handle_timeout) then.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {

@@ -179,7 +179,8 @@ impl Connection {
     /// Whether the frame under way has been so for too long. Asked when everything that came has been read.
     fn poll_unfinished(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let frames = &self.reader.frames;
-        if !frames.is_started() {
+        // While the node is behind nothing is read, and the rest of the frame may be there.
+        if !frames.is_started() || self.peer.backlog.is_behind() {
             self.under_way = None;
             return false;
         }
@@ -248,6 +249,10 @@ impl Connection {
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LostCause> {
         let mut read = 0;
         while read < READ_STEP {
+            if self.peer.poll_caught_up(cx).is_pending() {
+                self.reader.report(&self.peer, self.conn, true, now);
+                return Ok(false);
+            }
             match self.channel.poll_read(cx, self.reader.frames.spare()) {
                 Poll::Pending => {
                     self.reader.report(&self.peer, self.conn, true, now);
@@ -364,7 +369,8 @@ fn peer_of(node: &Arc<Node>, request: &Request) -> Result<Arc<Peer>, RefuseReaso
     if node.is_blocked(&address) {
         return Err(refused(RefuseReason::Blocked));
     }
-    node.peer(&address, Origin::Peer).ok_or_else(|| refused(RefuseReason::Limit))
+    let peer = node.peer(&address, Origin::Peer).filter(|peer| !peer.backlog.is_behind());
+    peer.ok_or_else(|| refused(RefuseReason::Limit))
 }
 
 /// Tells a peer that it is refused, and reads to its end so that it gets to know.

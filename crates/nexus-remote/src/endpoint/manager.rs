@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
@@ -11,6 +12,7 @@ use nexus_actor_core::system::ActorSystem;
 use nexus_actor_core::{Actor, ActorError, Context, CorrelationId, DeadLetterReason, Refusal};
 
 use super::connection;
+use super::inbox::{Batch, Inbox, Posted};
 use super::node::Node;
 use super::peer::Peer;
 use super::watcher::WatchCommand;
@@ -72,12 +74,7 @@ impl EndpointManager {
     }
 
     /// Carries out one command.
-    fn handle(
-        &self,
-        command: EndpointManagerCommand,
-        system: &ActorSystem,
-        me: &nexus_actor_core::ActorRef<EndpointManagerCommand>,
-    ) {
+    fn handle(&self, command: EndpointManagerCommand, system: &ActorSystem) {
         match command {
             EndpointManagerCommand::RegisterInbound { handle } => {
                 self.node.spawn(connection::receive(self.node.clone(), handle));
@@ -105,12 +102,10 @@ impl EndpointManager {
             }
             EndpointManagerCommand::Drain => {
                 let max = self.node.config.endpoint_manager_batch_size() as usize;
-                for (peer, event) in self.node.take_posted(max) {
-                    self.event(&peer, event, system);
-                }
-                if self.node.has_posted() {
-                    // One batch a turn, so that commands are not kept waiting by a storm of events.
-                    me.tell(EndpointManagerCommand::Drain);
+                // One batch a turn, so that commands are not kept waiting by a storm of events: when there is more,
+                // the end of the batch tells so.
+                if let Some(batch) = Inbox::take(&self.node, max) {
+                    self.work_off(batch, system);
                 }
             }
         }
@@ -120,7 +115,15 @@ impl EndpointManager {
         authority.parse::<Authority>().map(|authority| self.node.registry.at(&authority)).unwrap_or_default()
     }
 
-    pub(crate) fn event(&self, peer: &Arc<Peer>, event: AssociationEvent, system: &ActorSystem) {
+    pub(super) fn work_off(&self, mut batch: Batch, system: &ActorSystem) {
+        // By reference: what a panic leaves goes back.
+        for (posted, event) in &mut batch {
+            self.event(&posted, event, system);
+        }
+    }
+
+    fn event(&self, posted: &Posted, event: AssociationEvent, system: &ActorSystem) {
+        let peer = posted.peer();
         let authority = || peer.authority().clone();
         let authorities: &RemoteAuthorityManager = system.remote_authorities();
         let correlation_id = peer.last_sent();
@@ -227,15 +230,16 @@ impl EndpointManager {
                 }
             }
             AssociationEvent::WatchRequested { path, uid } => {
-                self.to_watcher(WatchCommand::PeerWatches { peer: peer.clone(), path, uid });
+                self.to_watcher(WatchCommand::PeerWatches { by: posted.again(), path, uid });
             }
             AssociationEvent::UnwatchRequested { path, uid } => {
-                self.to_watcher(WatchCommand::PeerUnwatches { peer: peer.clone(), path, uid });
+                self.to_watcher(WatchCommand::PeerUnwatches {
+                    by: posted.again(),
+                    targets: vec![(path, uid)],
+                });
             }
             AssociationEvent::PeerWatchesEnded { targets } => {
-                for (path, uid) in targets {
-                    self.to_watcher(WatchCommand::PeerUnwatches { peer: peer.clone(), path, uid });
-                }
+                self.to_watcher(WatchCommand::PeerUnwatches { by: posted.again(), targets });
             }
             AssociationEvent::StopRequested { path, uid } => {
                 self.stop_requested(peer, path.as_str(), uid, system)
@@ -464,8 +468,8 @@ impl Actor for EndpointManager {
         command: EndpointManagerCommand,
         cx: &mut Context<'_, Self>,
     ) -> Result<(), ActorError> {
-        let (system, me) = (cx.system().clone(), cx.me());
-        self.handle(command, &system, &me);
+        let system = cx.system().clone();
+        self.handle(command, &system);
         Ok(())
     }
 }

@@ -5,8 +5,10 @@
 
 mod aftermath;
 mod away;
+mod backlog;
 mod connection;
 mod home;
+mod inbox;
 mod manager;
 mod node;
 mod peer;

@@ -1,7 +1,6 @@
 //! What the endpoint roles of one node share.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,14 +17,13 @@ use nexus_actor_core::{ActorRef, CorrelationId, Instant, Refusal};
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::away::Away;
+use super::inbox::Inbox;
 use super::manager::{EndpointManager, EndpointManagerCommand};
 use super::peer::Peer;
 use super::pressure::{self, Ways};
 use super::registry::{EndpointRegistry, Origin, Reserved};
-use super::watcher::{RemoteWatcherMessage, WatchCommand};
-use crate::association::{
-    Admission, Association, AssociationConfig, AssociationEvent, ConnectionNumber, QuarantineMemory,
-};
+use super::watcher::{RemoteWatcherMessage, WatchCommand, Watching};
+use crate::association::{Admission, Association, AssociationConfig, ConnectionNumber, QuarantineMemory};
 use crate::backpressure::BackpressureListeners;
 use crate::event::{RefusedBy, RemotingLifecycleEvent};
 use crate::event_publisher::EventPublisher;
@@ -62,9 +60,9 @@ pub(crate) struct Node {
     local: Lock<Option<(RemoteNodeId, Address)>>,
     manager: Lock<Option<ActorRef<EndpointManagerCommand>>>,
     watcher: Lock<Option<ActorRef<RemoteWatcherMessage>>>,
-    /// What associations have to tell, in order per peer; worked off by the manager.
-    inbox: Lock<VecDeque<(Arc<Peer>, AssociationEvent)>>,
-    inbox_told: AtomicBool,
+    pub(super) watching: Watching,
+    /// What associations have to tell; worked off by the manager.
+    pub(super) inbox: Inbox,
     pub(crate) closing: AtomicBool,
     /// Connections and listeners that run.
     tasks: AtomicUsize,
@@ -114,8 +112,8 @@ impl Node {
             local: Lock::new(None),
             manager: Lock::new(None),
             watcher: Lock::new(None),
-            inbox: Lock::default(),
-            inbox_told: AtomicBool::new(false),
+            watching: Watching::default(),
+            inbox: Inbox::default(),
             closing: AtomicBool::new(false),
             tasks: AtomicUsize::new(0),
             tasks_waiting: Lock::default(),
@@ -198,23 +196,20 @@ impl Node {
         self.watcher.lock().is_some()
     }
 
-    /// Tells the watcher daemon.
+    /// Gives the watcher daemon something to do. It waits for a daemon when there is none.
     pub(crate) fn tell_watcher(&self, command: WatchCommand) {
+        if !self.watching.push(command) {
+            return;
+        }
         let watcher = self.watcher.lock().clone();
         if let Some(watcher) = watcher {
-            watcher.tell(RemoteWatcherMessage(command));
+            watcher.tell(RemoteWatcherMessage(()));
         }
-    }
-
-    /// Keeps what an association has to tell. May be called under that association's lock: order per peer is
-    /// the order of these calls.
-    pub(crate) fn post(&self, peer: Arc<Peer>, event: AssociationEvent) {
-        self.inbox.lock().push_back((peer, event));
     }
 
     /// Tells the manager that there is something to work off, once until it has begun.
     pub(crate) fn notify(self: &Arc<Self>) {
-        if self.inbox_told.swap(true, Ordering::AcqRel) {
+        if !self.inbox.tell() {
             return;
         }
         if let Some(manager) = self.manager() {
@@ -228,40 +223,27 @@ impl Node {
         }
     }
 
-    /// The next `max` things to work off.
-    pub(crate) fn take_posted(&self, max: usize) -> VecDeque<(Arc<Peer>, AssociationEvent)> {
-        self.inbox_told.store(false, Ordering::Release);
-        let mut inbox = self.inbox.lock();
-        if inbox.len() <= max {
-            return core::mem::take(&mut *inbox);
-        }
-        let rest = inbox.split_off(max);
-        core::mem::replace(&mut *inbox, rest)
-    }
-
-    pub(crate) fn has_posted(&self) -> bool {
-        !self.inbox.lock().is_empty()
-    }
-
     /// Tells a manager that has just been made of what was posted before it.
     pub(crate) fn notify_again(self: &Arc<Self>) {
-        self.inbox_told.store(false, Ordering::Release);
-        if self.has_posted() {
-            self.notify();
+        self.inbox.untold();
+        self.notify();
+    }
+
+    /// Works off all that is posted, behind a manager that may be at it.
+    pub(crate) async fn work_off_all(self: &Arc<Self>) {
+        while !self.inbox.is_done() {
+            self.inbox.at_rest().await;
+            if let Some(system) = self.system.upgrade() {
+                self.drain_posted(&system);
+            }
         }
     }
 
     /// Works off what is posted without a manager, when that has ended.
     pub(crate) fn drain_posted(self: &Arc<Self>, system: &ActorSystem) {
         let manager = EndpointManager::new(self.clone());
-        loop {
-            let posted = self.take_posted(usize::MAX);
-            if posted.is_empty() {
-                return;
-            }
-            for (peer, event) in posted {
-                manager.event(&peer, event, system);
-            }
+        while let Some(batch) = Inbox::take(self, usize::MAX) {
+            manager.work_off(batch, system);
         }
     }
 

@@ -18,7 +18,9 @@ use portable_atomic::{AtomicBool, Ordering};
 
 use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Instant, Refusal};
 
+use super::backlog::Backlog;
 use super::connection::Connection;
+use super::inbox::Posted;
 use super::manager::EndpointManagerCommand;
 use super::node::{Latch, Node};
 use super::pressure::Pressure;
@@ -52,6 +54,7 @@ pub(crate) struct Peer {
     suspended: AtomicBool,
     facts: Lock<Facts>,
     closed: Latch,
+    pub(super) backlog: Backlog,
     /// This node has use for it. If not, it is there because a peer dialled or was named by another.
     adopted: AtomicBool,
 }
@@ -82,6 +85,8 @@ struct Machine {
     /// Counts timers, so that each knows whether it still is the one.
     timers: u64,
     drivers: Vec<Driver>,
+    /// Readers that wait until the node has caught up.
+    readers: Vec<Waker>,
 }
 
 /// A timer for the machine's earliest deadline. It is noted before it is scheduled: it may run at once.
@@ -142,6 +147,7 @@ impl Peer {
                 armed: None,
                 timers: 0,
                 drivers: Vec::new(),
+                readers: Vec::new(),
             }),
             intake: Lock::new(Intake::new(&node.association_config)),
             room: Lock::default(),
@@ -152,6 +158,7 @@ impl Peer {
                 ..Facts::default()
             }),
             closed: Latch::default(),
+            backlog: Backlog::new(node.config.endpoint_manager_batch_size() as usize),
             adopted: AtomicBool::new(false),
         }))
     }
@@ -227,15 +234,16 @@ impl Peer {
     }
 
     fn harvest(&self, machine: &mut Machine, now: Instant, wants: &mut Wants) {
-        let Machine { association, busy_since, armed, timers, drivers, .. } = machine;
+        let Machine { association, busy_since, armed, timers, drivers, readers, .. } = machine;
         if !association.is_live() {
             *busy_since = None;
         }
         self.suspended.store(!association.accepts_ordinary(), Ordering::Release);
-        if let Some(me) = self.arc() {
-            while let Some(event) = association.poll_event() {
-                self.node.post(me.clone(), event);
-                wants.posted = true;
+        if association.has_event() || self.backlog.has_more() {
+            self.post(association, wants);
+            let behind = association.events_waiting() > 0;
+            if self.backlog.note_behind(behind) && !behind {
+                wants.wakers.append(readers);
             }
         }
         while let Some(conn) = association.poll_dial(now) {
@@ -264,6 +272,37 @@ impl Peer {
             // A timer that runs for nothing is harmless and stops by itself.
             (None, _) => {}
         }
+    }
+
+    /// Hands out what the association has to tell, as much as may wait.
+    fn post(&self, association: &mut Association, wants: &mut Wants) {
+        let Some(me) = self.arc() else { return };
+        loop {
+            while self.backlog.has_room()
+                && let Some(event) = association.poll_event()
+            {
+                self.node.inbox.post(Posted::new(me.clone()), event);
+                wants.posted = true;
+            }
+            if !self.backlog.note_more(association.has_event()) {
+                return;
+            }
+        }
+    }
+
+    /// Whether something may be read from the peer: not while the node is behind with what that leads to.
+    pub(crate) fn poll_caught_up(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.backlog.is_behind() {
+            return Poll::Ready(());
+        }
+        let mut machine = self.machine.lock();
+        if !self.backlog.is_behind() {
+            return Poll::Ready(());
+        }
+        if !machine.readers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            machine.readers.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Does what the machine wanted. Not under a lock: it wakes tasks, dials and starts timers.

@@ -63,9 +63,11 @@ impl EndpointSupervisor {
         Ok(())
     }
 
-    fn spawn_watcher(&self, cx: &Context<'_, Self>) -> Result<(), ActorError> {
-        let props = Props::from_fn(RemoteWatcherDaemon::new);
+    fn spawn_watcher(&self, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        let node = self.node.clone();
+        let props = Props::from_fn(move || RemoteWatcherDaemon::new(node.clone()));
         let daemon = cx.system().spawn_system("remote_watcher_daemon", props)?;
+        cx.watch(&daemon);
         self.node.set_watcher(Some(daemon));
         Ok(())
     }
@@ -131,6 +133,11 @@ impl Actor for EndpointSupervisor {
                 }
                 self.spawn_manager(cx)?;
                 self.metrics_tick(cx);
+            }
+            // Only the watcher is watched. It failed more often than its supervisor, which is not this one, allows.
+            Signal::Terminated { .. } if !self.node.is_closing() => {
+                self.node.set_watcher(None);
+                self.spawn_watcher(cx)?;
             }
             Signal::Stopping => {
                 self.node.set_manager(None);

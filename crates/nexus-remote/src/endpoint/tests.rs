@@ -1,14 +1,32 @@
 //! What happens between the roles, caused where no test from outside can stop them.
 
+use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
+use nexus_actor_core::path::{ActorPathScheme, ActorUid};
+use nexus_actor_core::remote::Route;
 use nexus_actor_core::runtime::{PumpRuntime, Runtime};
+use nexus_actor_core::serialization::SerializerId;
 use nexus_actor_core::system::ActorSystem;
+use nexus_actor_core::{CorrelationId, DeadLetterReason};
+use portable_atomic::{AtomicBool, Ordering};
 
+use super::inbox::{Inbox, Posted};
 use super::node::Node;
+use super::peer::Peer;
 use super::registry::Origin;
-use crate::transport::{LoopbackNetwork, TransportFactory};
+use crate::association::AssociationEvent;
+use crate::transport::{
+    LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportChannel, TransportEndpoint,
+    TransportFactory,
+};
+use crate::wire::{
+    Acknowledge, AssociationHandshake, CapabilityFlags, ControlFrame, FrameReader, NodeAddress, Preamble,
+    RemoteNodeId, Request, SessionLimits, SystemMessage, WirePath,
+};
 use crate::{RemotingExtension, RemotingExtensionConfig, WithRemoting};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -25,12 +43,20 @@ impl House {
     }
 
     fn node(&self, name: &str) -> (ActorSystem, Arc<Node>) {
+        self.node_with(name, |config| config)
+    }
+
+    fn node_with(
+        &self,
+        name: &str,
+        adjust: impl FnOnce(RemotingExtensionConfig) -> RemotingExtensionConfig,
+    ) -> (ActorSystem, Arc<Node>) {
         let config = RemotingExtensionConfig::default()
             .with_canonical_host("127.0.0.1")
             .with_canonical_port(0)
             .with_transport_scheme("fraktor.loopback")
             .with_transport_factory(TransportFactory::new().with_loopback(&self.network));
-        let system = ActorSystem::builder(name).with_runtime(self.pump.clone()).with_remoting(config);
+        let system = ActorSystem::builder(name).with_runtime(self.pump.clone()).with_remoting(adjust(config));
         let system = system.build().unwrap();
         let node = system.extension::<RemotingExtension>().unwrap().handle().node;
         self.pump.run_until_idle();
@@ -66,22 +92,246 @@ fn what_is_looked_up_is_never_forgotten_under_its_holder() {
     let house = House::new();
     let ((_a, a), (b, _b)) = (house.node("a"), house.node("b"));
     let address = b.address();
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let forgetter = scope.spawn(|| {
-            for _ in 0..20_000 {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
                 for peer in a.registry.all() {
                     let _gone = a.forget(&peer, |_, _| true);
                 }
             }
         });
-        let mut made = 0;
-        while !forgetter.is_finished() {
-            let peer = a.peer(&address, Origin::Peer).unwrap();
+        for _ in 0..20_000 {
+            let peer = a.peer(&address, Origin::Peer);
             // As long as it is held, it is the one that everybody gets.
-            let again = a.peer(&address, Origin::Peer).unwrap();
-            assert!(Arc::ptr_eq(&peer, &again));
-            made += 1;
+            let again = a.peer(&address, Origin::Peer);
+            let same = peer.zip(again).is_some_and(|(peer, again)| Arc::ptr_eq(&peer, &again));
+            if !same {
+                over.store(true, Ordering::Relaxed);
+                panic!("another association beside one that is held");
+            }
         }
-        assert!(made > 0);
+        over.store(true, Ordering::Relaxed);
     });
+}
+
+/// A peer driven by hand, connected to the node of `system`.
+struct Hand(TransportChannel);
+
+impl Hand {
+    fn connect(house: &House, system: &ActorSystem) -> Self {
+        let to = system.address();
+        let channel = LoopbackTransport::new(&house.network)
+            .open_channel(&TransportEndpoint::new(to.authority.clone().unwrap()))
+            .unwrap();
+        let hand = Self(channel);
+        assert!(hand.0.poll_connected(&mut Context::from_waker(Waker::noop())).is_ready());
+        let me = RemoteNodeId::new("hand", "10.0.0.9", Some(9), ActorUid::new(99)).unwrap();
+        let (scheme, id) = (ActorPathScheme::FraktorLoopback, CorrelationId::new(1, 2));
+        let request = Request {
+            handshake: AssociationHandshake::new(scheme, me, CapabilityFlags::NONE, 7, id).unwrap(),
+            to: NodeAddress::of(&to).unwrap(),
+            session: 0,
+            peer_uid: ActorUid::ANY,
+            receive_next: 0,
+            system_next: 0,
+            limits: SessionLimits { frame_max: 256 * 1024, message_max: 256 * 1024, window_bytes: u32::MAX },
+        };
+        let mut hello = Vec::new();
+        Preamble::OURS.encode(&mut hello);
+        request.encode(&mut hello);
+        assert_eq!(hand.write(&hello), hello.len());
+        house.pump.run_until_idle();
+        let bytes = hand.read();
+        let mut frames = FrameReader::new();
+        assert_eq!(frames.feed(&bytes), bytes.len());
+        let raw = frames.next_frame().unwrap().expect("an answer");
+        let Ok(ControlFrame::Ack(ack)) = ControlFrame::decode(raw) else { panic!("refused") };
+        let confirmation = Acknowledge {
+            session: ack.session,
+            next: 0,
+            credit_messages: Acknowledge::UNLIMITED,
+            credit_bytes: Acknowledge::UNLIMITED,
+        };
+        let mut bytes = Vec::new();
+        ControlFrame::Acknowledge(confirmation).encode(&mut bytes);
+        assert_eq!(hand.write(&bytes), bytes.len());
+        house.pump.run_until_idle();
+        hand
+    }
+
+    fn write(&self, bytes: &[u8]) -> usize {
+        match self.0.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+            Poll::Ready(written) => written.unwrap(),
+            Poll::Pending => 0,
+        }
+    }
+
+    fn read(&self) -> Vec<u8> {
+        let (mut read, mut buffer) = (Vec::new(), [0; 4_096]);
+        while let Poll::Ready(Ok(count)) =
+            self.0.poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer)
+            && count > 0
+        {
+            read.extend_from_slice(&buffer[..count]);
+        }
+        read
+    }
+}
+
+/// A peer sends watches and unwatches as fast as it can to a node whose manager and watcher take a few in a turn: what
+/// waits for them is bounded, and none is lost.
+#[test]
+fn a_flood_of_system_messages_waits_where_it_came_from() {
+    const BATCH: usize = 50;
+    let house = House::new();
+    let (system, node) =
+        house.node_with("a", |config| config.with_endpoint_manager_batch_size(u32::try_from(BATCH).unwrap()));
+    let hand = Hand::connect(&house, &system);
+    let mut flood = Vec::new();
+    let count: u64 = 40_000;
+    for seq in 0..count {
+        let (path, uid) = (WirePath::new("/user/nobody").unwrap(), ActorUid::new(1 + seq / 2));
+        let message = if seq % 2 == 0 {
+            SystemMessage::Watch { path, uid }
+        } else {
+            SystemMessage::Unwatch { path, uid }
+        };
+        ControlFrame::System { seq, message }.encode(&mut flood);
+    }
+    let peer = node.registry.all().pop().unwrap();
+    let (mut sent, mut waited, mut held) = (0, 0, 0);
+    loop {
+        let before = sent;
+        if sent < flood.len() {
+            sent += hand.write(&flood[sent..]);
+        }
+        // Answers are read, or it would stop for those.
+        let answers = hand.read();
+        let polls = house.pump.run_at_most(1);
+        waited = waited.max(node.inbox.len() + node.watching.len());
+        held = held.max(peer.read(|association| association.events_waiting()));
+        if polls == 0 && answers.is_empty() && sent == before {
+            break;
+        }
+    }
+    assert_eq!(sent, flood.len(), "it goes on when the node has caught up");
+    assert!(waited <= BATCH, "{waited} told and not worked off");
+    assert!(held > 0, "never more than may wait");
+    // So many fit into what is read at once.
+    assert!(held <= 64 * 1024 / (flood.len() / count as usize) + BATCH, "{held} in the association");
+    assert_eq!(peer.read(|association| association.events_waiting()), 0);
+    assert_eq!(peer.read(|association| association.statistics().watched), 0);
+    assert!(peer.read(|association| association.live_connection().is_some()));
+}
+
+/// The rest of a frame that the node has not read is not missing: its connection lives on, and ends where it is.
+#[test]
+fn a_frame_that_is_not_read_is_not_unfinished() {
+    for behind in [true, false] {
+        let house = House::new();
+        let (system, node) = house.node("a");
+        let hand = Hand::connect(&house, &system);
+        let peer = node.registry.all().pop().unwrap();
+        let mut frame = Vec::new();
+        let (path, uid) = (WirePath::new("/user/nobody").unwrap(), ActorUid::new(1));
+        ControlFrame::System { seq: 0, message: SystemMessage::Watch { path, uid } }.encode(&mut frame);
+        assert_eq!(hand.write(&frame[..9]), 9);
+        house.pump.run_until_idle();
+        peer.backlog.note_behind(behind);
+        assert_eq!(hand.write(&frame[9..12]), 3);
+        house.pump.run_until_idle();
+        house.pump.advance(Duration::from_secs(11));
+        house.pump.run_until_idle();
+        assert_eq!(peer.read(|association| association.live_connection().is_some()), behind);
+    }
+}
+
+/// A session that ends with many messages in its lane tells of each, and not of all at once.
+#[test]
+fn a_lane_full_of_lost_messages_is_told_a_few_at_a_time() {
+    const BATCH: usize = 50;
+    let house = House::new();
+    let (system, node) =
+        house.node_with("a", |config| config.with_endpoint_manager_batch_size(u32::try_from(BATCH).unwrap()));
+    let nowhere = "fraktor.loopback://b@127.0.0.1:1".parse().unwrap();
+    let peer = node.peer(&nowhere, Origin::Here).unwrap();
+    let to = "fraktor.loopback://b@127.0.0.1:1/user/x".parse().unwrap();
+    let number = peer.intern(&to, SerializerId::POSTCARD, "test@1").unwrap();
+    for _ in 0..10_000 {
+        peer.send(number, None, &mut |encoder| encoder.put(&[7])).unwrap();
+    }
+    let mut waited = 0;
+    for second in 0..40 {
+        house.pump.set_time(house.pump.now() + Duration::from_secs(1));
+        while house.pump.run_at_most(1) > 0 {
+            waited = waited.max(node.inbox.len());
+        }
+        let lost = system.dead_letters().count(DeadLetterReason::Unreachable);
+        assert!(lost == 0 || lost == 10_000, "{lost} after {second} s");
+    }
+    assert_eq!(system.dead_letters().count(DeadLetterReason::Unreachable), 10_000);
+    assert!(waited <= BATCH, "{waited} told and not worked off");
+}
+
+/// Below, at and above what one association may have waiting.
+#[test]
+fn one_association_does_not_fill_the_inbox_of_another() {
+    for batch in [1, 2, 7] {
+        let house = House::new();
+        let (_system, node) = house.node_with("a", |config| config.with_endpoint_manager_batch_size(batch));
+        let peer = |host: &str| {
+            let address = format!("fraktor.loopback://x@{host}:1").parse().unwrap();
+            node.peer(&address, Origin::Here).unwrap()
+        };
+        let (one, other) = (peer("10.0.0.1"), peer("10.0.0.2"));
+        let changes = |peer: &Arc<Peer>, times: u32| {
+            for _ in 0..times {
+                peer.apply(|association, now| association.suspend(now));
+                peer.apply(|association, now| association.resume(now));
+            }
+        };
+        // Each time two changes of state, and nobody runs.
+        changes(&one, 100);
+        assert_eq!(node.inbox.len(), batch as usize);
+        assert!(one.backlog.is_behind());
+        changes(&other, batch / 2);
+        assert_eq!(node.inbox.len(), (batch + batch / 2 * 2) as usize);
+        assert!(!other.backlog.is_behind());
+        house.pump.run_until_idle();
+        assert_eq!(node.inbox.len(), 0);
+        assert!(!one.backlog.is_behind());
+        assert_eq!(one.read(|association| association.events_waiting()), 0);
+    }
+}
+
+/// One at a time works off what is posted, in order; what it leaves is the next one's.
+#[test]
+fn what_is_posted_is_worked_off_by_one_at_a_time() {
+    let house = House::new();
+    let ((_a, a), (b, _b)) = (house.node("a"), house.node("b"));
+    let peer = a.peer(&b.address(), Origin::Here).unwrap();
+    a.set_manager(None);
+    for uid in 1..=5 {
+        let event = AssociationEvent::Recovered { uid: Some(ActorUid::new(uid)) };
+        a.inbox.post(Posted::new(peer.clone()), event);
+    }
+    let numbers = |events: &mut dyn Iterator<Item = (Posted, AssociationEvent)>| {
+        events
+            .map(|(_, event)| match event {
+                AssociationEvent::Recovered { uid } => uid.unwrap().get(),
+                other => panic!("{other:?}"),
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut first = Inbox::take(&a, 3).unwrap();
+    assert!(Inbox::take(&a, 3).is_none(), "beside another");
+    assert!(!a.inbox.is_done());
+    assert_eq!(numbers(&mut first.by_ref().take(1)), [1]);
+    // It fails here.
+    drop(first);
+    assert_eq!(numbers(&mut Inbox::take(&a, 2).unwrap()), [2, 3]);
+    assert_eq!(numbers(&mut Inbox::take(&a, usize::MAX).unwrap()), [4, 5]);
+    assert!(Inbox::take(&a, 1).is_none());
+    assert!(a.inbox.is_done());
 }

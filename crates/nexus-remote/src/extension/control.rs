@@ -203,14 +203,17 @@ impl RemotingControlHandle {
             let grace = system.now() + core::time::Duration::from_millis(500);
             let rest = node.clone();
             node.within(&system, grace, async move { rest.tasks_ended().await }).await;
-            node.drain_posted(&system);
-            let authority = node.own_authority();
-            node.publish(RemotingLifecycleEvent::Shutdown { authority, correlation_id: CorrelationId::NIL });
+            node.set_manager(None);
             if let Some(supervisor) = supervisor {
                 supervisor.stop();
             }
+            // What associations have told is worked off by one at a time: the manager may still be at it.
+            let grace = system.now() + core::time::Duration::from_millis(500);
+            let rest = node.clone();
+            node.within(&system, grace, async move { rest.work_off_all().await }).await;
+            let authority = node.own_authority();
+            node.publish(RemotingLifecycleEvent::Shutdown { authority, correlation_id: CorrelationId::NIL });
             node.registry.close();
-            node.set_manager(None);
             let transport = node.transport.lock().take();
             drop(transport);
             node.ended.set();

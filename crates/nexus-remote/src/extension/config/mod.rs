@@ -176,7 +176,8 @@ values! {
     connections_max, with_connections_max: u32 = 8;
     /// Remote watches of one association (L18); 100,000 by default, at least 1.
     watches_max, with_watches_max: u32 = 100_000;
-    /// Commands the manager works off in one turn; 1,000 by default, at least 1.
+    /// Commands the manager works off in one turn, and how much of what one association tells may wait for it; 1,000 by
+    /// default, at least 1. Beyond it nothing is read from that peer until the node has caught up by half.
     endpoint_manager_batch_size, with_endpoint_manager_batch_size: u32 = 1_000;
     /// Commands that wait for the manager; 1,000,000 by default, at least `endpoint_manager_batch_size`. Beyond it
     /// new connections of peers are closed.
