@@ -51,7 +51,7 @@ pub(super) struct After {
 /// One thing that a frame leads to.
 pub(super) enum Act {
     /// An answer; the payload is still in the reader's buffer.
-    Answered { ask: Arc<dyn PendingReply>, payload: Range<usize>, id: CorrelationId },
+    Answered { ask: Arc<dyn PendingReply>, payload: Range<usize>, size: usize, id: CorrelationId },
     /// There will be no answer.
     Failed(Box<(Arc<dyn PendingReply>, AskError)>),
     /// The answer to a lookup.
@@ -99,13 +99,13 @@ impl After {
         self.handed.run();
         for act in self.acts.drain(..) {
             match act {
-                Act::Answered { ask, payload, id } => {
+                Act::Answered { ask, payload, size, id } => {
                     let payload = frames.bytes(payload);
                     if let Err(error) = ask.complete(payload) {
                         let lost = Lost {
                             to: None,
                             reason: DeadLetterReason::Decode,
-                            size: payload.len(),
+                            size,
                             id,
                             detail: error.to_string().into(),
                             manifest: None,

@@ -281,13 +281,13 @@ impl Turn<'_> {
             Err(fault) => return Err(ReadFault::protocol(&fault)),
         }
         let id = raw.header.correlation_id;
-        self.trace(id, raw.body.len());
+        self.trace(id, raw.wire_len());
         let Some(entry) = intake.inbound.reference_mut(recipient) else { return Ok(true) };
         let Some(cached) = &mut entry.cached else { return Ok(true) };
         if let Err(error) = cached.inlet.decode(payload, None) {
             let to = self.local_path(&entry.path, entry.uid);
             let manifest = cached.manifest.clone();
-            self.decode_failed(to, manifest, raw.body.len(), id, error.to_string());
+            self.decode_failed(to, manifest, raw.wire_len(), id, error.to_string());
             self.full = self.after.is_full();
         }
         Ok(true)
@@ -316,7 +316,8 @@ impl Turn<'_> {
     #[inline(never)]
     fn ordinary(&mut self, intake: &mut Intake, raw: RawFrame<'_>, end: usize) -> Result<(), ReadFault> {
         self.usual = None;
-        let (size, id) = (raw.body.len(), raw.header.correlation_id);
+        // As its sender counts it: the whole frame.
+        let (size, id) = (raw.wire_len(), raw.header.correlation_id);
         let frame = match OrdinaryFrame::decode(raw) {
             Ok(frame) => frame,
             Err(error) => {
@@ -345,7 +346,7 @@ impl Turn<'_> {
                 if let Some(ask) = self.pending(reply.key) {
                     // The payload is the frame's last part.
                     let payload = end - reply.payload.len()..end;
-                    self.after.acts.push(Act::Answered { ask, payload, id });
+                    self.after.acts.push(Act::Answered { ask, payload, size, id });
                 }
             }
             OrdinaryFrame::ReplyFailed(failed) => {

@@ -246,3 +246,33 @@ fn round_trip_and_depth_are_watched_against_thresholds() {
         "once, not with each metric"
     );
 }
+
+/// A hop's size is that of the whole frame at both ends, for messages with and without a reply.
+#[test]
+fn a_message_has_one_size_at_both_ends() {
+    let (sim, [a, b]) = nodes(63, ["a", "b"]);
+    parrot(b.system(), "parrot");
+    let to = far(&a, &b, "/user/parrot");
+    for n in 0..20 {
+        to.tell(Talk::Blob(vec![0; n * 10]));
+        to.tell(Talk::Blob(vec![0; n * 10]));
+        let ask = to.ask(|reply| Talk::Echo(n as u64, reply));
+        assert_eq!(sim.wait(s(4), ask), Some(Ok(n as u64)));
+    }
+    let sizes = |node: &SimNode, of: HopKind| {
+        let mut sizes = Vec::new();
+        for record in recorded(node).records {
+            if let FlightKind::Hop { hop, bytes } = record.event.kind
+                && hop == of
+            {
+                sizes.push((record.event.correlation_id, bytes));
+            }
+        }
+        sizes
+    };
+    let (sent, received) = (sizes(&a, HopKind::Send), sizes(&b, HopKind::Receive));
+    assert_eq!(sent.len(), 60);
+    assert_eq!(sent, received);
+    // A header of 20 bytes, the recipient, the tag and the length of what is in it.
+    assert_eq!(sent[0].1, 20 + 4 + 2);
+}
