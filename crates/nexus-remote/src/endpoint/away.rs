@@ -133,7 +133,7 @@ impl Route for Away {
         match self.peer() {
             Ok(peer) => peer.reply(to, id, encode),
             Err(refusal) => {
-                self.node.dead_answer(&self.address, id, &refusal);
+                self.node.dead_answer(&self.address, "answer", id, &refusal);
                 Err(refusal)
             }
         }
@@ -142,7 +142,7 @@ impl Route for Away {
     fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError) {
         self.outside(move |away| match away.peer() {
             Ok(peer) => peer.reply_failed(to, id, why),
-            Err(refusal) => away.node.dead_answer(&away.address, id, &refusal),
+            Err(refusal) => away.node.dead_answer(&away.address, "no answer", id, &refusal),
         });
     }
 

@@ -475,11 +475,18 @@ impl Actor for EndpointManager {
 }
 
 impl Node {
-    /// Records an answer that was refused: who was to give it has used its right up.
-    pub(crate) fn dead_answer(&self, peer: &Address, id: CorrelationId, refusal: &Refusal) {
+    /// Records an answer that was refused, or the news that there is none: who was to give it has used its right up,
+    /// and the asker learns by its deadline.
+    pub(crate) fn dead_answer(
+        &self,
+        peer: &Address,
+        what: &'static str,
+        id: CorrelationId,
+        refusal: &Refusal,
+    ) {
         let Some(system) = self.system.upgrade() else { return };
         system.dead_letters().record_with(refusal.reason(), || {
-            DeadLetter::of(MessageInfo::encoded("answer", 0), refusal.reason())
+            DeadLetter::of(MessageInfo::encoded(what, 0), refusal.reason())
                 .with_peer(peer.clone())
                 .with_correlation_id(id)
                 .with_detail(refusal.to_string())

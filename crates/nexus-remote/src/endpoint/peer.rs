@@ -69,6 +69,8 @@ struct Facts {
     pressure: Pressure,
     thresholds: ThresholdWatch,
     suspended: bool,
+    /// The answer last refused, and recorded.
+    answer_refused: Option<ReplyKey>,
 }
 
 struct Machine {
@@ -730,15 +732,21 @@ impl Route for Peer {
             if let Refusal::Encode(why) = refusal {
                 self.encode_failed(None, why);
             }
-            self.node.dead_answer(&self.address, id, refusal);
+            self.facts.lock().answer_refused = Some(to);
+            self.node.dead_answer(&self.address, "answer", id, refusal);
         }
         sent
     }
 
     fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError) {
-        // When not even this can be queued, the asker learns by its deadline.
         self.outside(move |peer| {
-            let _ = peer.transact(|association, now| association.reply_failed(now, to, id, why));
+            let sent = peer.transact(|association, now| association.reply_failed(now, to, id, why));
+            // Of an answer that was refused a moment ago there is a record.
+            if let Err(refusal) = sent
+                && peer.facts.lock().answer_refused.take() != Some(to)
+            {
+                peer.node.dead_answer(&peer.address, "no answer", id, &refusal);
+            }
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use nexus_actor_core::{DeadLetterReason, Refusal, TellError};
+use nexus_actor_core::{AskError, DeadLetterReason, Refusal, TellError};
 use nexus_remote::RemotingControl;
 use nexus_remote::association::{Overflow, Patience};
 use nexus_remote::backpressure::BackpressureSignal;
@@ -398,4 +398,34 @@ fn many_small_messages_take_few_writes_and_one_leaves_at_once() {
     let bytes = a.link().counts().bytes_outbound - before.bytes_outbound;
     assert!(writes < 20_000 / 50, "{writes} writes for 20,000 messages of {bytes} bytes");
     assert!(numbers(&ear).into_iter().eq(0..20_000));
+}
+
+/// The news that there will be no answer finds no room either: it is recorded, for the asker learns only by its deadline.
+#[test]
+fn an_asker_that_cannot_be_told_is_recorded() {
+    let sim = simulation(92);
+    let (a, b) = (know(sim.node("a")), small(&sim, "b", 8));
+    let parrot = parrot(b.system(), "parrot");
+    let ear = probe(a.system(), "ear");
+    let asks: Vec<_> = (0..20).map(|_| far(&a, &b, "/user/parrot").ask(Talk::Keep).timeout(s(30))).collect();
+    let to_a = far(&b, &a, "/user/ear");
+    to_a.tell(Talk::Say(0));
+    sim.run(s(1));
+    b.link().stall(Direction::Outbound);
+    while to_a.try_tell(Talk::Say(1)).is_ok() {}
+    // It drops what it was asked.
+    parrot.stop();
+    sim.run(s(1));
+    let recorded =
+        b.letters().iter().filter(|letter| letter.message.to_string().contains("no answer")).count();
+    assert_eq!(b.lost(DeadLetterReason::QueueFull), recorded);
+    b.link().pass(Direction::Outbound);
+    let told = asks
+        .into_iter()
+        .map(|ask| sim.wait(s(60), ask).unwrap())
+        .filter(|answer| *answer == Err(AskError::NoReply))
+        .count();
+    assert!(recorded > 0 && told > 0, "{recorded} recorded, {told} told");
+    assert_eq!(recorded + told, 20, "each has one end");
+    assert!(!ear.is_empty());
 }
