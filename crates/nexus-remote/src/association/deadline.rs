@@ -24,6 +24,10 @@ impl Association {
             Timer::DialDeadline => self.on_dial_deadline(now),
             Timer::HandshakeRetry => self.on_handshake_retry(now),
             Timer::HandshakeDeadline => self.on_handshake_deadline(now),
+            // It waits for its turn to be dialled for the first time: nothing is known of it.
+            Timer::NeverReached if self.dial_wanted.is_some() && self.backoff.attempt() == 1 => {
+                self.timers.set(Timer::NeverReached, now + self.config.connect_timeout());
+            }
             Timer::NeverReached => {
                 if self.session.is_none() && self.live.is_none() {
                     let cause = match self.state {

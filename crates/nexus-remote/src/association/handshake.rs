@@ -148,6 +148,13 @@ impl Association {
         self.wake_driver();
     }
 
+    /// Whether [`poll_dial`](Self::poll_dial) would name a connection: a node may let it wait for its turn.
+    #[inline]
+    #[must_use]
+    pub const fn wants_dial(&self) -> bool {
+        self.dial_wanted.is_some()
+    }
+
     /// The connection to dial now; answer with [`handle_dialled`](Self::handle_dialled). The connect timeout runs
     /// from here, so a node may let dials queue.
     pub fn poll_dial(&mut self, now: Instant) -> Option<ConnectionId> {

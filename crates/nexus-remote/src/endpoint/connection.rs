@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use nexus_actor_core::Instant;
 
+use super::dials::DialSlot;
 use super::node::{Ending, Node};
 use super::peer::{Peer, dial_error};
 use super::pressure::Way;
@@ -98,7 +99,7 @@ impl Connection {
     }
 
     /// Dials, then serves until either side ends it.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self, slot: DialSlot) {
         let mut nothing = Transmit::new();
         let dialled = poll_fn(|cx| {
             // Registers the waker: the association may give the dial up.
@@ -109,6 +110,8 @@ impl Connection {
             self.channel.poll_connected(cx).map(Some)
         })
         .await;
+        // The next one's turn, whatever came of this.
+        drop(slot);
         match dialled {
             None => {
                 self.channel.close();

@@ -7,6 +7,7 @@ mod aftermath;
 mod away;
 mod backlog;
 mod connection;
+mod dials;
 mod home;
 mod inbox;
 mod manager;

@@ -17,6 +17,7 @@ use nexus_actor_core::{ActorRef, CorrelationId, Instant, Refusal};
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::away::Away;
+use super::dials::Dials;
 use super::inbox::Inbox;
 use super::manager::{EndpointManager, EndpointManagerCommand};
 use super::peer::Peer;
@@ -63,6 +64,7 @@ pub(crate) struct Node {
     pub(super) watching: Watching,
     /// What associations have to tell; worked off by the manager.
     pub(super) inbox: Inbox,
+    pub(super) dials: Dials,
     pub(crate) closing: AtomicBool,
     /// Connections and listeners that run.
     tasks: AtomicUsize,
@@ -114,6 +116,7 @@ impl Node {
             watcher: Lock::new(None),
             watching: Watching::default(),
             inbox: Inbox::default(),
+            dials: Dials::new(config.dials_in_flight_max() as usize),
             closing: AtomicBool::new(false),
             tasks: AtomicUsize::new(0),
             tasks_waiting: Lock::default(),

@@ -20,6 +20,7 @@ use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Instant, Refusa
 
 use super::backlog::Backlog;
 use super::connection::Connection;
+use super::dials::DialSlot;
 use super::inbox::Posted;
 use super::manager::EndpointManagerCommand;
 use super::node::{Latch, Node};
@@ -89,6 +90,10 @@ struct Machine {
     drivers: Vec<Driver>,
     /// Readers that wait until the node has caught up.
     readers: Vec<Waker>,
+    /// It waits for its turn to dial.
+    queued: bool,
+    /// Its turn has come.
+    granted: Option<DialSlot>,
 }
 
 /// A timer for the machine's earliest deadline. It is noted before it is scheduled: it may run at once.
@@ -109,7 +114,9 @@ struct Driver {
 #[derive(Default)]
 pub(crate) struct Wants {
     wakers: Vec<Waker>,
-    dials: Vec<ConnectionId>,
+    dials: Vec<(ConnectionId, DialSlot)>,
+    /// A place for a dial that is not wanted any more.
+    spare: Option<DialSlot>,
     posted: bool,
     arm: Option<(Instant, u64)>,
     disarm: Vec<Cancel>,
@@ -117,7 +124,14 @@ pub(crate) struct Wants {
 
 impl Wants {
     pub(crate) const fn new() -> Self {
-        Self { wakers: Vec::new(), dials: Vec::new(), posted: false, arm: None, disarm: Vec::new() }
+        Self {
+            wakers: Vec::new(),
+            dials: Vec::new(),
+            spare: None,
+            posted: false,
+            arm: None,
+            disarm: Vec::new(),
+        }
     }
 }
 
@@ -150,6 +164,8 @@ impl Peer {
                 timers: 0,
                 drivers: Vec::new(),
                 readers: Vec::new(),
+                queued: false,
+                granted: None,
             }),
             intake: Lock::new(Intake::new(&node.association_config)),
             room: Lock::default(),
@@ -236,7 +252,8 @@ impl Peer {
     }
 
     fn harvest(&self, machine: &mut Machine, now: Instant, wants: &mut Wants) {
-        let Machine { association, busy_since, armed, timers, drivers, readers, .. } = machine;
+        let Machine { association, busy_since, armed, timers, drivers, readers, queued, granted, .. } =
+            machine;
         if !association.is_live() {
             *busy_since = None;
         }
@@ -248,9 +265,19 @@ impl Peer {
                 wants.wakers.append(readers);
             }
         }
-        while let Some(conn) = association.poll_dial(now) {
-            drivers.push(Driver { id: conn, waker: None, closing: false });
-            wants.dials.push(conn);
+        if association.wants_dial() {
+            if granted.is_none() && !*queued {
+                *granted = self.node.dials.ask(&self.node, &self.authority, &self.me);
+                *queued = granted.is_none();
+            }
+            if let Some(slot) = granted.take()
+                && let Some(conn) = association.poll_dial(now)
+            {
+                drivers.push(Driver { id: conn, waker: None, closing: false });
+                wants.dials.push((conn, slot));
+            }
+        } else if granted.is_some() {
+            wants.spare = granted.take();
         }
         while let Some((conn, _)) = association.poll_close() {
             if let Some(driver) = drivers.iter_mut().find(|driver| driver.id == conn) {
@@ -309,7 +336,7 @@ impl Peer {
 
     /// Does what the machine wanted. Not under a lock: it wakes tasks, dials and starts timers.
     pub(crate) fn fulfil(&self, wants: &mut Wants) {
-        let Wants { wakers, dials, posted, arm, disarm } = wants;
+        let Wants { wakers, dials, spare, posted, arm, disarm } = wants;
         for waker in wakers.drain(..) {
             waker.wake();
         }
@@ -319,9 +346,10 @@ impl Peer {
         if let Some((at, number)) = arm.take() {
             self.arm(at, number);
         }
-        for conn in dials.drain(..) {
-            self.dial(conn);
+        for (conn, slot) in dials.drain(..) {
+            self.dial(conn, slot);
         }
+        drop(spare.take());
         if core::mem::take(posted) {
             self.node.notify();
         }
@@ -357,7 +385,17 @@ impl Peer {
         }
     }
 
-    fn dial(&self, conn: ConnectionId) {
+    /// Its turn to dial has come; the place comes back when it has no use for it.
+    pub(super) fn grant(&self, slot: DialSlot) -> Option<DialSlot> {
+        let mut machine = self.machine.lock();
+        machine.queued = false;
+        if !machine.association.wants_dial() {
+            return Some(slot);
+        }
+        machine.granted.replace(slot)
+    }
+
+    fn dial(&self, conn: ConnectionId, slot: DialSlot) {
         let Some(me) = self.arc() else { return };
         let opened = self.node.transport().map(|transport| {
             let endpoint = crate::transport::TransportEndpoint::new(self.authority.clone())
@@ -365,7 +403,7 @@ impl Peer {
             transport.open_channel(&endpoint)
         });
         match opened {
-            Some(Ok(channel)) => self.node.spawn(Connection::dialled(me, conn, channel).run()),
+            Some(Ok(channel)) => self.node.spawn(Connection::dialled(me, conn, channel).run(slot)),
             Some(Err(error)) => {
                 let error = dial_error(&error);
                 self.apply(|association, now| association.handle_dialled(now, conn, Err(error)));

@@ -1,7 +1,7 @@
 //! What happens between the roles, caused where no test from outside can stop them.
 
 use alloc::format;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
@@ -334,4 +334,29 @@ fn what_is_posted_is_worked_off_by_one_at_a_time() {
     assert_eq!(numbers(&mut Inbox::take(&a, usize::MAX).unwrap()), [4, 5]);
     assert!(Inbox::take(&a, 1).is_none());
     assert!(a.inbox.is_done());
+}
+
+/// Thousands wait for their turn, and each dial fails at once, inside the turn: they follow each other in a loop.
+#[test]
+fn turns_that_end_at_once_do_not_nest() {
+    let house = House::new();
+    let (_system, node) = house.node_with("a", |config| config.with_dials_in_flight_max(1));
+    let slot = node.dials.ask(&node, &"10.0.0.1:1".parse().unwrap(), &Weak::new()).unwrap();
+    let peers: Vec<_> = (0..5_000)
+        .map(|n| {
+            let address = format!("fraktor.loopback://x@10.1.{}.{}:1", n / 250, n % 250).parse().unwrap();
+            let peer = node.peer(&address, Origin::Here).unwrap();
+            peer.apply(|association, now| association.associate(now));
+            peer
+        })
+        .collect();
+    let failed = || {
+        let failures = |peer: &Arc<Peer>| peer.read(|a| a.statistics().attempts_failed);
+        peers.iter().map(failures).sum::<u64>()
+    };
+    assert_eq!(failed(), 0);
+    let transport = node.transport.lock().take();
+    drop(slot);
+    assert_eq!(failed(), 5_000);
+    drop(transport);
 }

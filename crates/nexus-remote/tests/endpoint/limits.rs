@@ -1,11 +1,11 @@
 //! What a peer can have of a node: associations, connections, and what it is told at their limits.
 
 use nexus_actor_core::path::{ActorPathParts, ActorUid};
-use nexus_actor_core::{Actor, ActorError, ActorRef, AskError, Context, Props, Reply};
+use nexus_actor_core::{Actor, ActorError, ActorRef, AskError, Context, DeadLetterReason, Props, Reply};
 use nexus_remote::RemotingControl;
 use nexus_remote::event::{RefusedBy, RemotingLifecycleEvent as Event};
 use nexus_remote::wire::{ControlFrame, RefuseReason, RemoteNodeId, Request};
-use nexus_testkit::{SimNode, Simulation, Stranger};
+use nexus_testkit::{DialFate, SimNode, Simulation, Stranger};
 
 use crate::hostile::frames;
 use crate::kit::*;
@@ -178,7 +178,7 @@ fn a_named_node_beyond_the_limit_is_refused_to_its_sender() {
     sim.run(s(2));
     let Some(Talk::Use(to_a, _)) = at_c.take_messages().pop() else { panic!() };
     let refused = to_a.try_tell(Talk::Say(1)).expect_err("b has the only place").refusal;
-    assert_eq!(refused.reason(), nexus_actor_core::DeadLetterReason::Limit);
+    assert_eq!(refused.reason(), DeadLetterReason::Limit);
     at_c.watch(&to_a);
     sim.run(s(1));
     let told = at_c.take_terminations();
@@ -231,4 +231,117 @@ fn a_storm_of_refused_peers_is_a_few_events_with_counts() {
     sim.run(s(30));
     assert_eq!(dial_as(&sim, &b, "10.0.3.1").1, Some(RefuseReason::Blocked));
     assert_eq!(heard()[2..], [("10.0.3.1".into(), 99)]);
+}
+
+/// L25: below, at and above the dials under way; who waits has its turn in the order of asking.
+#[test]
+fn so_many_dials_are_under_way_and_others_wait_their_turn() {
+    for (most, count) in [(4, 3), (4, 4), (4, 9), (1, 5), (64, 70)] {
+        let sim = Simulation::new(25);
+        let a = know(sim.node_with("a", |config| config.with_dials_in_flight_max(most)));
+        let peers: Vec<_> = (0..count).map(|n| know(sim.node(&format!("p{n}")))).collect();
+        let ears: Vec<_> = peers.iter().map(|peer| probe(peer.system(), "ear")).collect();
+        a.link().set_dials(DialFate::Hold);
+        for (n, peer) in (0..).zip(&peers) {
+            far(&a, peer, "/user/ear").tell(Talk::Say(n));
+            sim.settle();
+            assert_eq!(a.link().counts().live, u64::from(most).min(n + 1), "dials under way");
+        }
+        sim.run(s(1));
+        assert_eq!(a.link().counts().live, u64::from(most).min(count), "dials under way");
+        a.link().set_dials(DialFate::Pass);
+        sim.run(s(1));
+        for (n, ear) in (0..).zip(&ears) {
+            assert_eq!(numbers(ear), [n]);
+        }
+        let connected: Vec<_> = a
+            .lifecycle()
+            .into_iter()
+            .filter_map(|(_, event)| match event {
+                Event::Connected { authority, .. } => Some(authority),
+                _ => None,
+            })
+            .collect();
+        let asked: Vec<_> = peers.iter().map(|peer| peer.authority().clone()).collect();
+        assert_eq!(connected.len(), asked.len());
+        let first = most as usize;
+        if count > u64::from(most) {
+            assert_eq!(connected[first..], asked[first..], "in the order of asking");
+        }
+    }
+}
+
+/// Nobody is given up before its turn has come, however many dead addresses there are; nobody waits for ever.
+#[test]
+fn many_dead_addresses_are_each_tried() {
+    const COUNT: usize = 100;
+    let sim = Simulation::new(26);
+    let a = know(sim.node_with("a", |config| config.with_dials_in_flight_max(4)));
+    let b = know(sim.node("b"));
+    let ear = probe(b.system(), "ear");
+    a.link().set_dials(DialFate::Hold);
+    for n in 0..COUNT {
+        let nowhere: ActorRef<Talk> =
+            a.system().resolve(&format!("fraktor.loopback://x@10.2.0.{n}:1/user/x")).unwrap();
+        nowhere.tell(Talk::Say(0));
+    }
+    for _ in 0..300 {
+        sim.run(s(1));
+        assert!(a.link().counts().live <= 4);
+    }
+    let mut tried: Vec<_> = a
+        .lifecycle()
+        .into_iter()
+        .filter_map(|(_, event)| match event {
+            Event::Gated { authority, .. } => Some(authority.host().to_string()),
+            _ => None,
+        })
+        .collect();
+    tried.sort();
+    tried.dedup();
+    assert_eq!(tried.len(), COUNT, "each was dialled");
+    assert_eq!(a.lost(DeadLetterReason::Unreachable), COUNT, "and given up in the end");
+    assert_eq!(a.link().counts().live, 0);
+    a.link().set_dials(DialFate::Pass);
+    far(&a, &b, "/user/ear").tell(Talk::Say(1));
+    sim.run(s(1));
+    assert_eq!(numbers(&ear), [1]);
+}
+
+/// Dials that fail at once, one inside the turn of another, end in their order and leave no place taken.
+#[test]
+fn dials_that_fail_at_once_take_no_place() {
+    let sim = Simulation::new(27);
+    let a = know(sim.node_with("a", |config| config.with_dials_in_flight_max(2)));
+    let b = know(sim.node("b"));
+    let ear = probe(b.system(), "ear");
+    a.link().set_dials(DialFate::Hold);
+    for n in 0..2_000 {
+        let nowhere = format!("fraktor.loopback://x@10.3.{}.{}:1/user/x", n / 250, n % 250);
+        a.system().resolve::<Talk>(&nowhere).unwrap().tell(Talk::Say(0));
+    }
+    sim.settle();
+    a.link().set_dials(DialFate::Refuse);
+    sim.run(s(60));
+    assert_eq!(a.link().counts().live, 0);
+    a.link().set_dials(DialFate::Pass);
+    far(&a, &b, "/user/ear").tell(Talk::Say(1));
+    sim.run(s(1));
+    assert_eq!(numbers(&ear), [1]);
+}
+
+/// Two systems that are said to live at one address are dialled one after the other.
+#[test]
+fn one_address_is_dialled_once_at_a_time() {
+    let (sim, [a, b]) = nodes(28, ["a", "b"]);
+    a.link().set_dials(DialFate::Hold);
+    for name in ["b", "other", "third"] {
+        let url = b.url("/user/ear").replace("://b@", &format!("://{name}@"));
+        a.system().resolve::<Talk>(&url).unwrap().tell(Talk::Say(0));
+    }
+    sim.run(s(1));
+    assert_eq!(a.link().counts().live, 1);
+    a.link().set_dials(DialFate::Pass);
+    sim.run(s(2));
+    assert_eq!(a.link().counts().dialled, 3);
 }

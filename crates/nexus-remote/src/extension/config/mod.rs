@@ -167,6 +167,8 @@ values! {
     frame_bytes_max, with_frame_bytes_max: u32 = 256 * 1024;
     /// Asks of one association waiting for an answer (L19); 65,536 by default, at least 1.
     pending_asks_max, with_pending_asks_max: u32 = 65_536;
+    /// Dials under way at once, each to another address (L25); 64 by default, at least 1. Others wait their turn.
+    dials_in_flight_max, with_dials_in_flight_max: u32 = 64;
     /// Associations that peers brought about, by dialling this node or by naming another one that is then answered
     /// (L6); 10,000 by default, 1 to 65,535. Beyond it one goes of which nothing is in use, and if there is none the
     /// newcomer is refused, reason *limit*. Those with addresses that this node resolved itself do not count.

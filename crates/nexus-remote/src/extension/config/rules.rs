@@ -137,6 +137,7 @@ impl RemotingExtensionConfig {
             ("system_messages_max", v.system_messages_max),
             ("pending_asks_max", v.pending_asks_max),
             ("watches_max", v.watches_max),
+            ("dials_in_flight_max", v.dials_in_flight_max),
             ("endpoint_manager_batch_size", v.endpoint_manager_batch_size),
             ("reconnect_max_retries", v.reconnect_max_retries.unwrap_or(1)),
         ] {
@@ -329,6 +330,8 @@ mod tests {
             (config().with_inbound_associations_max(0), "inbound_associations_max"),
             (config().with_inbound_associations_max(65_535), ""),
             (config().with_inbound_associations_max(65_536), "inbound_associations_max"),
+            (config().with_dials_in_flight_max(0), "dials_in_flight_max"),
+            (config().with_dials_in_flight_max(1), ""),
             (config().with_connections_max(2), "connections_max"),
             (config().with_connections_max(3), ""),
             (config().with_endpoint_manager_batch_size(0), "endpoint_manager_batch_size"),
