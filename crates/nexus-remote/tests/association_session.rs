@@ -626,6 +626,44 @@ fn an_ask_learns_the_cause_as_soon_as_it_is_known() {
     assert!(matches!(probe.result(), Some(Ok(_))));
 }
 
+/// A message for a name that waits for a restarted peer, whose sender has given its number back and for which no number
+/// is left: it has its record, and its ask learns at once.
+///
+/// Covers: S142
+#[test]
+fn what_finds_no_number_in_the_next_session_is_recorded_and_its_ask_told() {
+    let config = AssociationConfig::builder().recipients_max(2).build().unwrap();
+    let mut net = Net::with(2, 142, config);
+    net.tell(0, 1, 0);
+    net.run(S(1));
+    net.kill(1);
+    let (probe, _) = net.ask(0, 1, "/user/b").unwrap();
+    let b = net.handle(0, 1, "/user/b", 0);
+    let _sent = net.send_to(0, 1, b, 1, 16).unwrap();
+    net.tell(0, 1, 2);
+    let other = net.path(1, "/user/c", 0);
+    let association = &mut net.side(0, 1).association;
+    association.release(b);
+    let _c = association.intern(&other, SerializerId::POSTCARD, "test.message@1").unwrap();
+    net.start(1, 50);
+    net.run(S(2));
+
+    assert_eq!(net.numbers(1).last(), Some(&2), "what has a number is delivered");
+    let lost: Vec<_> = net
+        .side(0, 1)
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            AssociationEvent::Lost(lost) => Some((lost.reason, lost.recipient.as_ref().unwrap().elements())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost, [(DeadLetterReason::Limit, "/user/b"), (DeadLetterReason::Limit, "/user/b")]);
+    assert_eq!(probe.result(), Some(Err(AskError::Full)));
+    assert_eq!(net.side(0, 1).association.statistics().recipients, 2, "none is left behind");
+    net.check_accounting(0, 1);
+}
+
 /// Covers: S33
 #[test]
 fn an_ask_to_nobody_is_answered_before_its_deadline() {

@@ -727,14 +727,24 @@ impl Which {
     }
 }
 
-/// Lost messages that are yet to be told, read from the remains one by one: a million of them cost no memory
+/// Lost messages that are yet to be told, read from the remains one by one: a million of them cost next to no memory
 /// beyond the bytes that were there.
 #[derive(Debug)]
 pub(super) struct Salvage {
     remains: Remains,
-    numbers: Range<u64>,
-    which: Which,
-    reason: DeadLetterReason,
+    lost: Lost,
+}
+
+/// Which messages of the remains are told, and for what reason.
+#[derive(Debug)]
+enum Lost {
+    Run {
+        numbers: Range<u64>,
+        which: Which,
+        reason: DeadLetterReason,
+    },
+    /// By their numbers, in order.
+    Each(VecDeque<(u64, DeadLetterReason)>),
 }
 
 impl Salvage {
@@ -744,21 +754,39 @@ impl Salvage {
         which: Which,
         reason: DeadLetterReason,
     ) -> Self {
-        Self { remains, numbers, which, reason }
+        Self { remains, lost: Lost::Run { numbers, which, reason } }
+    }
+
+    /// The messages with these numbers, which are in order.
+    pub(super) const fn of(remains: Remains, numbers: VecDeque<(u64, DeadLetterReason)>) -> Self {
+        Self { remains, lost: Lost::Each(numbers) }
     }
 
     pub(super) fn next(&mut self) -> Option<(Fallen, DeadLetterReason)> {
-        while let Some(remnant) = self.remains.next_frame() {
-            if remnant.number >= self.numbers.end {
-                break;
+        match &mut self.lost {
+            Lost::Run { numbers, which, reason } => {
+                while let Some(remnant) = self.remains.next_frame() {
+                    if remnant.number >= numbers.end {
+                        break;
+                    }
+                    if remnant.number >= numbers.start
+                        && remnant.fallen.is_message
+                        && which.takes(&remnant.fallen)
+                    {
+                        return Some((remnant.fallen, *reason));
+                    }
+                }
+                None
             }
-            if remnant.number >= self.numbers.start
-                && remnant.fallen.is_message
-                && self.which.takes(&remnant.fallen)
-            {
-                return Some((remnant.fallen, self.reason));
+            Lost::Each(numbers) => {
+                let (number, reason) = numbers.pop_front()?;
+                while let Some(remnant) = self.remains.next_frame() {
+                    if remnant.number == number {
+                        return Some((remnant.fallen, reason));
+                    }
+                }
+                None
             }
         }
-        None
     }
 }

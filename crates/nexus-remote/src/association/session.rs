@@ -1,11 +1,14 @@
 //! The session: what begins and ends with it, and what becomes of it when its connection breaks.
 
+use alloc::collections::VecDeque;
+
 use nexus_actor_core::path::ActorUid;
-use nexus_actor_core::{AskError, DeadLetterReason, Instant, TerminationReason};
+use nexus_actor_core::{AskError, DeadLetterReason, Instant, Refusal, TerminationReason};
 
 use super::event::{AssociationEvent, CloseReason, ConnectionId, LostCause};
 use super::lane::{Fallen, Freed, Salvage, Which};
 use super::link::{Phase, Resumption};
+use super::send::refusal_of;
 use super::state::{AssociationState, GateCause, SuspendCause};
 use super::timer::Timer;
 use super::{Association, Patience};
@@ -252,16 +255,31 @@ impl Association {
                 self.salvage.push_back(Salvage::new(remains.clone(), handed..next, which, reason));
             }
             if which != Which::All {
+                let whole = remains.clone();
+                let mut left_out = VecDeque::new();
                 while let Some(remnant) = remains.next_frame() {
                     if remnant.number < handed || !remnant.fallen.is_message {
                         continue;
                     }
-                    if !which.takes(&remnant.fallen) {
-                        self.frame_anew(&remnant.bytes[remnant.range.clone()], &remnant.fallen);
-                    } else if let Some(ask) = remnant.fallen.ask.and_then(|key| self.asks.take(key)) {
-                        let error = AskError::from_reason(reason);
+                    let why = if which.takes(&remnant.fallen) {
+                        reason
+                    } else {
+                        match self.frame_anew(&remnant.bytes[remnant.range.clone()], &remnant.fallen) {
+                            Ok(()) => continue,
+                            Err(refusal) => {
+                                let why = refusal.reason();
+                                left_out.push_back((remnant.number, why));
+                                why
+                            }
+                        }
+                    };
+                    if let Some(ask) = remnant.fallen.ask.and_then(|key| self.asks.take(key)) {
+                        let error = AskError::from_reason(why);
                         self.events.push_back(AssociationEvent::AskFailed { ask, error });
                     }
+                }
+                if !left_out.is_empty() {
+                    self.salvage.push_back(Salvage::of(whole, left_out));
                 }
             }
         }
@@ -269,44 +287,42 @@ impl Association {
     }
 
     /// Writes a frame of an ended session into the new lane, with the new tables' numbers.
-    fn frame_anew(&mut self, frame: &[u8], fallen: &Fallen) {
-        let Ok(raw) = RawFrame::from_bytes(frame) else { return };
-        if let Some(key) = fallen.ask {
-            self.asks.carry(key, self.era);
-        }
-        let Ok(decoded) = OrdinaryFrame::decode(raw) else { return };
-        let size = match (decoded, &fallen.recipient) {
+    ///
+    /// # Errors
+    /// It is not in the lane, and its ask is as it was. Whoever sent it may have given up the recipient's number since,
+    /// and others may have taken the last.
+    fn frame_anew(&mut self, frame: &[u8], fallen: &Fallen) -> Result<(), Refusal> {
+        let raw = RawFrame::from_bytes(frame).map_err(refusal_of)?;
+        let size = match (OrdinaryFrame::decode(raw).map_err(refusal_of)?, &fallen.recipient) {
             (OrdinaryFrame::Envelope(envelope), Some(recipient)) => {
                 let (path, manifest) = (&recipient.path, recipient.manifest);
-                let Ok(handle) = self.tables.intern(path, recipient.serializer, manifest) else { return };
-                let assigned = self.tables.assign(handle, self.lane.next());
-                let size = match assigned {
-                    Ok(assigned) => {
-                        if self.define(&assigned).is_err() {
-                            return;
-                        }
-                        let envelope = Envelope {
-                            recipient: assigned.reference,
-                            manifest: assigned.manifest,
-                            ..envelope
-                        };
-                        let buffer = self.lane.buffer();
-                        let start = buffer.len();
-                        envelope.encode(buffer);
-                        buffer.len() - start
-                    }
-                    Err(_) => return,
-                };
+                let handle = self.tables.intern(path, recipient.serializer, manifest)?;
+                let size = self.envelope_anew(envelope, handle);
                 self.tables.release(handle);
-                size
+                size?
             }
-            (OrdinaryFrame::Envelope(_), None) => return,
+            (OrdinaryFrame::Envelope(_), None) => return Err(Refusal::NoSuchActor),
             _ => {
                 self.lane.buffer().extend_from_slice(frame);
                 frame.len()
             }
         };
         self.lane.commit(size, true);
+        if let Some(key) = fallen.ask {
+            self.asks.carry(key, self.era);
+        }
+        Ok(())
+    }
+
+    /// Appends an envelope to the lane's buffer, addressed by the number of `handle`; returns its size.
+    fn envelope_anew(&mut self, envelope: Envelope<'_>, handle: u32) -> Result<usize, Refusal> {
+        let assigned = self.tables.assign(handle, self.lane.next())?;
+        self.define(&assigned)?;
+        let envelope = Envelope { recipient: assigned.reference, manifest: assigned.manifest, ..envelope };
+        let buffer = self.lane.buffer();
+        let start = buffer.len();
+        envelope.encode(buffer);
+        Ok(buffer.len() - start)
     }
 
     /// Records everything that waits, without a session or beside one.
