@@ -20,6 +20,8 @@ pub(super) struct Target {
     pub(super) watchers: BTreeSet<WatcherId>,
     /// The peer has been told, or is about to be.
     announced: bool,
+    /// Its place among the changes, while what is wished is not what was announced.
+    change: Option<u64>,
 }
 
 /// Why a watch was not taken.
@@ -34,8 +36,9 @@ pub(super) enum WatchRefused {
 #[derive(Debug, Default)]
 pub(super) struct WatchBook {
     targets: BTreeMap<Key, Target>,
-    /// Targets whose wish may differ from what was announced.
-    changed: VecDeque<Key>,
+    /// Targets whose wish differs from what was announced, in the order in which that came about.
+    changed: BTreeMap<u64, Key>,
+    changes: u64,
 }
 
 impl WatchBook {
@@ -58,12 +61,12 @@ impl WatchBook {
             }
             None if full => return Err(WatchRefused::Limit),
             None => {
-                let target =
-                    Target { path: path.clone(), watchers: BTreeSet::from([watcher]), announced: false };
+                let watchers = BTreeSet::from([watcher]);
+                let target = Target { path: path.clone(), watchers, announced: false, change: None };
                 self.targets.insert(key.clone(), target);
-                self.changed.push_back(key);
             }
         }
+        self.note_change(&key);
         Ok(())
     }
 
@@ -75,27 +78,51 @@ impl WatchBook {
             return;
         }
         if target.announced {
-            self.changed.push_back(key);
+            self.note_change(&key);
         } else {
-            self.targets.remove(&key);
+            self.remove(&key);
         }
+    }
+
+    /// Gives a target its place among the changes, or takes it away when nothing is to be told any more: wishes that
+    /// come and go while nobody can be told leave nothing behind.
+    fn note_change(&mut self, key: &Key) {
+        let Some(target) = self.targets.get_mut(key) else { return };
+        let differs = target.announced == target.watchers.is_empty();
+        match target.change {
+            None if differs => {
+                self.changes += 1;
+                target.change = Some(self.changes);
+                self.changed.insert(self.changes, key.clone());
+            }
+            Some(place) if !differs => {
+                target.change = None;
+                self.changed.remove(&place);
+            }
+            _ => {}
+        }
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Target> {
+        let target = self.targets.remove(key)?;
+        if let Some(place) = target.change {
+            self.changed.remove(&place);
+        }
+        Some(target)
     }
 
     /// The next thing the peer must be told.
     pub(super) fn pull(&mut self) -> Option<SystemMessage> {
-        while let Some((path, uid)) = self.changed.pop_front() {
-            let key = (path, uid);
+        while let Some((_, key)) = self.changed.pop_first() {
             let Some(target) = self.targets.get_mut(&key) else { continue };
-            let (told, wanted) = (target.announced, !target.watchers.is_empty());
-            if told == wanted {
-                continue;
-            }
-            let (path, uid) = key.clone();
-            if wanted {
+            target.change = None;
+            if !target.watchers.is_empty() {
                 target.announced = true;
+                let (path, uid) = key;
                 return Some(SystemMessage::Watch { path, uid });
             }
             self.targets.remove(&key);
+            let (path, uid) = key;
             return Some(SystemMessage::Unwatch { path, uid });
         }
         None
@@ -103,7 +130,7 @@ impl WatchBook {
 
     /// The peer says that a target terminated: who is to be told, if anybody still cares.
     pub(super) fn terminated(&mut self, path: &WirePath, uid: ActorUid) -> Option<Target> {
-        let target = self.targets.remove(&(path.clone(), uid))?;
+        let target = self.remove(&(path.clone(), uid))?;
         (!target.watchers.is_empty()).then_some(target)
     }
 
@@ -114,7 +141,12 @@ impl WatchBook {
         for (key, target) in targets {
             if !target.announced {
                 self.targets.insert(key, target);
-            } else if !target.watchers.is_empty() {
+                continue;
+            }
+            if let Some(place) = target.change {
+                self.changed.remove(&place);
+            }
+            if !target.watchers.is_empty() {
                 taken.push(target);
             }
         }
@@ -356,6 +388,29 @@ mod tests {
             assert_eq!(kinds(&mut book).into_iter().collect::<String>(), expected, "{name}");
         }
         assert!(book.is_empty());
+    }
+
+    /// An actor that watches anew at every restart, through a long break.
+    #[test]
+    fn wishes_that_come_and_go_untold_leave_nothing_behind() {
+        let mut book = WatchBook::default();
+        let (told, w) = (path("/user/told", 3), WatcherId(1));
+        assert_eq!(book.watch(w, &told, 10, 10), Ok(()));
+        assert_eq!(kinds(&mut book), ['W']);
+        for n in 1..1_000 {
+            for target in [&told, &path("/user/same", 3), &path("/user/other", n)] {
+                assert_eq!(book.watch(w, target, 10, 10), Ok(()));
+                book.unwatch(w, target);
+            }
+            assert_eq!(book.changed.len(), 1, "that nobody watches the first any more");
+        }
+        assert_eq!(book.watch(w, &told, 10, 10), Ok(()));
+        assert!(!book.has_changes());
+        book.unwatch(w, &told);
+        assert_eq!(book.watch(w, &path("/user/same", 3), 10, 10), Ok(()));
+        assert!(book.take_announced().is_empty());
+        assert_eq!(book.changed.len(), 1, "what was announced ended with its session");
+        assert_eq!(kinds(&mut book), ['W']);
     }
 
     /// L18: below, at and above both limits.
