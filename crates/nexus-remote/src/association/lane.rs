@@ -484,8 +484,12 @@ impl Lane {
         index + 1
     }
 
-    /// Drops the oldest message that no connection was handed, and says what it was.
-    pub(super) fn drop_oldest(&mut self, current: &[Arc<Recipient>]) -> Option<Fallen> {
+    /// Drops the oldest message that no connection was handed, and says what it was. `current` knows what a number
+    /// means at the end of the lane; it is asked at most once.
+    pub(super) fn drop_oldest(
+        &mut self,
+        current: impl FnOnce(u32) -> Option<Arc<Recipient>>,
+    ) -> Option<Fallen> {
         let mut index = self.split_unsent();
         loop {
             let chunk = self.chunks.get_mut(index)?;
@@ -515,7 +519,7 @@ impl Lane {
                     .iter()
                     .chain(self.chunks.iter().skip(index + 1).flat_map(|c| &c.defines))
                     .find(|(define, _)| *define == id)
-                    .map_or_else(|| current.get(id as usize).cloned(), |(_, before)| before.clone())
+                    .map_or_else(|| current(id), |(_, before)| before.clone())
             };
             let fallen = Fallen::of(&chunk.buffer.bytes()[chunk.head..chunk.head + length], meaning);
             let chunk = self.chunks.get_mut(index)?;

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use nexus_actor_core::remote::{PendingReply, ReplyKey};
 
@@ -11,6 +12,9 @@ struct Entry {
     era: u64,
     ask: Arc<dyn PendingReply>,
 }
+
+/// Entries that one look for asks nobody waits for goes on by.
+const STEP: usize = 256;
 
 /// The asks of one association (L19), keyed by a slot and 64 random bits.
 ///
@@ -22,11 +26,13 @@ pub(super) struct PendingAsks {
     count: usize,
     max: usize,
     prefix: u32,
+    /// Where the next look for asks that nobody waits for begins.
+    hand: usize,
 }
 
 impl PendingAsks {
     pub(super) const fn new(max: usize, prefix: u16) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), count: 0, max, prefix: (prefix as u32) << 16 }
+        Self { slots: Vec::new(), free: Vec::new(), count: 0, max, prefix: (prefix as u32) << 16, hand: 0 }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -90,20 +96,28 @@ impl PendingAsks {
 
     /// Takes every ask whose question was framed before the run `era`.
     pub(super) fn take_before(&mut self, era: u64) -> Vec<Arc<dyn PendingReply>> {
-        self.take_if(|entry| entry.era < era)
+        self.take_if(0..self.slots.len(), |entry| entry.era < era)
     }
 
-    /// Takes every ask that nobody waits for any more.
+    /// Takes those asks that nobody waits for any more among the next [`STEP`] entries.
     pub(super) fn take_over(&mut self) -> Vec<Arc<dyn PendingReply>> {
-        self.take_if(|entry| entry.ask.is_over())
+        let from = if self.hand < self.slots.len() { self.hand } else { 0 };
+        let to = (from + STEP).min(self.slots.len());
+        self.hand = to;
+        self.take_if(from..to, |entry| entry.ask.is_over())
     }
 
-    fn take_if(&mut self, mut test: impl FnMut(&Entry) -> bool) -> Vec<Arc<dyn PendingReply>> {
+    fn take_if(
+        &mut self,
+        among: Range<usize>,
+        mut test: impl FnMut(&Entry) -> bool,
+    ) -> Vec<Arc<dyn PendingReply>> {
         let mut taken = Vec::new();
         if self.count == 0 {
             return taken;
         }
-        for (index, slot) in self.slots.iter_mut().enumerate() {
+        let first = among.start;
+        for (index, slot) in (first..).zip(self.slots.get_mut(among).unwrap_or_default()) {
             if slot.as_ref().is_some_and(&mut test)
                 && let Some(entry) = slot.take()
             {
@@ -119,6 +133,7 @@ impl PendingAsks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::sync::atomic::{AtomicUsize, Ordering};
     use nexus_actor_core::AskError;
     use nexus_actor_core::remote::Route;
     use nexus_actor_core::serialization::DecodeError;
@@ -161,5 +176,40 @@ mod tests {
         asks.carry(keys[3], 2);
         assert_eq!(asks.take_before(2).len(), 65_534);
         assert_eq!(asks.len(), 2);
+    }
+
+    /// Counts how often it is asked whether it is over.
+    struct Asked(&'static AtomicUsize, bool);
+    impl PendingReply for Asked {
+        fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
+            Ok(())
+        }
+        fn fail(&self, _: AskError) {}
+        fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
+        fn is_over(&self) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            self.1
+        }
+    }
+
+    /// A look at a full table costs the same however many wait, and every place has its turn.
+    #[test]
+    fn a_look_for_asks_that_are_over_is_short_and_gets_around() {
+        static LOOKS: AtomicUsize = AtomicUsize::new(0);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut asks = PendingAsks::new(65_536, 0);
+        for n in 0..65_536 {
+            let over = [0, 255, 256, 65_535].contains(&n);
+            assert!(asks.insert(Arc::new(Asked(&LOOKS, over)), 1, &mut rng).is_some());
+        }
+        assert_eq!(asks.take_over().len(), 2);
+        assert_eq!(LOOKS.load(Ordering::Relaxed), STEP);
+        assert_eq!(asks.take_over().len(), 1);
+        let rest: usize = (2..65_536 / STEP).map(|_| asks.take_over().len()).sum();
+        assert_eq!((rest, asks.len()), (1, 65_532));
+        assert_eq!(LOOKS.load(Ordering::Relaxed), 65_536);
+        // Around again.
+        assert!(asks.take_over().is_empty());
+        assert_eq!(LOOKS.load(Ordering::Relaxed), 65_536 + STEP - 2);
     }
 }

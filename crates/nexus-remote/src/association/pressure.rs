@@ -105,7 +105,7 @@ impl Association {
         while self.is_full() {
             let fallen = match self.config.overflow() {
                 Overflow::RefuseNewest => None,
-                Overflow::DropOldest => self.lane.drop_oldest(&self.tables.meanings()),
+                Overflow::DropOldest => self.lane.drop_oldest(|id| self.tables.meaning(id)),
             };
             let Some(fallen) = fallen else {
                 self.room_wanted = true;

@@ -233,11 +233,12 @@ impl Association {
         Sent { correlation_id, size, wake, asked }
     }
 
-    /// A full table may hold asks that nobody waits for; they go before the next one is refused.
+    /// A full table may hold asks that nobody waits for; each refusal takes out those among a few, for whoever comes
+    /// next: the lane is locked meanwhile, and under overload this runs for every ask.
     #[cold]
     fn asks_full(&mut self) -> Refusal {
-        self.wake = true;
         for ask in self.asks.take_over() {
+            self.wake = true;
             // Its `fail` changes nothing any more; the event carries it out of the lock to be dropped.
             self.events.push_back(AssociationEvent::AskFailed { ask, error: AskError::Full });
         }

@@ -308,6 +308,11 @@ impl OutTables {
         Ok((at as u16, self.stamp, true))
     }
 
+    /// What one number means at the end of the lane.
+    pub(super) fn meaning(&self, reference: u32) -> Option<Arc<Recipient>> {
+        self.slots.get(reference as usize).map(|slot| slot.recipient.clone())
+    }
+
     /// What each number means at the end of the lane.
     pub(super) fn meanings(&self) -> Vec<Arc<Recipient>> {
         self.slots.iter().map(|s| s.recipient.clone()).collect()
