@@ -33,6 +33,17 @@ const SYSTEM_WINDOW: usize = 1_024;
 /// Of them, those repeated in one round, at most.
 const SYSTEM_RESEND: usize = 256;
 
+// What no setting names follows those that are set: it is shorter where they leave less time.
+
+/// After how long an unanswered step of a handshake is repeated.
+const HANDSHAKE_RETRY: Duration = Duration::from_secs(1);
+/// After how long unacknowledged system messages are repeated.
+const SYSTEM_RESEND_AFTER: Duration = Duration::from_secs(1);
+/// How long an acknowledgement waits for more to acknowledge.
+const ACKNOWLEDGE_DELAY: Duration = Duration::from_millis(20);
+/// How long a watch waits for an address without a session, where the detector does not say.
+const FIRST_ANSWER: Duration = Duration::from_secs(11);
+
 /// Where a node listens, as far as that differs from what it announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindAddress {
@@ -108,19 +119,20 @@ values! {
 
     /// Time from accept to the first byte (L1); 3 s by default, above zero, at most `handshake_timeout`.
     first_byte_timeout, with_first_byte_timeout: Duration = Duration::from_secs(3);
-    /// Time for a whole handshake, not extended by progress (L1); 10 s by default, at least `connect_timeout`.
+    /// Time for a whole handshake, not extended by progress (L1); 10 s by default, 1 ms to 1 h, at least
+    /// `connect_timeout` and the first wait after a failed dial.
     handshake_timeout, with_handshake_timeout: Duration = Duration::from_secs(10);
     /// Time for one dial, name resolution included (L25); 5 s by default, above zero.
     connect_timeout, with_connect_timeout: Duration = Duration::from_secs(5);
-    /// How often a beat is sent while something is watched or unacknowledged (L24); 1 s by default, above zero, at
-    /// most an hour. [`with_heartbeat_interval`](Self::with_heartbeat_interval) tells both detectors as well.
+    /// How often a beat is sent while something is watched or unacknowledged (L24); 1 s by default, 1 ms to 1 h.
+    /// [`with_heartbeat_interval`](Self::with_heartbeat_interval) tells both detectors as well.
     heartbeat_interval, set_heartbeat_interval: Duration = Duration::from_secs(1);
 
     /// The first wait after a failed dial (L25); 200 ms by default, above zero.
     reconnect_initial_backoff, with_reconnect_initial_backoff: Duration = Duration::from_millis(200);
     /// The longest wait between dials (L25); 5 s by default, at least the first.
     reconnect_max_backoff, with_reconnect_max_backoff: Duration = Duration::from_secs(5);
-    /// By what part a wait is lengthened or shortened at random (L25); 0.2 by default, 0 to 1.
+    /// By what part a wait is lengthened or shortened at random (L25); 0.2 by default, 0 to below 1.
     reconnect_jitter, with_reconnect_jitter: f64 = 0.2;
     /// Tries before a known peer is given up; none by default, which is for ever. At least 1.
     reconnect_max_retries, with_reconnect_max_retries: Option<u32> = None;
@@ -136,14 +148,15 @@ values! {
     quarantine_period, with_quarantine_period: Duration = Duration::from_secs(30);
     /// How long a quarantined uid is refused at least (L21); 1 h by default, at least `quarantine_period`.
     dead_uid_memory, with_dead_uid_memory: Duration = HOUR;
-    /// Age at which an unacknowledged system message ends the session (L31); 10 min by default, above
-    /// `handshake_timeout`.
+    /// Age at which an unacknowledged system message ends the session (L31); 10 min by default, at
+    /// least `handshake_timeout`.
     system_message_give_up, with_system_message_give_up: Duration = Duration::from_secs(600);
-    /// Silence after which an idle association is probed (L31); 1 min by default, above zero.
+    /// Silence after which an idle association is probed (L31); 1 min by default, at least
+    /// `heartbeat_interval`.
     probe_after, with_probe_after: Duration = Duration::from_secs(60);
     /// Idle time after which a connection is closed (L31); 5 min by default, above `probe_after`.
     idle_timeout, with_idle_timeout: Duration = Duration::from_secs(300);
-    /// Time after which an unused association is forgotten (L31); 1 h by default, at least `idle_timeout`.
+    /// Time after which an unused association is forgotten (L31); 1 h by default, above `idle_timeout`.
     forget_after, with_forget_after: Duration = HOUR;
     /// Time for lanes to empty at shutdown (L28); 3 s by default, at most `shutdown_timeout`.
     shutdown_flush, with_shutdown_flush: Duration = Duration::from_secs(3);
@@ -159,13 +172,13 @@ values! {
     queue_overflow, with_queue_overflow: Overflow = Overflow::RefuseNewest;
     /// What becomes of waiting messages while the connection to a known peer is lost; by default they are kept.
     queue_patience, with_queue_patience: Patience = Patience::Keep;
-    /// Unacknowledged system messages of one association (L16); 20,000 by default, at least 1.
+    /// Unacknowledged system messages of one association (L16); 20,000 by default, 1 to 1,000,000.
     system_messages_max, with_system_messages_max: u32 = 20_000;
     /// Their bytes (L16); 8 MiB by default, at least `frame_bytes_max`.
     system_bytes_max, with_system_bytes_max: usize = 8 * 1024 * 1024;
-    /// Bytes of one frame (L7); 256 KiB by default, 8 KiB to 16 MiB. The smaller of both nodes' holds.
+    /// Bytes of one frame (L7); 256 KiB by default and at most, at least 8 KiB. The smaller of both nodes' holds.
     frame_bytes_max, with_frame_bytes_max: u32 = 256 * 1024;
-    /// Asks of one association waiting for an answer (L19); 65,536 by default, at least 1.
+    /// Asks of one association waiting for an answer (L19); 65,536 by default and at most, at least 1.
     pending_asks_max, with_pending_asks_max: u32 = 65_536;
     /// Dials under way at once, each to another address (L25); 64 by default, at least 1. Others wait their turn.
     dials_in_flight_max, with_dials_in_flight_max: u32 = 64;
@@ -375,11 +388,15 @@ impl RemotingExtensionConfig {
             DetectorChoice::Deadline(deadline) => {
                 builder.first_answer_allowance(deadline.first_heartbeat_allowance)
             }
-            DetectorChoice::Custom(_) => builder,
+            DetectorChoice::Custom(_) => {
+                builder.first_answer_allowance(FIRST_ANSWER.max(self.heartbeat_interval()))
+            }
         };
+        let retry = HANDSHAKE_RETRY.min(self.handshake_timeout() / 2).min(self.never_reached_give_up());
         builder
             .connect_timeout(self.connect_timeout())
             .handshake_timeout(self.handshake_timeout())
+            .handshake_retry(retry)
             .never_reached_timeout(self.never_reached_give_up())
             .reconnect_policy(ReconnectPolicy::Exponential {
                 min: self.reconnect_initial_backoff(),
@@ -398,6 +415,7 @@ impl RemotingExtensionConfig {
             .quarantine_period(self.quarantine_period())
             .quarantine_memory(self.dead_uid_memory())
             .system_give_up(self.system_message_give_up())
+            .system_resend(SYSTEM_RESEND_AFTER.min(self.system_message_give_up() / 2))
             .system_queue_max(self.system_messages_max() as usize)
             // No more of them under way, or repeated in one round, than there may be.
             .system_window(SYSTEM_WINDOW.min(self.system_messages_max() as usize))
@@ -411,6 +429,7 @@ impl RemotingExtensionConfig {
             .warning_mark(self.backpressure_warning_threshold())
             .critical_mark(self.backpressure_critical_threshold())
             .frame_max(self.frame_bytes_max())
+            .acknowledge_delay(ACKNOWLEDGE_DELAY.min(self.heartbeat_interval() / 2))
             .asks_max(self.pending_asks_max() as usize)
             .connections_max(self.connections_max() as usize)
             .flush_timeout(self.shutdown_flush())

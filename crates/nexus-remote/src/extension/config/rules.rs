@@ -10,12 +10,18 @@ use super::host::{is_host, is_wildcard};
 use crate::config_error::{ConfigError, Violations};
 use crate::failure_detector::DetectorChoice;
 use crate::flight_recorder::RECORDER_SIZE_MAX;
+use crate::wire::limit;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// A shorter heartbeat or handshake is no rhythm a clock and a scheduler keep.
+const BRIEFEST: Duration = Duration::from_millis(1);
 /// Room for a full handshake and any control frame.
 const FRAME_MIN: u32 = 8 * 1024;
-const FRAME_MAX: u32 = 16 * 1024 * 1024;
+const FRAME_MAX: u32 = limit::FRAME;
+/// As many as the slots of one association's keys can tell apart.
+const ASKS_MAX: u32 = 65_536;
+const SYSTEM_MESSAGES_MAX: u32 = 1_000_000;
 
 impl RemotingExtensionConfig {
     /// Checks every setting and those that must agree with each other.
@@ -87,9 +93,7 @@ impl RemotingExtensionConfig {
         let v = &self.values;
         for (name, value) in [
             ("first_byte_timeout", v.first_byte_timeout),
-            ("handshake_timeout", v.handshake_timeout),
             ("connect_timeout", v.connect_timeout),
-            ("heartbeat_interval", v.heartbeat_interval),
             ("reconnect_initial_backoff", v.reconnect_initial_backoff),
             ("refused_dial_wait_max", v.refused_dial_wait_max),
             ("refused_dials_give_up", v.refused_dials_give_up),
@@ -97,6 +101,12 @@ impl RemotingExtensionConfig {
         ] {
             let rule = "must be above zero and at most an hour";
             found.require(!value.is_zero() && value <= HOUR, name, &value, rule);
+        }
+        for (name, value) in
+            [("handshake_timeout", v.handshake_timeout), ("heartbeat_interval", v.heartbeat_interval)]
+        {
+            let rule = "must be from 1 ms to an hour";
+            found.require((BRIEFEST..=HOUR).contains(&value), name, &value, rule);
         }
         for (name, value) in [
             ("quarantine_period", v.quarantine_period),
@@ -121,9 +131,14 @@ impl RemotingExtensionConfig {
         at_least("dead_uid_memory", v.dead_uid_memory, "quarantine_period", v.quarantine_period);
         let handshake = v.handshake_timeout;
         at_least("system_message_give_up", v.system_message_give_up, "handshake_timeout", handshake);
-        at_least("idle_timeout", v.idle_timeout, "probe_after", v.probe_after);
-        at_least("forget_after", v.forget_after, "idle_timeout", v.idle_timeout);
+        at_least("probe_after", v.probe_after, "heartbeat_interval", v.heartbeat_interval);
         at_least("shutdown_timeout", v.shutdown_timeout, "shutdown_flush", v.shutdown_flush);
+        let mut longer = |name, value: Duration, other: &str, bound: Duration| {
+            let rule = format!("must be longer than {other} ({bound:?})");
+            found.require(value > bound, name, &value, rule);
+        };
+        longer("idle_timeout", v.idle_timeout, "probe_after", v.probe_after);
+        longer("forget_after", v.forget_after, "idle_timeout", v.idle_timeout);
         if let Some(interval) = v.metrics_interval {
             let rule = "must be at least 10 ms, or none";
             found.require(interval >= Duration::from_millis(10), "metrics_interval", &interval, rule);
@@ -134,8 +149,6 @@ impl RemotingExtensionConfig {
         let v = &self.values;
         for (name, value) in [
             ("queue_messages_max", v.queue_messages_max),
-            ("system_messages_max", v.system_messages_max),
-            ("pending_asks_max", v.pending_asks_max),
             ("watches_max", v.watches_max),
             ("dials_in_flight_max", v.dials_in_flight_max),
             ("endpoint_manager_batch_size", v.endpoint_manager_batch_size),
@@ -168,8 +181,10 @@ impl RemotingExtensionConfig {
             &v.endpoint_manager_queue_size,
             format!("must be at least endpoint_manager_batch_size ({})", v.endpoint_manager_batch_size),
         );
+        found.within("system_messages_max", v.system_messages_max, 1..=SYSTEM_MESSAGES_MAX);
+        found.within("pending_asks_max", v.pending_asks_max, 1..=ASKS_MAX);
         let jitter = v.reconnect_jitter;
-        found.require((0.0..=1.0).contains(&jitter), "reconnect_jitter", &jitter, "must be from 0 to 1");
+        found.require((0.0..1.0).contains(&jitter), "reconnect_jitter", &jitter, "must be from 0 to below 1");
         found.require(
             (16..=RECORDER_SIZE_MAX).contains(&v.flight_recorder_size),
             "flight_recorder_size",
@@ -215,10 +230,15 @@ impl RemotingExtensionConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure_detector::{DeadlineConfig, PhiConfig};
+    use crate::failure_detector::{DeadlineConfig, DeadlineFailureDetector, PhiConfig};
     use crate::metric::SreThresholds;
+    use alloc::boxed::Box;
     use alloc::string::{String, ToString};
+    use alloc::sync::Arc;
     use alloc::vec::Vec;
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
+    use proptest::sample::Index;
 
     fn config() -> RemotingExtensionConfig {
         RemotingExtensionConfig::default()
@@ -296,8 +316,8 @@ mod tests {
             (config().with_reconnect_initial_backoff(s(5)), ""),
             (config().with_reconnect_initial_backoff(s(5) + tick), "reconnect_max_backoff"),
             (config().with_reconnect_jitter(0.0), ""),
-            (config().with_reconnect_jitter(1.0), ""),
-            (config().with_reconnect_jitter(1.01), "reconnect_jitter"),
+            (config().with_reconnect_jitter(0.99), ""),
+            (config().with_reconnect_jitter(1.0), "reconnect_jitter"),
             (config().with_reconnect_jitter(f64::NAN), "reconnect_jitter"),
             (config().with_reconnect_max_retries(Some(0)), "reconnect_max_retries"),
             (config().with_reconnect_max_retries(Some(1)), ""),
@@ -311,10 +331,12 @@ mod tests {
             (config().with_quarantine_period(HOUR + tick), "dead_uid_memory"),
             (config().with_system_message_give_up(s(10)), ""),
             (config().with_system_message_give_up(s(10) - tick), "system_message_give_up"),
-            (config().with_idle_timeout(s(60)), ""),
-            (config().with_idle_timeout(s(60) - tick), "idle_timeout"),
-            (config().with_forget_after(s(300)), ""),
-            (config().with_forget_after(s(300) - tick), "forget_after"),
+            (config().with_probe_after(s(1)), ""),
+            (config().with_probe_after(s(1) - tick), "probe_after"),
+            (config().with_idle_timeout(s(60) + tick), ""),
+            (config().with_idle_timeout(s(60)), "idle_timeout"),
+            (config().with_forget_after(s(300) + tick), ""),
+            (config().with_forget_after(s(300)), "forget_after"),
             (config().with_shutdown_timeout(s(3)), ""),
             (config().with_shutdown_timeout(s(3) - tick), "shutdown_timeout"),
             (config().with_queue_messages_max(0), "queue_messages_max"),
@@ -322,7 +344,13 @@ mod tests {
             (config().with_queue_bytes_max(256 * 1024), ""),
             (config().with_queue_bytes_max(256 * 1024 - 1), "queue_bytes_max"),
             (config().with_system_messages_max(0), "system_messages_max"),
+            (config().with_pending_asks_max(65_536), ""),
+            (config().with_pending_asks_max(65_537), "pending_asks_max"),
+            (config().with_system_messages_max(1_000_000), ""),
+            (config().with_system_messages_max(1_000_001), "system_messages_max"),
             (config().with_system_bytes_max(256 * 1024 - 1), "system_bytes_max"),
+            (config().with_frame_bytes_max(FRAME_MAX), ""),
+            (config().with_frame_bytes_max(FRAME_MAX + 1), "frame_bytes_max"),
             (config().with_frame_bytes_max(FRAME_MIN), ""),
             (config().with_frame_bytes_max(FRAME_MIN - 1), "frame_bytes_max"),
             (config().with_pending_asks_max(0), "pending_asks_max"),
@@ -359,6 +387,8 @@ mod tests {
             (config().with_blocked_systems([""]), "blocked_systems"),
             (config().with_blocked_systems(["shop", "h:1"]), ""),
             (config().with_heartbeat_interval(ms(100)), ""),
+            (config().with_heartbeat_interval(ms(1)), ""),
+            (config().with_heartbeat_interval(ms(1) - tick), "heartbeat_interval"),
             (
                 config().with_watch_detector(phi(PhiConfig::default().with_threshold(0.5))),
                 "watch_detector.threshold",
@@ -400,10 +430,10 @@ mod tests {
             ("handshake_timeout", "100ms", "must be at least reconnect_initial_backoff (200ms)"),
             ("handshake_timeout", "100ms", "must be at least first_byte_timeout (3s)"),
             ("handshake_timeout", "100ms", "must be at least connect_timeout (5s)"),
-            ("forget_after", "1s", "must be at least idle_timeout (300s)"),
-            ("frame_bytes_max", "1", "must be from 8192 to 16777216"),
+            ("forget_after", "1s", "must be longer than idle_timeout (300s)"),
+            ("frame_bytes_max", "1", "must be from 8192 to 262144"),
             ("backpressure_warning_threshold", "0.9", "must be below backpressure_critical_threshold (0.85)"),
-            ("reconnect_jitter", "7.5", "must be from 0 to 1"),
+            ("reconnect_jitter", "7.5", "must be from 0 to below 1"),
         ] {
             let found = error
                 .violations
@@ -413,5 +443,107 @@ mod tests {
         }
         assert_eq!(error.violations.len(), 9, "{text}");
         assert!(text.starts_with("9 settings are refused: bind = 0.0.0.0: "), "{text}");
+    }
+
+    type Change = Box<dyn Fn(RemotingExtensionConfig) -> RemotingExtensionConfig>;
+
+    /// Every setting that associations read, at the edges of its own rule and of those it shares with others.
+    fn changes() -> Vec<Change> {
+        type Setter<T> = fn(RemotingExtensionConfig, T) -> RemotingExtensionConfig;
+        let mut changes: Vec<Change> = Vec::new();
+        let times: [Setter<Duration>; 17] = [
+            RemotingExtensionConfig::with_first_byte_timeout,
+            RemotingExtensionConfig::with_handshake_timeout,
+            RemotingExtensionConfig::with_connect_timeout,
+            RemotingExtensionConfig::with_heartbeat_interval,
+            RemotingExtensionConfig::with_reconnect_initial_backoff,
+            RemotingExtensionConfig::with_reconnect_max_backoff,
+            RemotingExtensionConfig::with_refused_dial_wait_max,
+            RemotingExtensionConfig::with_refused_dials_give_up,
+            RemotingExtensionConfig::with_never_reached_give_up,
+            RemotingExtensionConfig::with_quarantine_period,
+            RemotingExtensionConfig::with_dead_uid_memory,
+            RemotingExtensionConfig::with_system_message_give_up,
+            RemotingExtensionConfig::with_probe_after,
+            RemotingExtensionConfig::with_idle_timeout,
+            RemotingExtensionConfig::with_forget_after,
+            RemotingExtensionConfig::with_shutdown_flush,
+            RemotingExtensionConfig::with_shutdown_timeout,
+        ];
+        let tick = Duration::from_nanos(1);
+        for set in times {
+            for at in [BRIEFEST, Duration::from_millis(20), HOUR / 3_600, HOUR / 60, HOUR / 12, HOUR, DAY] {
+                for value in [at - tick, at, at + tick] {
+                    changes.push(Box::new(move |config| set(config, value)));
+                }
+            }
+            changes.push(Box::new(move |config| set(config, tick)));
+        }
+        let counts: [Setter<u32>; 5] = [
+            RemotingExtensionConfig::with_queue_messages_max,
+            RemotingExtensionConfig::with_system_messages_max,
+            RemotingExtensionConfig::with_frame_bytes_max,
+            RemotingExtensionConfig::with_pending_asks_max,
+            RemotingExtensionConfig::with_watches_max,
+        ];
+        for set in counts {
+            for value in [0, 1, 255, 8_192, 65_536, 65_537, FRAME_MAX, FRAME_MAX + 1, 1_000_001, u32::MAX] {
+                changes.push(Box::new(move |config| set(config, value)));
+            }
+        }
+        for value in [0, 1, 1_024, 8_192, 262_144, usize::MAX] {
+            changes.push(Box::new(move |config| config.with_queue_bytes_max(value)));
+            changes.push(Box::new(move |config| config.with_system_bytes_max(value)));
+        }
+        for value in [f64::NAN, -0.1, 0.0, f64::MIN_POSITIVE, 0.6, 0.85, 0.99, 1.0, 1.01] {
+            changes.push(Box::new(move |config| config.with_reconnect_jitter(value)));
+            changes.push(Box::new(move |config| config.with_backpressure_warning_threshold(value)));
+            changes.push(Box::new(move |config| config.with_backpressure_critical_threshold(value)));
+        }
+        for value in [None, Some(0), Some(1)] {
+            changes.push(Box::new(move |config| config.with_reconnect_max_retries(value)));
+        }
+        let deadline = DetectorChoice::Deadline(DeadlineConfig::default());
+        let own = DetectorChoice::Custom(Arc::new(|| {
+            Box::new(DeadlineFailureDetector::new(DeadlineConfig::default()).expect("holds"))
+        }));
+        for detector in [deadline, own] {
+            let other = detector.clone();
+            changes.push(Box::new(move |config| config.with_watch_detector(detector.clone())));
+            changes.push(Box::new(move |config| config.with_connection_detector(other.clone())));
+        }
+        changes
+    }
+
+    /// Nothing that `validate` accepts is refused afterwards under names the user has never written.
+    fn starts_if_valid(config: &RemotingExtensionConfig) -> bool {
+        let valid = config.validate().is_ok();
+        if valid && let Err(error) = config.association_config() {
+            panic!("{error}\n{config:?}");
+        }
+        valid
+    }
+
+    /// Covers: S134
+    #[test]
+    fn any_two_settings_that_are_valid_make_associations() {
+        let changes = changes();
+        let mut valid = 0;
+        for (n, first) in changes.iter().enumerate() {
+            let once = first(config());
+            for second in &changes[n..] {
+                valid += usize::from(starts_if_valid(&second(once.clone())));
+            }
+        }
+        assert!(valid > 10_000, "{valid}");
+    }
+
+    proptest! {
+        /// Covers: S134
+        #[test]
+        fn any_settings_that_are_valid_make_associations(picks in vec(any::<Index>(), 3..8)) {
+            let changes = changes();
+            starts_if_valid(&picks.iter().fold(config(), |config, pick| pick.get(&changes)(config)));
+        }
     }
 }
