@@ -500,6 +500,31 @@ fn every_message_reaches_its_actor_while_the_tables_turn_over_a_thousand_times()
     assert!(net.nodes[1].delivered.iter().all(|d| d.reply_to.is_none()), "no sender stays no sender");
 }
 
+/// A recipient that finds no room in the table takes no message type with it that the peer is not told of.
+#[test]
+fn a_type_first_used_for_a_recipient_without_room_is_defined_for_the_next() {
+    let config = AssociationConfig::builder().table_bytes_max(4 * 1024).build().unwrap();
+    let mut net = Net::with(2, 14, config);
+    for n in 0..110 {
+        let name = format!("/user/{n:034}");
+        let _sent = net.send(0, 1, &name, 0, n, 16).unwrap();
+    }
+    let (long, short) = (format!("/user/{}", "x".repeat(500)), "/user/a");
+    let (long, short) = (net.path(1, &long, 0), net.path(1, short, 0));
+    let now = net.now;
+    let association = &mut net.side(0, 1).association;
+    let long = association.intern(&long, SerializerId::POSTCARD, "test.other@1").unwrap();
+    let short = association.intern(&short, SerializerId::POSTCARD, "test.other@1").unwrap();
+    let refused = association.send(now, long, None, &mut |e: &mut Encoder<'_>| e.put(&[0; 8]));
+    assert!(matches!(refused, Err(Refusal::Limit(_))), "{refused:?}");
+    let _sent = net.send_to(0, 1, short, 500, 16).unwrap();
+    net.run(S(1));
+    assert_eq!(net.numbers(1), [500], "the others live nowhere");
+    // It has taken the number of the only other.
+    let inbound = &net.side(1, 0).inbound;
+    assert_eq!(inbound.manifest(0).map(|(_, name)| &**name), Some("test.other@1"));
+}
+
 /// Covers: S146
 #[test]
 fn a_restart_with_tables_in_flight_never_leads_to_a_wrong_actor() {

@@ -48,6 +48,8 @@ struct Manifest {
     /// Changes with the meaning, so that a handle knows whether its number still holds.
     stamp: u32,
     last_used: u64,
+    /// The peer is told of it before it is used. Not so when the recipient it was taken for found no number.
+    defined: bool,
 }
 
 /// What a frame is to be written with, and what must be defined before it.
@@ -233,7 +235,8 @@ impl OutTables {
             assigned.recipient = Some(recipient);
         }
         self.slots[assigned.reference as usize].last_used = number;
-        self.manifests[usize::from(assigned.manifest)].last_used = number;
+        let manifest = &mut self.manifests[usize::from(assigned.manifest)];
+        (manifest.last_used, manifest.defined) = (number, true);
         if let Some(Some(handle)) = self.handles.get_mut(index as usize) {
             handle.slot = assigned.reference;
             handle.manifest = assigned.manifest;
@@ -281,10 +284,11 @@ impl OutTables {
     fn take_manifest(&mut self, recipient: &Recipient) -> Result<(u16, u32, bool), Refusal> {
         let (serializer, name) = (recipient.serializer, recipient.manifest);
         if let Some(at) = self.manifests.iter().position(|m| m.serializer == serializer && m.name == name) {
-            return Ok((at as u16, self.manifests[at].stamp, false));
+            let known = &self.manifests[at];
+            return Ok((at as u16, known.stamp, !known.defined));
         }
         self.stamp += 1;
-        let entry = Manifest { serializer, name, stamp: self.stamp, last_used: 0 };
+        let entry = Manifest { serializer, name, stamp: self.stamp, last_used: 0, defined: false };
         if self.manifests.len() < self.manifests_max && self.bytes + name.len() <= self.bytes_max {
             self.manifests.push(entry);
             self.bytes += name.len();
