@@ -99,7 +99,7 @@
 //!
 //! - A message is delivered at most once, in order for each pair of sender and recipient, here and across nodes.
 //! - What is not delivered is a dead letter with a reason: [`dead_letter`].
-//! - A `tell` neither waits nor panics; [`try_tell`](ActorRef::try_tell) hands a refused message back;
+//! - A `tell` does not wait; [`try_tell`](ActorRef::try_tell) hands a refused message back;
 //!   [`send`](ActorRef::send) waits for room; an [`ask`](ActorRef::ask) has a deadline and its error names the cause.
 //! - A failure or panic in a handler concerns that actor only: [`supervision`].
 //! - Nothing is global: any number of systems live in one process.
@@ -125,9 +125,9 @@ pub use nexus_actor_core::__private;
 pub use nexus_actor_core::{
     Actor, ActorError, ActorRef, ActorSystem, ActorSystemBuilder, ActorSystemConfig, AnyRef, Ask, AskError,
     Backoff, Behavior, BuildError, Context, CorrelationId, DeadLetterReason, Directive, Failure, Headers,
-    Instant, MailboxConfig, Overflow, Props, Refusal, Reply, ResolveError, Runtime, Scope, ShutdownError,
-    Signal, SpawnError, StashFull, SupervisorStrategy, TellError, TerminationReason, TickDriverConfig,
-    TimerKey, WireValue,
+    Instant, MailboxConfig, Overflow, Pool, Props, Refusal, Reply, ResolveError, Router, Runtime, Scope,
+    ShutdownError, Signal, SpawnError, StashFull, SupervisorStrategy, TellError, TerminationReason,
+    TickDriverConfig, TimerKey, WireValue, WorkerPool,
 };
 
 #[cfg(feature = "std")]
@@ -142,8 +142,8 @@ pub use nexus_actor_macros::{Message, actor};
 #[doc(inline)]
 pub use nexus_actor_core::{
     actor_ref, ask, builder, context, coordinated_shutdown, dead_letter, event_stream, extension, headers,
-    mailbox, path, pid, process_registry, props, reason, remote_authority, runtime, scheduler, serialization,
-    signal, supervision, system, tick_driver, time,
+    mailbox, path, pid, process_registry, props, reason, remote_authority, router, runtime, scheduler,
+    serialization, signal, supervision, system, tick_driver, time, worker_pool,
 };
 
 /// What a network implements to carry references: routes to other nodes, and the provider that finds them.

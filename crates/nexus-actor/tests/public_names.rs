@@ -37,6 +37,7 @@ fn every_name_of_the_foundation_is_public() {
         RemoteActorRefProvider = nexus_actor::remote::RemoteActorRefProvider;
         EndpointManagerCommand = nexus_actor::remote::EndpointManagerCommand;
         EventPublisher = nexus_actor::remote::EventPublisher;
+        RemoteWatcherDaemon = nexus_actor::remote::RemoteWatcherDaemon;
         RemotingBackpressureListener = dyn backpressure::RemotingBackpressureListener;
         BackpressureSignal = backpressure::BackpressureSignal;
         BackpressureHook = dyn backpressure::BackpressureHook;
@@ -74,6 +75,34 @@ fn every_name_of_the_foundation_is_public() {
     });
     // Another name of the type above, for those who know it as generic.
     check(&names! { RemoteAuthorityManager = RemoteAuthorityManagerGeneric; });
+}
+
+/// Routers and worker pools can be used with a dependency on the facade alone.
+#[test]
+fn routers_and_worker_pools_are_public() {
+    struct Idle;
+    impl Actor for Idle {
+        type Msg = u8;
+        async fn receive(&mut self, _: u8, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+            Ok(())
+        }
+    }
+    for (at_root, in_module) in [
+        (
+            core::any::type_name::<nexus_actor::Router<u8>>(),
+            core::any::type_name::<nexus_actor::router::Router<u8>>(),
+        ),
+        (
+            core::any::type_name::<nexus_actor::WorkerPool<Idle>>(),
+            core::any::type_name::<nexus_actor::worker_pool::WorkerPool<Idle>>(),
+        ),
+        (
+            core::any::type_name::<nexus_actor::Pool<u8>>(),
+            core::any::type_name::<nexus_actor::worker_pool::Pool<u8>>(),
+        ),
+    ] {
+        assert_eq!(at_root, in_module);
+    }
 }
 
 /// The commands of the foundation, with what each carries. That this compiles is the test.
