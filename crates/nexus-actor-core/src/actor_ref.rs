@@ -156,7 +156,9 @@ impl<M: Send + 'static> ActorRef<M> {
         Self(Arc::new(Cell { body }))
     }
 
-    /// Sends `message`. Never waits, never panics.
+    /// Sends `message`. Never waits and never panics by itself. For an actor on another node the message is serialized in
+    /// this call: a panic of its own [`Serialize`](serde::Serialize) or [`Message::encode`](crate::serialization::Message::encode)
+    /// unwinds out of it, and the message is not sent.
     ///
     /// At most once, in order per sender and recipient. What is not accepted becomes a dead letter that says
     /// why; use [`try_tell`](Self::try_tell) to get it back instead, or [`send`](Self::send) to wait for room.
@@ -311,7 +313,9 @@ impl<M: Send + 'static> ActorRef<M> {
     /// Asks the actor to stop. It finishes the message it is handling, and of those it has taken out of its
     /// mailbox already at most 255 more; what waits becomes dead letters.
     ///
-    /// For an actor on another node the peer decides whether this node may.
+    /// An actor on another node refuses: a stop needs a permission that is given to peers whose identity is proven, and
+    /// this version cannot prove any. Nothing happens here; the other node records a dead letter with the
+    /// reason *denied*. Send a message whose handler calls [`Context::stop`](crate::Context::stop).
     pub fn stop(&self) {
         self.to_any().stop();
     }
@@ -802,7 +806,7 @@ impl AnyRef {
         self.0.uid()
     }
 
-    /// Asks the actor to stop, as [`ActorRef::stop`].
+    /// Asks the actor to stop, as [`ActorRef::stop`]; an actor on another node refuses.
     pub fn stop(&self) {
         let _ = self.0.system_message(SystemMsg::Stop);
     }
