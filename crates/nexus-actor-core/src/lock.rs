@@ -17,8 +17,8 @@ const PAUSES: u32 = 24;
 
 /// Mutual exclusion for short critical sections.
 ///
-/// Rule of the house: no user code, wake-up or drop of a message runs under it, except the serialization of
-/// an outgoing message (which refuses re-entry).
+/// Rule of the house: no user code, wake-up or drop of a message runs under it. The exceptions are what turns messages
+/// into bytes and back, and failure detectors; `ARCHITECTURE.md` says what holds for each.
 #[derive(Debug, Default)]
 pub struct Lock<T>(Inner<T>);
 

@@ -57,6 +57,9 @@ pub enum Arrival {
 /// All times come from one monotonic clock. Suspicion never falls while nothing arrives, and is never NaN
 /// or infinite; `is_available(now)` is `suspicion(now) < threshold()`. Only [`Self::local_pause`], which speaks
 /// of this node's own absence, may lower it without a beat.
+///
+/// All functions run under the lock of the peer's association and for every heartbeat: they must be short, must not
+/// block, and must not call remoting, send a message or publish an event, which could wait for the same lock.
 pub trait FailureDetector: fmt::Debug + Send + Sync {
     /// A first beat is now asked for. Starts the allowance for the first answer; later calls change nothing.
     fn expect(&mut self, now: Instant);
