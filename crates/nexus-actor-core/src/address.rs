@@ -306,6 +306,9 @@ pub fn validate_system_name(name: &str) -> Result<(), PathError> {
 /// Reads `system` or `system@host:port`.
 pub(crate) fn parse_node(text: &str) -> Result<(Arc<str>, Option<Authority>), PathError> {
     let Some((system, authority)) = text.split_once('@') else {
+        if text.parse::<Authority>().is_ok() {
+            return Err(PathError::new(0, "the name of a system and `@` before `host:port`"));
+        }
         validate_system_name(text)?;
         return Ok((Arc::from(text), None));
     };
@@ -461,6 +464,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>().expect_err(text).position, position, "{text}");
         }
+        let error =
+            "fraktor.tcp://10.0.0.2:25520".parse::<Address>().expect_err("names no system").to_string();
+        assert!(error.contains("name of a system"), "{error}");
         assert_eq!("FRAKTOR.tcp://a@h:1".parse::<Address>().unwrap().scheme, ActorPathScheme::FraktorTcp);
     }
 

@@ -241,7 +241,8 @@ impl fmt::Display for BuildError {
                  a tokio runtime",
             ),
             Self::Guardian(error) => write!(f, "guardian: {error}"),
-            Self::Extension { error } => write!(f, "extension: {error}"),
+            // It says itself that an extension is meant.
+            Self::Extension { error } => fmt::Display::fmt(error, f),
             Self::Provider { error } => write!(f, "actor ref provider: {error}"),
         }
     }

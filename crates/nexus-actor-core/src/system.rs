@@ -796,8 +796,11 @@ impl fmt::Display for ResolveError {
             Self::NoRemoting { address } => write!(
                 f,
                 "{address} is another node and this system has no remoting: build it with \
-                 `with_actor_ref_provider(RemoteActorRefProvider::std())`"
+                 `with_remoting(config)`, which is short for `with_actor_ref_provider(RemoteActorRefProvider::std())` and the \
+                 extension"
             ),
+            // Not a matter of a limit but of the address or the state of this node.
+            Self::Refused(Refusal::Limit(why)) => write!(f, "no way to that node: {why}"),
             Self::Refused(refusal) => fmt::Display::fmt(refusal, f),
         }
     }

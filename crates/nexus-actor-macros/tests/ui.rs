@@ -24,7 +24,7 @@ fn errors_of_the_compiler_point_at_the_users_line() {
         return;
     }
     let cases = trybuild::TestCases::new();
-    for case in ["actor_not_send", "actor_without_serde", "message_without_serde"] {
+    for case in ["actor_not_send", "actor_without_serde", "message_missing", "message_without_serde"] {
         cases.compile_fail(format!("tests/ui/{case}.rs"));
     }
 }

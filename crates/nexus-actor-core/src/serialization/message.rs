@@ -6,6 +6,11 @@ use super::{DecodeError, Decoder, EncodeError, Encoder, SerializerId};
 ///
 /// `#[derive(Message)]` writes it. There are no serde supertraits and no blanket implementation, so a message
 /// may also be written by hand. A message that never leaves the process needs none of this, only [`Send`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot cross a wire: it does not implement `Message`",
+    label = "not a message for another node",
+    note = "add `#[derive(Message, Serialize, Deserialize)]` and `#[message(manifest = \"name@1\")]` to the type"
+)]
 pub trait Message: Send + Sized + 'static {
     /// The name of this type on the wire, with its version: `"shop.counter@1"`. At most 256 bytes.
     const MANIFEST: &'static str;

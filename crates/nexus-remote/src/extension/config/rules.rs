@@ -70,8 +70,8 @@ impl RemotingExtensionConfig {
             found.add(
                 "bind",
                 self.bind_text(),
-                "is reachable from other hosts without TLS; either use TLS with \
-                 with_transport_scheme(\"fraktor.tls\"), or set with_insecure_plaintext(true), which warns at every start",
+                "is reachable from other hosts without TLS; the ways on are TLS, fraktor.tls, which is not available \
+                 in this version, and with_insecure_plaintext(true), which warns at every start",
             );
         }
         let scheme = self.transport_scheme.as_str();
