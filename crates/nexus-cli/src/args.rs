@@ -99,6 +99,9 @@ pub(crate) struct PingOptions {
     #[arg(long, value_name = "BYTES", default_value = "16", value_parser = payload)]
     pub(crate) payload: usize,
     /// Print one JSON object instead of text.
+    ///
+    /// `target`; `payload_bytes` of each message; `n` round trips tried, `lost` of them without an answer; `p50_us`,
+    /// `p99_us` and `max_us`: median, 99th percentile and longest round trip in microseconds, null without an answer.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -127,13 +130,18 @@ pub(crate) struct BenchLocalOptions {
     /// Messages per round.
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) messages: Option<u64>,
-    /// Senders of fan-in.
-    #[arg(long, value_name = "N", default_value = "8", value_parser = outstanding)]
-    pub(crate) senders: usize,
+    /// Senders of fan-in, which alone has several; 8 unless given.
+    #[arg(long, value_name = "N", value_parser = outstanding)]
+    pub(crate) senders: Option<usize>,
     /// Rounds, of which the median counts; actors and floor take turns.
     #[arg(long, value_name = "N", default_value = "3", value_parser = rounds)]
     pub(crate) rounds: usize,
     /// Print one JSON object per workload instead of text.
+    ///
+    /// `workload`; `payload_bytes` of each message; `n` messages per round, `lost` of them; `seconds` and `msgs_per_s` of the
+    /// median round; `p50_us` and `p99_us` of an ask in microseconds, null for the others; `cpu_s` processor time of all
+    /// rounds of actors; `rss_kb` resident memory in KiB; `rounds`; `floor`: what does the same without actors,
+    /// `floor_msgs_per_s` its rate, `floor_ratio` ours divided by it.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -180,7 +188,7 @@ pub(crate) struct BenchRemoteOptions {
     /// Messages, or questions, in all.
     #[arg(long, value_name = "N", default_value = "1000000", value_parser = count)]
     pub(crate) messages: u64,
-    /// Questions that wait for an answer at a time, or senders of fan-in; 1 and 8 unless given.
+    /// Questions that wait for an answer at a time, or senders of fan-in; 1 and 8 unless given. Tell has one sender.
     #[arg(long, value_name = "K", value_parser = outstanding)]
     pub(crate) outstanding: Option<usize>,
     /// How long to wait for a target that does not answer before the run is given up.
@@ -196,6 +204,13 @@ pub(crate) struct BenchRemoteOptions {
     #[arg(long, short = 'v')]
     pub(crate) verbose: bool,
     /// Print one JSON object instead of text.
+    ///
+    /// `workload`; `payload_bytes` of each message; `n` messages in all, `lost`: those the receiver did not confirm, of ask
+    /// those without an answer; `seconds`, `msgs_per_s`; `p50_us` and `p99_us` in microseconds: of ask a round trip, else a
+    /// report that waits its turn behind the messages; `cpu_s` processor time of this side; `rss_kb` its resident memory in
+    /// KiB; `outstanding` as used; `restarts` of the target; `dead_letters` of this side by reason. With `--floor`
+    /// `floor_msgs_per_s` and `floor_ratio`, `floor_round_trip_p50_us` and `floor_round_trip_ratio`: plain TCP, and ours
+    /// divided by it.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

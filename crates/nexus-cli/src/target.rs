@@ -7,9 +7,12 @@ use anyhow::{Context as _, anyhow};
 use nexus_actor::path::{ActorPath, ActorPathParts};
 use nexus_actor::prelude::*;
 use nexus_actor::remote::RemotingExtensionConfig;
+use nexus_actor::remote::event::RemotingLifecycleEvent;
+use nexus_actor::remote::wire::QuarantineReason;
 use nexus_actor::{ActorSystemConfig, AskError};
 
 use crate::args::OwnNode;
+use crate::console;
 
 /// `fraktor.tcp://system@host:port`, with or without the path of an actor.
 #[derive(Clone, Debug)]
@@ -53,14 +56,29 @@ impl OwnNode {
             .with_remoting(config)
             .build()
             .context("this side's node does not start")?;
+        system.event_stream().subscribe(tell_the_right_address).forever();
         crate::actors::register(&system)?;
         Ok(system)
     }
 }
 
+/// A node that is called otherwise than the target says refuses for good, and says what it is called.
+fn tell_the_right_address(event: &RemotingLifecycleEvent) {
+    if let RemotingLifecycleEvent::Quarantined { reason: QuarantineReason::WrongAddress, facts, .. } = event {
+        console::remark(&format!("{facts}; {USE_WHAT_IT_PRINTED}"));
+    }
+}
+
+const USE_WHAT_IT_PRINTED: &str = "use exactly the address that the node printed as `listening`";
+
 /// A failed ask in words that say what to look at.
 pub(crate) fn explain(path: &ActorPath, error: &AskError) -> String {
     let hint = match error {
+        AskError::Quarantined => {
+            return format!(
+                "{path} does not answer: {error}; the address may be wrong: {USE_WHAT_IT_PRINTED}"
+            );
+        }
         AskError::Timeout { .. } | AskError::Unreachable => {
             "; is the node running, and is that the address it printed?"
         }

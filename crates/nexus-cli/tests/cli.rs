@@ -156,6 +156,7 @@ fn the_demonstration_shows_everything() {
         "Terminated {",
         "unreachable }",
         "dead letters",
+        "acknowledged by b before the kill",
         "re-associated",
         "all of it happened",
     ] {
@@ -288,6 +289,7 @@ fn a_run_outlives_its_target() {
 fn what_is_wrong_is_said_with_its_rule() {
     let node = Node::start("127.0.0.1:0");
     let nobody = format!("{}/user/nobody", node.address);
+    let misnamed = format!("fraktor.tcp://other@{}", node.authority());
     let (echo, target) = (format!("{}/user/echo", node.address), node.address.as_str());
     let bench = ["bench", "remote", "--target"];
     for (arguments, said) in [
@@ -303,6 +305,9 @@ fn what_is_wrong_is_said_with_its_rule() {
         (vec!["bench", "remote", "--target", target, "--outstanding", "0"], &["'0'", "from 1 to"]),
         (vec!["bench", "remote", "--target", target, "--patience", "0s"], &["'0s'", "above zero"]),
         (vec!["bench", "local", "tell", "--messages", "-5"], &["-5"]),
+        (vec!["bench", "local", "ask", "--senders", "4"], &["--senders", "fan-in"]),
+        (vec!["bench", "remote", "--target", target, "--outstanding", "2"], &["--outstanding", "one sender"]),
+        (vec!["ping", &misnamed, "--count", "1"], &["address may be wrong", "`listening`"]),
         (vec!["bench", "local", "nonsense"], &["nonsense", "ping-pong"]),
         (vec!["bench", "remote", "--target", "nonsense"], &["nonsense"]),
         (vec!["ping", "127.0.0.1:1"], &["system, host and port"]),

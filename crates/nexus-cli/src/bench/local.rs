@@ -17,6 +17,7 @@ use crate::commands::node::Ending;
 use crate::console::{self, grouped};
 use crate::measure::{CpuWatch, Latencies, Micros, or_dash, resident_kib, rounded};
 
+const DEFAULT_SENDERS: usize = 8;
 const ALL: [LocalWorkload; 5] = [
     LocalWorkload::Tell,
     LocalWorkload::Ask,
@@ -78,6 +79,15 @@ struct Measurement {
 
 pub(crate) async fn run(options: BenchLocalOptions) -> anyhow::Result<()> {
     let mut ending = Ending::new()?;
+    if let Some(one) = options.workload
+        && options.senders.is_some()
+    {
+        ensure!(
+            one == LocalWorkload::FanIn,
+            "--senders is for fan-in; {} has no number of senders",
+            one.as_str()
+        );
+    }
     let workloads = options.workload.map_or_else(|| ALL.to_vec(), |one| vec![one]);
     // On a worker, as applications are: the thread that waits for the runtime is none.
     let all = tokio::spawn(async move {
@@ -114,7 +124,7 @@ fn print(m: &Measurement) -> std::io::Result<()> {
 
 async fn measure(workload: LocalWorkload, options: &BenchLocalOptions) -> anyhow::Result<Measurement> {
     let n = options.messages.unwrap_or(workload.messages());
-    let senders = options.senders as u64;
+    let senders = options.senders.unwrap_or(DEFAULT_SENDERS) as u64;
     let system = ActorSystem::builder("bench").with_config(ActorSystemConfig::default()).build()?;
     let mut latencies = Latencies::new()?;
     let (mut ours, mut floors, mut processor) = (Vec::new(), Vec::new(), Some(0.0));

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use nexus_actor::path::{ActorPath, ActorUid};
 use nexus_actor::prelude::*;
 use nexus_actor::remote::event::RemotingLifecycleEvent;
@@ -72,6 +72,10 @@ struct Outcome {
 
 pub(crate) async fn run(options: BenchRemoteOptions) -> anyhow::Result<()> {
     let mut ending = Ending::new()?;
+    ensure!(
+        options.workload != RemoteWorkload::Tell || options.outstanding.is_none_or(|many| many == 1),
+        "--outstanding is for ask and fan-in; tell has one sender"
+    );
     let path = options.target.path(options.workload.actor())?;
     let system = options.own.start(Duration::from_secs(5))?;
     let result = tokio::select! {
@@ -94,11 +98,10 @@ async fn measure(
     path: &ActorPath,
     options: &BenchRemoteOptions,
 ) -> anyhow::Result<Measurement> {
-    let outstanding = options.outstanding.unwrap_or(match options.workload {
+    let senders = options.outstanding.unwrap_or(match options.workload {
         RemoteWorkload::Tell | RemoteWorkload::Ask => 1,
         RemoteWorkload::FanIn => DEFAULT_SENDERS,
     });
-    let senders = if options.workload == RemoteWorkload::Tell { 1 } else { outstanding };
     let run = Run {
         system: system.clone(),
         path: path.clone(),

@@ -38,8 +38,8 @@ async fn demonstrate(messages: u64) -> anyhow::Result<()> {
     pair.pass_a_reference(&account).await.context("failed at: a reference inside a message")?;
     pair.burst(&account, messages).await.context("failed at: the burst")?;
     let watched = pair.watch(&account).await.context("failed at: the watch")?;
-    pair.kill(&account).await.context("failed at: kill -9 and Terminated")?;
-    pair.bury(&account, &watched).await.context("failed at: dead letters")?;
+    let sent = pair.kill(&account).await.context("failed at: kill -9 and Terminated")?;
+    pair.bury(&account, &watched, sent).await.context("failed at: dead letters")?;
     pair.restart(&account).await.context("failed at: restart and re-association")?;
     pair.end(&account).await.context("failed at: the orderly end")?;
     account.title("done: all of it happened")?;
@@ -257,7 +257,8 @@ impl Pair {
         Ok(sink)
     }
 
-    async fn kill(&mut self, account: &Account) -> anyhow::Result<()> {
+    /// Returns how many messages were accepted around the kill.
+    async fn kill(&mut self, account: &Account) -> anyhow::Result<u64> {
         let b = self.b.take().ok_or_else(|| anyhow!("b does not run"))?;
         // Faster than b takes them: at its end some have been handed to the connection and not acknowledged.
         let (sink, (stop, mut stopped)) = (self.sink_b.clone(), tokio::sync::oneshot::channel::<()>());
@@ -292,10 +293,10 @@ impl Pair {
             matches!(reason, TerminationReason::Unreachable),
             "the reason is `{reason}` instead of `unreachable`"
         );
-        Ok(())
+        Ok(sent)
     }
 
-    async fn bury(&mut self, account: &Account, dead: &ActorRef<Sink>) -> anyhow::Result<()> {
+    async fn bury(&mut self, account: &Account, dead: &ActorRef<Sink>, sent: u64) -> anyhow::Result<()> {
         account.title("what was lost is known")?;
         let before = self.a.dead_letters().total();
         for _ in 0..3 {
@@ -317,6 +318,11 @@ impl Pair {
         for (reason, count) in self.a.dead_letters().counts().filter(|(_, count)| *count > 0) {
             account.say(format_args!("  {:>10}  {reason}", grouped(count)))?;
         }
+        let confirmed = (sent + 3).saturating_sub(total);
+        account.say(format_args!(
+            "the other {} had been acknowledged by b before the kill",
+            grouped(confirmed)
+        ))?;
         Ok(())
     }
 
