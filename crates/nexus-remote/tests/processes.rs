@@ -205,7 +205,8 @@ impl Drop for Peer {
 /// The rest of the next line that begins with `word`.
 async fn said(lines: &mut Lines<BufReader<ChildStdout>>, word: &str) -> String {
     loop {
-        let line = tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap().unwrap();
+        let line = tokio::time::timeout(LIMIT, lines.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("it has not said {word:?} within {LIMIT:?}")).unwrap();
         let line = line.unwrap_or_else(|| panic!("it ended before it said {word}"));
         if let Some(rest) = line.strip_prefix(word) {
             return rest.to_string();
@@ -541,7 +542,10 @@ async fn a_process_that_is_asked_to_end_delivers_says_goodbye_and_ends() {
     assert!(matches!(counted.message(LIMIT).await, Ok(Talk::Say(0))));
     let asked = Instant::now();
     peer.signal("-TERM").await;
-    assert!(matches!(kept.await, Err(AskError::NoReply | AskError::Shutdown | AskError::Unreachable)));
+    // It was in the actor's hands, or still in its mailbox, or its node was gone first.
+    let kept = kept.await;
+    let expected = [AskError::NoReply, AskError::Stopped, AskError::Shutdown, AskError::Unreachable];
+    assert!(kept.as_ref().is_err_and(|error| expected.contains(error)), "{kept:?}");
     let (_, reason) = watcher.terminated(LIMIT).await.unwrap();
     assert!(matches!(reason, TerminationReason::Stopped | TerminationReason::Left), "{reason}");
     assert_eq!(said(&mut peer.lines, "ended in order").await, "");
