@@ -560,6 +560,8 @@ async fn a_process_that_is_asked_to_end_delivers_says_goodbye_and_ends() {
     // And the other way round: this node's end, as the peer sees it.
     let mut peer = Peer::start(&host, 0).await;
     let to = here.far(&peer.address, "/user/ledger");
+    // A healthy peer: the three seconds of the flush are not for finding it.
+    assert_eq!(to.ask(|reply| Talk::Echo(0, reply)).timeout(LIMIT).await, Ok(0));
     for n in 0..20_000 {
         to.tell(Talk::Say(n));
     }
