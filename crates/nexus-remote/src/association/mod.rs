@@ -444,6 +444,11 @@ impl Association {
         }
     }
 
+    /// Frees what the lane keeps for its next burst, if nothing waits in it; for an association that has gone quiet.
+    pub fn shrink(&mut self) {
+        self.lane.shrink();
+    }
+
     /// Whether [`poll_event`](Self::poll_event) would return something.
     #[inline]
     #[must_use]

@@ -91,6 +91,11 @@ impl After {
             || self.gone.len() >= ACTS_MAX
     }
 
+    /// Gives the memory back, between batches.
+    pub(super) fn release(&mut self) {
+        *self = Self::new();
+    }
+
     /// Does everything and leaves nothing but the memory. Inside the decode scope, outside any lock.
     pub(super) fn run(&mut self, peer: &Arc<Peer>, system: &ActorSystem, frames: &FrameReader, now: Instant) {
         for (id, size) in self.hops.drain(..) {

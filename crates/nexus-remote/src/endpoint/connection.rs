@@ -16,9 +16,13 @@ use super::pressure::Way;
 use super::reader::{EndpointReader, ReadFault};
 use super::registry::Origin;
 use super::writer::{EndpointWriter, Wrote};
-use crate::association::{Admitted, ConnectionId, ConnectionNumber, LostCause, PeerProof, Transmit, refusal};
+use crate::association::{
+    Admitted, Association, ConnectionId, ConnectionNumber, LostCause, PeerProof, Transmit, refusal,
+};
 use crate::transport::{TransportChannel, TransportError};
-use crate::wire::{ControlFrame, FrameReader, Preamble, Refuse, RefuseReason, Request, StreamError};
+use crate::wire::{
+    ControlFrame, FrameReader, Preamble, REST_AHEAD, Refuse, RefuseReason, Request, StreamError,
+};
 
 /// Steps of one poll before other tasks run.
 const STEPS: usize = 32;
@@ -29,6 +33,8 @@ const CLOCK_STEPS: usize = 4;
 const READ_STEP: usize = 64 * 1024;
 /// How long a connection that is to be closed may still write or read.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a connection is quiet until it gives its buffers back.
+const REST: Duration = Duration::from_secs(1);
 /// How long a frame may take from its first byte to its last (limit L9).
 const FRAME_TIME: Duration = Duration::from_secs(10);
 
@@ -51,6 +57,9 @@ pub(crate) struct Connection {
     under_way: Option<(u64, Instant)>,
     /// Armed for a frame under way, and left armed for the next: most are complete long before.
     frame_time: Option<Ending>,
+    /// When it last carried more than a connection at rest does; `None` when it has given its buffers back since.
+    busy: Option<Instant>,
+    rest: Option<Ending>,
 }
 
 /// The task panicked: the association must not take the connection for one that serves.
@@ -95,6 +104,8 @@ impl Connection {
             patience: None,
             under_way: None,
             frame_time: None,
+            busy: None,
+            rest: None,
         }
     }
 
@@ -207,6 +218,27 @@ impl Connection {
         }
     }
 
+    /// Gives large buffers back once the connection has been quiet for a while. It may stay so for hours.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) {
+        let Some(busy) = self.busy else { return };
+        loop {
+            if let Some(rest) = &mut self.rest
+                && rest.as_mut().poll(cx).is_pending()
+            {
+                return;
+            }
+            let Some(system) = self.peer.node.system.upgrade() else { return };
+            if system.now() >= busy + REST {
+                (self.busy, self.rest) = (None, None);
+                self.reader.release();
+                self.writer.release();
+                self.peer.read(Association::shrink);
+                return;
+            }
+            self.rest = Some(system.runtime().sleep_until(busy + REST));
+        }
+    }
+
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut now = self.peer.node.now();
         for step in 1..=STEPS {
@@ -216,7 +248,12 @@ impl Connection {
                 Err(cause) => return Poll::Ready(Ended::Lost(cause)),
             };
             match self.writer.poll(cx, &self.peer, self.conn, &self.channel, now) {
-                Ok(Wrote::Progress) => progress = true,
+                Ok(Wrote::Progress) => {
+                    progress = true;
+                    if self.writer.is_busy() {
+                        self.busy = Some(now);
+                    }
+                }
                 Ok(Wrote::Pending) => {}
                 Ok(Wrote::Blocked) => {
                     if self.poll_stuck(cx) {
@@ -234,11 +271,11 @@ impl Connection {
                 break;
             }
             if !progress {
-                return if self.poll_unfinished(cx, now) {
-                    Poll::Ready(Ended::Unfinished)
-                } else {
-                    Poll::Pending
-                };
+                if self.poll_unfinished(cx, now) {
+                    return Poll::Ready(Ended::Unfinished);
+                }
+                self.poll_rest(cx);
+                return Poll::Pending;
             }
             if step % CLOCK_STEPS == 0 {
                 now = self.peer.node.now();
@@ -264,6 +301,9 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Err(LostCause::Closed),
                 Poll::Ready(Ok(count)) => {
                     read += count;
+                    if count >= REST_AHEAD {
+                        self.busy = Some(now);
+                    }
                     if self.faulted {
                         self.reader.frames = FrameReader::new();
                         continue;

@@ -223,6 +223,12 @@ impl EndpointReader {
         }
     }
 
+    /// Gives memory back that a connection gone quiet has no use for.
+    pub(crate) fn release(&mut self) {
+        self.frames.release();
+        self.after.release();
+    }
+
     pub(crate) const fn is_attached(&self) -> bool {
         self.attached
     }

@@ -8,6 +8,7 @@ use nexus_actor_core::Instant;
 use super::peer::Peer;
 use crate::association::{ConnectionId, Transmit};
 use crate::transport::{TransportChannel, TransportError};
+use crate::wire::REST_AHEAD;
 
 /// A turn that carried more than this had company: one small message with its acknowledgement fits.
 const COMPANY: usize = 160;
@@ -46,6 +47,19 @@ impl EndpointWriter {
     fn run(&self) -> Option<&[u8]> {
         let (bytes, range) = self.transmit.run.as_ref()?;
         bytes.get(range.clone())
+    }
+
+    /// Whether the turn before carried much.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.last > REST_AHEAD
+    }
+
+    /// Gives the buffer's memory back if nothing waits in it; for a connection that has gone quiet.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            self.transmit = Transmit::new();
+            (self.head_at, self.run_at) = (0, 0);
+        }
     }
 
     /// Writes what there is. Asks the association for more when the last of it is out.

@@ -110,7 +110,8 @@ enum Stage {
 /// only the unfinished one at the end moves, and only when the room behind it runs out.
 ///
 /// The buffer is never larger than what waits in it and 64 KiB (limit L8), whatever lengths are claimed; before the
-/// handshake is complete never larger than 4 KiB (L2, L5).
+/// handshake is complete never larger than 4 KiB (L2, L5). It is small until a read has filled it, and again after
+/// [`release`](Self::release): a connection that carries heartbeats and little else takes no more.
 #[derive(Debug)]
 pub struct FrameReader {
     /// All of it is initialized, so that reading into it needs no `unsafe`; `start..end` holds bytes.
@@ -125,8 +126,12 @@ pub struct FrameReader {
     completed: u64,
     skipped: u64,
     failed: Option<StreamError>,
+    /// No read has filled the small buffer.
+    quiet: bool,
 }
 
+/// Room for what passes on a connection at rest.
+pub(crate) const REST_AHEAD: usize = 1024;
 /// A read into less than this is a system call wasted: rather move what is left to the front.
 const SPARE_MIN: usize = 16 * 1024;
 
@@ -151,6 +156,7 @@ impl FrameReader {
             completed: 0,
             skipped: 0,
             failed: None,
+            quiet: true,
         }
     }
 
@@ -169,7 +175,8 @@ impl FrameReader {
         }
         let (spare_min, ahead, most) = if self.stage == Stage::Established {
             let most = usize::try_from(self.frame_max).unwrap_or(usize::MAX).saturating_add(4);
-            (SPARE_MIN, limit::READ_AHEAD, most.saturating_add(limit::READ_AHEAD))
+            let (least, ahead) = if self.quiet { (1, REST_AHEAD) } else { (SPARE_MIN, limit::READ_AHEAD) };
+            (least, ahead, most.saturating_add(limit::READ_AHEAD))
         } else {
             (1, limit::HANDSHAKE, limit::HANDSHAKE)
         };
@@ -197,6 +204,10 @@ impl FrameReader {
     pub fn received(&mut self, count: usize) {
         assert!(count <= self.buffer.len() - self.end, "more bytes than there was room for");
         self.end += count;
+        // Filled: the room at rest, which may be a part of the buffer that the handshake left.
+        if count >= REST_AHEAD || self.end == self.buffer.len() {
+            self.quiet = false;
+        }
     }
 
     /// Copies from the front of `bytes` what fits into [`spare`](Self::spare) and returns how much that was. For
@@ -394,6 +405,7 @@ impl FrameReader {
         if !self.is_started() {
             self.buffer = Vec::new();
             (self.start, self.end) = (0, 0);
+            self.quiet = true;
         }
     }
 }
@@ -589,6 +601,29 @@ mod tests {
             assert!(!reader.is_started());
             reader.release();
             assert_eq!(reader.capacity(), 0);
+        }
+    }
+
+    /// It costs a system call for each small read: whoever sends more than fits gets the room to send it in.
+    #[test]
+    fn a_buffer_is_small_at_rest_and_large_once_it_was_filled() {
+        // With and without what is left of the handshake.
+        for fresh in [true, false] {
+            let mut reader = established();
+            if fresh {
+                reader.release();
+            }
+            let beats = frame(16, 0x20).repeat(30);
+            for _ in 0..100 {
+                assert!(reader.spare().len() <= REST_AHEAD);
+                assert_eq!(read(&mut reader, &beats, usize::MAX).0.len(), 30);
+                assert!(reader.capacity() <= limit::HANDSHAKE);
+            }
+            let burst = frame(16, 0x20).repeat(1_000);
+            assert_eq!(read(&mut reader, &burst, usize::MAX).0.len(), 1_000);
+            assert!(reader.spare().len() >= SPARE_MIN, "fresh {fresh}: {}", reader.spare().len());
+            reader.release();
+            assert!(reader.spare().len() <= REST_AHEAD);
         }
     }
 

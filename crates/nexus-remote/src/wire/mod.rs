@@ -27,6 +27,7 @@ pub use frame::{
     Acknowledge, ControlFrame, DefineManifest, DefineReference, Envelope, EnvelopeReply, EnvelopeWriter,
     HeaderPairs, Lookup, OrdinaryFrame, Reply, ReplyFailed, ReplyWriter,
 };
+pub(crate) use frame_reader::REST_AHEAD;
 pub use frame_reader::{FrameReader, StreamError};
 pub use handshake::{
     Ack, AssociationHandshake, CapabilityFlags, NodeAddress, Refuse, RemoteNodeId, Request, SessionLimits,
