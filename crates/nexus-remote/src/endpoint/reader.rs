@@ -328,8 +328,12 @@ impl Turn<'_> {
             Ok(frame) => frame,
             Err(error) => {
                 // It keeps its number: what follows it is still in its place.
-                if self.place(intake, &OrdinaryFrame::Reply(crate::wire::Reply::nothing()))? {
-                    self.lost(None, DeadLetterReason::Decode, size, id, error.to_string().into());
+                match intake.inbound.place_broken(self.conn) {
+                    Ok(Placed::Deliver { .. }) => {
+                        self.lost(None, DeadLetterReason::Decode, size, id, error.to_string().into());
+                    }
+                    Ok(Placed::Defined | Placed::Duplicate | Placed::Stale) => {}
+                    Err(fault) => return Err(ReadFault::protocol(&fault)),
                 }
                 return Ok(());
             }

@@ -25,11 +25,6 @@ pub struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// In place of an ordinary frame that could not be read: it takes that frame's number.
-    pub(crate) const fn nothing() -> Self {
-        Self { key: ReplyKey { secret: 0, slot: 0 }, correlation_id: CorrelationId::NIL, payload: &[] }
-    }
-
     /// Reads the reply in `raw`. Allocates nothing.
     ///
     /// # Errors
