@@ -36,6 +36,8 @@ pub mod backpressure;
 pub mod config_error;
 pub mod correlation_trace;
 pub mod endpoint;
+pub mod endpoint_event;
+pub mod endpoint_statistics;
 pub mod error;
 pub mod event;
 mod event_publisher;
@@ -51,6 +53,11 @@ pub mod transport;
 pub mod wire;
 
 pub use endpoint::{EndpointManagerCommand, ListenerFault, RemoteWatcherDaemon, StrangerEvent};
+pub use endpoint_event::{
+    BackpressureLevel, ClientConnectedEvent, EndpointConnected, EndpointConnectedEvent,
+    EndpointReconnectEvent, EndpointTerminatedEvent, EndpointThrottledEvent,
+};
+pub use endpoint_statistics::{EndpointStatistics, EndpointStatisticsSnapshot};
 pub use error::RemotingError;
 pub use event_publisher::EventPublisher;
 pub use extension::{RemotingControl, RemotingControlHandle, RemotingExtension, RemotingExtensionConfig};

@@ -1,0 +1,3 @@
+//! Remoting over gRPC, on the wire of protoactor-go.
+
+#![forbid(unsafe_code)]
