@@ -57,6 +57,9 @@ pub enum ActorPathScheme {
     FraktorTls,
     /// `fraktor.loopback`: the native protocol inside one process.
     FraktorLoopback,
+    /// `protoactor`: gRPC, as protoactor-go speaks it. An address of this scheme has no system name, for that wire
+    /// knows none: `protoactor://host:port/user/name`.
+    Protoactor,
     /// Any other, for transports that an application brings.
     Other(Arc<str>),
 }
@@ -70,6 +73,7 @@ impl ActorPathScheme {
             Self::FraktorTcp => "fraktor.tcp",
             Self::FraktorTls => "fraktor.tls",
             Self::FraktorLoopback => "fraktor.loopback",
+            Self::Protoactor => "protoactor",
             Self::Other(name) => name,
         }
     }
@@ -82,8 +86,15 @@ impl ActorPathScheme {
             "fraktor.tcp" => Self::FraktorTcp,
             "fraktor.tls" => Self::FraktorTls,
             "fraktor.loopback" => Self::FraktorLoopback,
+            "protoactor" => Self::Protoactor,
             other => Self::Other(Arc::from(other)),
         }
+    }
+
+    /// Whether addresses of this scheme name an actor system: all but those of [`Self::Protoactor`].
+    #[must_use]
+    pub const fn names_system(&self) -> bool {
+        !matches!(self, Self::Protoactor)
     }
 }
 
@@ -271,7 +282,7 @@ impl fmt::Debug for Authority {
 pub struct Address {
     /// How to get there.
     pub scheme: ActorPathScheme,
-    /// The name of the actor system.
+    /// The name of the actor system; empty in an address of the scheme `protoactor`.
     pub system: Arc<str>,
     /// Where it is reached; `None` inside a process without remoting.
     pub authority: Option<Authority>,
@@ -303,8 +314,20 @@ pub fn validate_system_name(name: &str) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Reads `system` or `system@host:port`.
-pub(crate) fn parse_node(text: &str) -> Result<(Arc<str>, Option<Authority>), PathError> {
+/// Reads what stands between the scheme and the path: `system` or `system@host:port`; for a scheme without system
+/// names `host:port`, or nothing, which is this process.
+pub(crate) fn parse_node(
+    scheme: &ActorPathScheme,
+    text: &str,
+) -> Result<(Arc<str>, Option<Authority>), PathError> {
+    if !scheme.names_system() {
+        if let Some(at) = text.find('@') {
+            let expected = format!("`host:port`, for addresses of `{scheme}` name no system");
+            return Err(PathError::new(at, expected));
+        }
+        let authority = if text.is_empty() { None } else { Some(text.parse()?) };
+        return Ok((Arc::from(""), authority));
+    }
     let Some((system, authority)) = text.split_once('@') else {
         if text.parse::<Authority>().is_ok() {
             return Err(PathError::new(0, "the name of a system and `@` before `host:port`"));
@@ -336,21 +359,22 @@ pub(crate) fn parse_scheme(text: &str) -> Result<(ActorPathScheme, usize), PathE
 impl FromStr for Address {
     type Err = PathError;
 
-    /// Reads `scheme://system` or `scheme://system@host:port`.
+    /// Reads `scheme://system` or `scheme://system@host:port`, or `protoactor://host:port`.
     fn from_str(text: &str) -> Result<Self, PathError> {
         let (scheme, at) = parse_scheme(text)?;
-        let (system, authority) = parse_node(&text[at..]).map_err(|error| error.shifted(at))?;
+        let (system, authority) = parse_node(&scheme, &text[at..]).map_err(|error| error.shifted(at))?;
         Ok(Self { scheme, system, authority })
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.system)?;
-        if let Some(authority) = &self.authority {
-            write!(f, "@{authority}")?;
+        match (&self.authority, self.scheme.names_system()) {
+            (None, true) => write!(f, "{}://{}", self.scheme, self.system),
+            (Some(authority), true) => write!(f, "{}://{}@{authority}", self.scheme, self.system),
+            (None, false) => write!(f, "{}://", self.scheme),
+            (Some(authority), false) => write!(f, "{}://{authority}", self.scheme),
         }
-        Ok(())
     }
 }
 

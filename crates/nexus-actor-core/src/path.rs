@@ -415,7 +415,7 @@ impl fmt::Debug for ActorPath {
 impl FromStr for ActorPath {
     type Err = PathError;
 
-    /// Reads `scheme://system[@host:port]/elements[#uid]`.
+    /// Reads `scheme://system[@host:port]/elements[#uid]` or `protoactor://[host:port]/elements[#uid]`.
     fn from_str(text: &str) -> Result<Self, PathError> {
         let (scheme, node_at) = parse_scheme(text)?;
         let path_at = text[node_at..]
@@ -423,7 +423,7 @@ impl FromStr for ActorPath {
             .map(|at| node_at + at)
             .ok_or_else(|| PathError::new(text.len(), "a path beginning with `/`"))?;
         let (system, authority) =
-            parse_node(&text[node_at..path_at]).map_err(|error| error.shifted(node_at))?;
+            parse_node(&scheme, &text[node_at..path_at]).map_err(|error| error.shifted(node_at))?;
         let (elements, uid) = parse_elements(&text[path_at..]).map_err(|error| error.shifted(path_at))?;
         Ok(Self::new(Address { scheme, system, authority }, elements, uid))
     }
@@ -495,14 +495,16 @@ impl ActorPathParts {
         self.uid
     }
 
-    /// The node's address; `default_system` is its system's name when these parts leave it open.
+    /// The node's address; `default_system` is its system's name when these parts leave it open and the scheme
+    /// has such names.
     #[must_use]
     pub fn address(&self, default_system: &str) -> Address {
-        Address {
-            scheme: self.scheme.clone(),
-            system: self.system.clone().unwrap_or_else(|| Arc::from(default_system)),
-            authority: self.authority.clone(),
-        }
+        let system = match &self.system {
+            _ if !self.scheme.names_system() => Arc::from(""),
+            Some(system) => system.clone(),
+            None => Arc::from(default_system),
+        };
+        Address { scheme: self.scheme.clone(), system, authority: self.authority.clone() }
     }
 
     /// The actor's path; `default_system` is its system's name when these parts leave it open.
@@ -528,7 +530,7 @@ impl From<&Address> for ActorPathParts {
     fn from(address: &Address) -> Self {
         Self {
             scheme: address.scheme.clone(),
-            system: Some(address.system.clone()),
+            system: address.scheme.names_system().then(|| address.system.clone()),
             authority: address.authority.clone(),
             elements: Arc::from("/"),
             uid: ActorUid::ANY,
@@ -545,7 +547,8 @@ impl From<&ActorPath> for ActorPathParts {
 impl FromStr for ActorPathParts {
     type Err = PathError;
 
-    /// Reads `host:port`, `scheme://system[@host:port]` or `scheme://system[@host:port]/elements[#uid]`.
+    /// Reads `host:port`, `scheme://system[@host:port]` or `scheme://system[@host:port]/elements[#uid]`; of the
+    /// scheme `protoactor` without a system's name.
     fn from_str(text: &str) -> Result<Self, PathError> {
         let Some(scheme_end) = text.find("://") else { return Self::from_authority(text) };
         if text[scheme_end + "://".len()..].contains('/') {
@@ -559,6 +562,7 @@ impl FromStr for ActorPathParts {
 impl fmt::Display for ActorPathParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.system, &self.authority) {
+            _ if !self.scheme.names_system() => fmt::Display::fmt(&self.address(""), f)?,
             (None, None) => write!(f, "{}://", self.scheme)?,
             (None, Some(authority)) => fmt::Display::fmt(authority, f)?,
             (Some(system), None) => write!(f, "{}://{system}", self.scheme)?,

@@ -83,7 +83,8 @@ impl Pid {
         }
     }
 
-    /// The path of this actor in the system `system`, reached by `scheme`.
+    /// The path of this actor in the system `system`, reached by `scheme`. The scheme `protoactor` has no system
+    /// names: `system` is not looked at then.
     ///
     /// Every id has a path. One longer than the limits of [`crate::path`] is made all the same; it fits no wire
     /// of ours and is refused there.
@@ -95,7 +96,8 @@ impl Pid {
         scheme: ActorPathScheme,
         system: impl Into<Arc<str>>,
     ) -> Result<ActorPath, PathError> {
-        let address = Address { scheme, system: system.into(), authority: self.authority()? };
+        let system = if scheme.names_system() { system.into() } else { Arc::from("") };
+        let address = Address { scheme, system, authority: self.authority()? };
         let (elements, uid) = elements_of(&self.id);
         Ok(ActorPath::new(address, elements, uid))
     }
