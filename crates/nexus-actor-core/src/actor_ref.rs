@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::any::Any;
+use core::any::{Any, TypeId};
 use core::fmt;
 use core::future::Future;
 use core::hash::{Hash, Hasher};
@@ -223,6 +223,7 @@ impl<M: Send + 'static> ActorRef<M> {
                             | Notice::Terminated { .. }
                             | Notice::Signal(_)
                             | Notice::Stop
+                            | Notice::Call(_)
                             | Notice::Timer { .. }
                             | Notice::ReceiveTimeout { .. } => Ok(()),
                         },
@@ -345,11 +346,9 @@ impl<M: Send + 'static> ActorRef<M> {
         }
     }
 
-    /// Stops the actor once it has handled what was sent to it before this.
-    pub(crate) fn stop_in_order(&self) {
-        if let Body::Local(local) = &self.0.body {
-            let _ = local.mailbox.push_notice(Notice::Stop);
-        }
+    /// Asks the actor to stop once it has handled what was sent to it before this: [`AnyRef::stop_in_order`].
+    pub fn stop_in_order(&self) {
+        self.0.stop_in_order();
     }
 
     /// How busy a local actor is: zero at rest, else one more than what waits for it.
@@ -417,6 +416,7 @@ impl<M: Send + 'static> Cell<M> {
                 | Notice::Terminated { .. }
                 | Notice::Signal(_)
                 | Notice::Stop
+                | Notice::Call(_)
                 | Notice::Timer { .. }
                 | Notice::ReceiveTimeout { .. } => return,
             },
@@ -642,6 +642,9 @@ pub(crate) trait AnyCell: Send + Sync + 'static {
     fn target(&self) -> Option<&AnyRef>;
     fn mailbox_len(&self) -> usize;
     fn message_type(&self) -> &'static str;
+    fn message_type_id(&self) -> TypeId;
+    fn stop_in_order(&self);
+    fn call_in_order(&self, call: Box<dyn FnOnce() + Send>) -> bool;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -777,6 +780,41 @@ impl<M: Send + 'static> AnyCell for Cell<M> {
         core::any::type_name::<M>()
     }
 
+    fn message_type_id(&self) -> TypeId {
+        TypeId::of::<M>()
+    }
+
+    fn stop_in_order(&self) {
+        match &self.body {
+            Body::Local(local) => {
+                let _ = local.mailbox.push_notice(Notice::Stop);
+            }
+            Body::Remote(remote) => remote.route.stop_in_order(&remote.path),
+            Body::Named(named) => {
+                if let Some(now) = named.current() {
+                    now.stop_in_order();
+                }
+            }
+            Body::Adapter(adapter) => adapter.target.stop_in_order(),
+        }
+    }
+
+    fn call_in_order(&self, call: Box<dyn FnOnce() + Send>) -> bool {
+        match &self.body {
+            Body::Local(local) => match local.mailbox.push(Entry::Notice(Box::new(Notice::Call(call)))) {
+                Ok(None) => true,
+                Ok(Some(displaced)) => {
+                    self.displaced(displaced);
+                    true
+                }
+                Err(_) => false,
+            },
+            Body::Remote(_) => false,
+            Body::Named(named) => named.current().is_some_and(|now| now.call_in_order(call)),
+            Body::Adapter(adapter) => adapter.target.call_in_order(call),
+        }
+    }
+
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
@@ -811,6 +849,24 @@ impl AnyRef {
         let _ = self.0.system_message(SystemMsg::Stop);
     }
 
+    /// Asks the actor to stop once it has handled what was sent to it before this. What is sent afterwards becomes dead
+    /// letters. An actor that stays suspended in a handler, or waits to be restarted, stops when it gets there.
+    ///
+    /// Of an actor on another node the route decides: protoactor has a message for it, the native wire takes it as
+    /// [`stop`](Self::stop).
+    pub fn stop_in_order(&self) {
+        self.0.stop_in_order();
+    }
+
+    /// Runs `call` on the actor's turn once all that was sent to it before has been handled, and says whether it was
+    /// taken on: not by an actor that has stopped, is of another node, or has a bounded mailbox that is full.
+    ///
+    /// It takes a message's place in the mailbox and is dropped unrun where a message would become a dead letter. It
+    /// must not block; its panic is not the actor's.
+    pub fn call_in_order(&self, call: Box<dyn FnOnce() + Send>) -> bool {
+        self.0.call_in_order(call)
+    }
+
     /// Whether the actor lives in this process.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -833,6 +889,12 @@ impl AnyRef {
     #[must_use]
     pub fn message_type(&self) -> &'static str {
         self.0.message_type()
+    }
+
+    /// The identity in this process of the type of message the actor takes.
+    #[must_use]
+    pub fn message_type_id(&self) -> TypeId {
+        self.0.message_type_id()
     }
 
     /// The reference with its message type, if that is `M`.

@@ -17,12 +17,19 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::lock::Lock;
 use crate::reason::AskError;
-use crate::remote::{PendingReply, ReplyKey, ReplyTo, Route};
+use crate::remote::{PendingReply, ReplyKey, ReplyTo, Route, Wire};
 use crate::serialization::inlet::guarded;
 use crate::serialization::scope::{self, ForeignReply, LiftedReply};
 use crate::serialization::{DecodeError, Decoder, EncodeError, Encoder};
+#[cfg(feature = "protobuf")]
+use crate::serialization::{Named, ProtobufValue};
 use crate::system::{ActorSystem, WeakSystem};
 use crate::time::Instant;
+
+mod relay;
+
+pub use relay::RELAY_TIMEOUT;
+use relay::{Nobody, Read, Relay};
 
 /// What can be an answer that crosses a wire. An alias for its bounds; implemented for every such type.
 pub trait WireValue: Serialize + DeserializeOwned + Send + 'static {}
@@ -37,7 +44,7 @@ pub struct Reply<T>(Inner<T>);
 
 enum Inner<T> {
     Local(Arc<Slot<T>>),
-    /// Boxed, so that the many messages with a reply inside stay small; `None` once used.
+    /// Boxed, so that the many messages with a reply inside stay small; `None` once used, or when nobody asked.
     Remote(Option<Box<RemoteReply<T>>>),
 }
 
@@ -46,6 +53,15 @@ struct RemoteReply<T> {
     encode: fn(&T, &mut Encoder<'_>) -> Result<(), EncodeError>,
     /// Set while it is being passed on inside a message; true once that message was accepted.
     lifted: Lock<Option<Arc<AtomicBool>>>,
+}
+
+impl<T> RemoteReply<T> {
+    /// The right to answer, to travel in an envelope that can name the asker.
+    fn pass_on(&self) -> LiftedReply {
+        let (lifted, passed_on) = ForeignReply::new(self.to.clone());
+        *self.lifted.lock() = Some(passed_on);
+        LiftedReply::Foreign(lifted)
+    }
 }
 
 impl ReplyTo {
@@ -91,12 +107,12 @@ impl<T> Reply<T> {
         core::mem::replace(&mut self.0, Inner::Remote(None))
     }
 
-    /// Whether the asker here has given up. Of an asker on another node nothing is known: `false`.
+    /// Whether the asker here has given up, or nobody asked. Of an asker on another node nothing is known: `false`.
     #[must_use]
     pub fn is_over(&self) -> bool {
         match &self.0 {
             Inner::Local(slot) => slot.state.lock().over,
-            Inner::Remote(_) => false,
+            Inner::Remote(remote) => remote.is_none(),
         }
     }
 }
@@ -149,15 +165,66 @@ impl<T: WireValue> Serialize for Reply<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let lifted = match &self.0 {
             Inner::Local(slot) => LiftedReply::Pending(slot.clone()),
-            Inner::Remote(Some(remote)) => {
-                let (lifted, passed_on) = ForeignReply::new(remote.to.clone());
-                *remote.lifted.lock() = Some(passed_on);
-                LiftedReply::Foreign(lifted)
-            }
-            Inner::Remote(None) => return Err(fault_ser("this Reply has been used")),
+            Inner::Remote(Some(remote)) if remote.to.route.wire() == Wire::Native => remote.pass_on(),
+            Inner::Remote(Some(remote)) => LiftedReply::Pending(Relay::new(remote, Read::Native(read::<T>))),
+            Inner::Remote(None) => LiftedReply::Pending(Arc::new(Nobody)),
         };
         scope::lift(lifted).map_err(fault_ser)?;
         serializer.serialize_unit()
+    }
+}
+
+#[cfg(feature = "protobuf")]
+impl<T: ProtobufValue> Reply<T> {
+    /// The right to answer the sender that the envelope of a protobuf wire names, while a message from there is decoded.
+    /// Without a sender it answers nobody.
+    #[must_use]
+    pub fn protobuf() -> Self {
+        Self(Inner::Remote(scope::take_reply_to().map(|to| {
+            let encode = |value: &T, encoder: &mut Encoder<'_>| encoder.protobuf(value);
+            Box::new(RemoteReply { to, encode, lifted: Lock::new(None) })
+        })))
+    }
+
+    fn lift_by_name(&self, read: fn(&Named<'_>) -> Result<T, DecodeError>) -> Result<(), EncodeError> {
+        let lifted = match &self.0 {
+            Inner::Local(slot) => LiftedReply::Pending(Arc::new(relay::ByName { slot: slot.clone(), read })),
+            Inner::Remote(Some(remote)) => {
+                let route = &remote.to.route;
+                if route.wire() == Wire::Protobuf && route.sender_pid().is_some() {
+                    remote.pass_on()
+                } else {
+                    LiftedReply::Pending(Relay::new(remote, Read::Named(read)))
+                }
+            }
+            // The envelope names nobody either.
+            Inner::Remote(None) => return Ok(()),
+        };
+        scope::lift(lifted).map_err(EncodeError::failed)
+    }
+}
+
+#[cfg(feature = "protobuf")]
+impl Encoder<'_> {
+    /// Moves the right to answer into the envelope of a protobuf wire, as its sender. The answer is a `T` in the protobuf
+    /// format.
+    ///
+    /// # Errors
+    /// Outside an encode scope, or when the message holds a second reply.
+    pub fn reply_protobuf<T: ProtobufValue>(&mut self, reply: &Reply<T>) -> Result<(), EncodeError> {
+        reply.lift_by_name(|named| guarded(|| named.protobuf()))
+    }
+
+    /// As [`reply_protobuf`](Self::reply_protobuf), for an answer that may also come as JSON.
+    ///
+    /// # Errors
+    /// As [`reply_protobuf`](Self::reply_protobuf).
+    #[cfg(feature = "json")]
+    pub fn reply_protobuf_or_json<T: ProtobufValue + DeserializeOwned>(
+        &mut self,
+        reply: &Reply<T>,
+    ) -> Result<(), EncodeError> {
+        reply.lift_by_name(|named| guarded(|| named.protobuf_or_json()))
     }
 }
 
@@ -299,11 +366,30 @@ impl<T: Send> Waiting for Slot<T> {
     }
 }
 
+/// Reads an answer that came over the native wire.
+fn read<T: WireValue>(payload: &[u8]) -> Result<T, DecodeError> {
+    let mut decoder = Decoder::new(payload);
+    guarded(|| decoder.postcard::<T>().and_then(|value| decoder.finish().map(|()| value)))
+}
+
+impl<T> Slot<T> {
+    fn pending_at(&self, place: Option<(Arc<dyn Route>, ReplyKey)>) {
+        let mut state = self.state.lock();
+        state.lifted = place.is_some();
+        let old = core::mem::replace(&mut state.pending_at, place);
+        drop(state);
+        drop(old);
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.over || state.value.is_some()
+    }
+}
+
 impl<T: WireValue> PendingReply for Slot<T> {
     fn complete(&self, payload: &[u8]) -> Result<(), DecodeError> {
-        let mut decoder = Decoder::new(payload);
-        let decoded = guarded(|| decoder.postcard::<T>().and_then(|value| decoder.finish().map(|()| value)));
-        match decoded {
+        match read(payload) {
             Ok(value) => {
                 self.settle(Ok(value), true);
                 Ok(())
@@ -320,16 +406,11 @@ impl<T: WireValue> PendingReply for Slot<T> {
     }
 
     fn pending_at(&self, place: Option<(Arc<dyn Route>, ReplyKey)>) {
-        let mut state = self.state.lock();
-        state.lifted = place.is_some();
-        let old = core::mem::replace(&mut state.pending_at, place);
-        drop(state);
-        drop(old);
+        Self::pending_at(self, place);
     }
 
     fn is_over(&self) -> bool {
-        let state = self.state.lock();
-        state.over || state.value.is_some()
+        Self::is_over(self)
     }
 }
 

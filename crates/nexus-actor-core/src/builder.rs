@@ -78,7 +78,8 @@ impl<A: Actor> ActorSystemBuilder<A> {
         self.with_tick_driver(TickDriverConfig::new(Arc::new(runtime)))
     }
 
-    /// What resolves the paths of other nodes.
+    /// What resolves the paths of other nodes. More of them can be added to the running system:
+    /// [`ActorSystem::add_actor_ref_provider`].
     pub fn with_actor_ref_provider(mut self, provider: impl ActorRefProviderFactory) -> Self {
         self.provider = Some(Box::new(move |system| provider.create(system)));
         self
@@ -172,7 +173,7 @@ impl<A: Actor> ActorSystemBuilder<A> {
             .map_err(|error| BuildError::Extension { error: Arc::new(error) })?;
         if let Some(make) = provider {
             let provider = make(system).map_err(|error| BuildError::Provider { error: Arc::from(error) })?;
-            system.set_provider(provider);
+            system.add_actor_ref_provider(provider);
         }
         system.spawn_guardian("user", guardian).map_err(BuildError::Guardian)
     }

@@ -92,6 +92,8 @@ pub(crate) enum Notice<M> {
     Signal(Signal),
     /// Stop when everything before this has been handled.
     Stop,
+    /// Run this when everything before it has been handled. It takes a message's place in a bounded mailbox.
+    Call(Box<dyn FnOnce() + Send>),
     /// A timer's deadline passed; delivered if the timer still is of that generation.
     Timer { slot: u64, generation: u64 },
     /// The receive timeout may have passed.
@@ -630,11 +632,11 @@ fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
 fn counts<M>(entry: &Entry<M>) -> bool {
     match entry {
         Entry::User(_) => true,
-        Entry::Notice(notice) => matches!(**notice, Notice::Headed { .. }),
+        Entry::Notice(notice) => matches!(**notice, Notice::Headed { .. } | Notice::Call(_)),
     }
 }
 
-/// Only a message is given up for another; a termination notice or a timer never is.
+/// Only a message, or what takes a message's place, is given up for another; a termination notice or a timer never is.
 fn remove_oldest_message<M>(user: &mut VecDeque<Entry<M>>) -> Option<Entry<M>> {
     let at = user.iter().position(counts)?;
     user.remove(at)

@@ -1,13 +1,17 @@
 //! All that the core knows of a network: a [`Route`] to a peer, and who provides it.
 
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::task::{Context, Poll, Waker};
 
 use crate::actor_ref::AnyRef;
+use crate::address::printable;
 use crate::correlation_id::CorrelationId;
 use crate::headers::Headers;
-use crate::path::{ActorPath, Address};
+use crate::path::{ActorPath, ActorPathScheme, Address};
+use crate::pid::Pid;
 use crate::reason::{AskError, Refusal};
+use crate::serialization::protobuf::Named;
 use crate::serialization::{DecodeError, EncodeError, Encoder, SerializerId};
 use crate::signal::TerminationReason;
 use crate::system::ActorSystem;
@@ -45,6 +49,19 @@ pub trait PendingReply: Send + Sync {
     /// # Errors
     /// When the payload is not such an answer; the asker has then been told [`AskError::Decode`].
     fn complete(&self, payload: &[u8]) -> Result<(), DecodeError>;
+    /// As [`complete`](Self::complete), for an answer that a protobuf wire names by its type. An answer that this ask
+    /// does not take from such a wire is an error, which the asker is told as well.
+    ///
+    /// # Errors
+    /// When it is not such an answer.
+    fn complete_named(&self, named: &Named<'_>) -> Result<(), DecodeError> {
+        let error = DecodeError::failed(format_args!(
+            "`{}` came as the answer, and this question takes none from a protobuf wire",
+            printable(named.type_name)
+        ));
+        self.fail(AskError::Decode(error.to_string()));
+        Err(error)
+    }
     /// Wakes the asker with an error. After an answer it changes nothing.
     fn fail(&self, error: AskError);
     /// Tells the ask where it is pending, so that giving it up early frees the place there; `None` says that
@@ -52,6 +69,15 @@ pub trait PendingReply: Send + Sync {
     fn pending_at(&self, place: Option<(Arc<dyn Route>, ReplyKey)>);
     /// Whether nobody waits any more.
     fn is_over(&self) -> bool;
+}
+
+/// How messages travel on a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wire {
+    /// By manifest, as [`Message::encode`](crate::serialization::Message::encode) writes them.
+    Native,
+    /// By the names of protobuf types, as [`Message::PROTOBUF`](crate::serialization::Message::PROTOBUF) writes them.
+    Protobuf,
 }
 
 /// What writes a payload.
@@ -63,6 +89,19 @@ pub type Encode<'a> = &'a mut dyn FnMut(&mut Encoder<'_>) -> Result<(), EncodeEr
 pub trait Route: Send + Sync + 'static {
     /// The peer.
     fn address(&self) -> &Address;
+    /// How messages travel on it.
+    fn wire(&self) -> Wire {
+        Wire::Native
+    }
+    /// The system whose node this is a way out of, while that lives.
+    fn system(&self) -> Option<ActorSystem> {
+        None
+    }
+    /// The pid that a [`ReplyTo`] on this route answers to, where an asker is known by one. A message may then name it
+    /// as its sender, and whoever gets the message answers without this node.
+    fn sender_pid(&self) -> Option<Pid> {
+        None
+    }
     /// Gives a recipient its number; the number stays valid until [`release`](Self::release).
     ///
     /// # Errors
@@ -113,14 +152,25 @@ pub trait Route: Send + Sync + 'static {
     fn unwatch(&self, target: &ActorPath, watcher: &AnyRef);
     /// Asks the peer to stop an actor; the peer decides whether it may.
     fn stop(&self, target: &ActorPath);
+    /// Asks the peer to stop an actor once it has handled what was sent to it before. Where the wire has no such
+    /// request it is [`stop`](Self::stop).
+    fn stop_in_order(&self, target: &ActorPath) {
+        self.stop(target);
+    }
     /// Asks the peer for the incarnation that lives at a path; `found` gets its uid as a postcard `u64`.
     fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>);
 }
 
-/// Resolves addresses to routes. Installed by [`crate::ActorSystemBuilder::with_actor_ref_provider`].
+/// Resolves addresses to routes. Installed by [`crate::ActorSystemBuilder::with_actor_ref_provider`] or, on a
+/// running system, by [`ActorSystem::add_actor_ref_provider`].
 pub trait ActorRefProvider: Send + Sync + 'static {
     /// The address under which other nodes reach this system; `None` before remoting has started.
     fn canonical_address(&self) -> Option<Address>;
+    /// Whether it finds the way to addresses of `scheme`; by default all but
+    /// [`Protoactor`](ActorPathScheme::Protoactor). Of several providers the first that does is asked.
+    fn serves(&self, scheme: &ActorPathScheme) -> bool {
+        *scheme != ActorPathScheme::Protoactor
+    }
     /// The way to `address`, which is not this node's own.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::type_name;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::task::{Poll, Waker};
@@ -28,11 +29,11 @@ use crate::path::{ActorPath, ActorPathScheme, ActorUid, Address};
 use crate::process_registry::ProcessRegistry;
 use crate::props::Props;
 use crate::reason::{AskError, Refusal};
-use crate::remote::{ActorRefProvider, Route};
+use crate::remote::{ActorRefProvider, Route, Wire};
 use crate::remote_authority::RemoteAuthorityManager;
 use crate::runtime::{BoxFuture, Runtime};
 use crate::scheduler::Scheduler;
-use crate::serialization::{Message, RegistrationError, SerializationRegistry};
+use crate::serialization::{Encoder, Message, RegistrationError, SerializationRegistry, SerializerId};
 use crate::supervision::{Directive, SupervisorStrategy};
 use crate::time::Instant;
 use crate::turn::{Core, Turns, turn};
@@ -100,11 +101,44 @@ struct Inner {
     extensions: Extensions,
     authorities: RemoteAuthorityManager,
     shutdown: CoordinatedShutdown,
-    provider: Lock<Option<Arc<dyn ActorRefProvider>>>,
+    providers: Lock<Providers>,
     root: Lock<Option<Arc<Nest>>>,
     guardians: Guardians,
     shutting_down: AtomicBool,
     life: Lock<Life>,
+}
+
+/// Who finds the way to other nodes. Nearly always it is one provider, so that one stands apart: what it is cloned
+/// for costs one count.
+#[derive(Clone, Default)]
+struct Providers {
+    first: Option<Arc<dyn ActorRefProvider>>,
+    others: Option<Arc<[Arc<dyn ActorRefProvider>]>>,
+    /// The system has terminated.
+    closed: bool,
+}
+
+impl Providers {
+    fn iter(&self) -> impl Iterator<Item = &Arc<dyn ActorRefProvider>> {
+        self.first.iter().chain(self.others.iter().flat_map(|others| others.iter()))
+    }
+
+    fn add(&mut self, provider: Arc<dyn ActorRefProvider>) {
+        if self.first.is_none() {
+            self.first = Some(provider);
+        } else {
+            let others = self.others.iter().flat_map(|others| others.iter()).cloned();
+            self.others = Some(others.chain([provider]).collect());
+        }
+    }
+
+    fn without(&self, provider: &Arc<dyn ActorRefProvider>) -> Self {
+        let mut rest = Self { closed: self.closed, ..Self::default() };
+        for kept in self.iter().filter(|kept| !Arc::ptr_eq(kept, provider)) {
+            rest.add(kept.clone());
+        }
+        rest
+    }
 }
 
 /// The places of the guardians' children. Set once and read at every spawn, so without a lock; weak, for a nest knows
@@ -159,7 +193,7 @@ impl ActorSystem {
             config,
             runtime,
             scheduler,
-            provider: Lock::new(None),
+            providers: Lock::default(),
             root: Lock::new(None),
             guardians: Guardians::default(),
             shutting_down: AtomicBool::new(false),
@@ -189,9 +223,33 @@ impl ActorSystem {
         Ok(())
     }
 
-    pub(crate) fn set_provider(&self, provider: Arc<dyn ActorRefProvider>) {
-        let old = self.0.provider.lock().replace(provider);
-        drop(old);
+    /// Adds a provider of references to actors of other nodes, also while the system runs. It is asked for addresses
+    /// of the schemes that it [serves](ActorRefProvider::serves) and no earlier one does, and the address it announces
+    /// means this system from now on. [`address`](Self::address) stays the first provider's.
+    ///
+    /// A system that has terminated keeps none.
+    pub fn add_actor_ref_provider(&self, provider: Arc<dyn ActorRefProvider>) {
+        let refused = {
+            let mut providers = self.0.providers.lock();
+            if providers.closed {
+                Some(provider)
+            } else {
+                providers.add(provider);
+                None
+            }
+        };
+        drop(refused);
+    }
+
+    /// Takes a provider out that was [added](Self::add_actor_ref_provider). References that it resolved stay what they
+    /// are.
+    pub fn remove_actor_ref_provider(&self, provider: &Arc<dyn ActorRefProvider>) {
+        let removed = {
+            let mut providers = self.0.providers.lock();
+            let rest = providers.without(provider);
+            core::mem::replace(&mut *providers, rest)
+        };
+        drop(removed);
     }
 
     /// The system's name.
@@ -203,7 +261,8 @@ impl ActorSystem {
     /// The address under which other nodes reach this system, or a local one without remoting.
     #[must_use]
     pub fn address(&self) -> Address {
-        self.provider().and_then(|provider| provider.canonical_address()).unwrap_or_else(|| Address {
+        let first = self.0.providers.lock().first.clone();
+        first.and_then(|provider| provider.canonical_address()).unwrap_or_else(|| Address {
             scheme: ActorPathScheme::Fraktor,
             system: self.0.name.clone(),
             authority: None,
@@ -453,19 +512,31 @@ impl ActorSystem {
             return Ok(ActorRef::from_cell(Body::Named(Box::new(named))));
         }
         let route = self.route(path.address())?;
-        let recipient = route.intern(path, M::SERIALIZER, M::MANIFEST)?;
+        let (serializer, encode) = match route.wire() {
+            Wire::Native => (M::SERIALIZER, M::encode as fn(&M, &mut Encoder<'_>) -> _),
+            Wire::Protobuf => {
+                let type_name = type_name::<M>();
+                let codec = M::PROTOBUF.ok_or(ResolveError::NoProtobuf { type_name })?;
+                codec.check().map_err(|rule| ResolveError::InvalidProtobuf { type_name, rule })?;
+                (SerializerId::PROTOBUF, codec.encode)
+            }
+        };
+        let recipient = route.intern(path, serializer, M::MANIFEST)?;
         Ok(ActorRef::from_cell(Body::Remote(Box::new(RemoteCell {
             route,
             recipient,
             path: path.clone(),
-            encode: M::encode,
+            encode,
             system: self.clone(),
         }))))
     }
 
     fn route(&self, address: &Address) -> Result<Arc<dyn Route>, ResolveError> {
-        let provider =
-            self.provider().ok_or_else(|| ResolveError::NoRemoting { address: address.clone() })?;
+        let providers = self.0.providers.lock().clone();
+        let provider = providers
+            .iter()
+            .find(|provider| provider.serves(&address.scheme))
+            .ok_or_else(|| ResolveError::NoRemoting { address: address.clone() })?;
         Ok(provider.route(self, address)?)
     }
 
@@ -487,7 +558,10 @@ impl ActorSystem {
         }
         let route = self.route(path.address()).map_err(|error| match error {
             ResolveError::Refused(refusal) => AskError::from(refusal),
-            ResolveError::InvalidPath { .. } | ResolveError::NoRemoting { .. } => AskError::Unreachable,
+            ResolveError::InvalidPath { .. }
+            | ResolveError::NoRemoting { .. }
+            | ResolveError::NoProtobuf { .. }
+            | ResolveError::InvalidProtobuf { .. } => AskError::Unreachable,
         })?;
         let (ask, reply) = crate::ask::Ask::<u64>::new();
         route.lookup(&path, M::MANIFEST, reply.into_pending());
@@ -495,11 +569,19 @@ impl ActorSystem {
         self.resolve_path(&path.with_uid(ActorUid::new(uid))).map_err(|_| AskError::Unreachable)
     }
 
-    /// Whether `address` means this system.
+    /// Whether `address` means this system: with its name or, as addresses of the scheme `protoactor`, with none, and
+    /// an authority that one of its providers announces, or none.
     #[must_use]
     pub fn is_own(&self, address: &Address) -> bool {
-        let own = self.address();
-        address.system == own.system && (address.authority.is_none() || address.authority == own.authority)
+        let named = address.system.is_empty() || address.system == self.0.name;
+        if address.authority.is_none() {
+            return named;
+        }
+        let providers = self.0.providers.lock().clone();
+        providers
+            .iter()
+            .filter_map(|provider| provider.canonical_address())
+            .any(|own| own.authority == address.authority && (named || own.system == address.system))
     }
 
     /// The living actor at a path below the root (`/user/a/b`).
@@ -530,10 +612,6 @@ impl ActorSystem {
 
     pub(crate) fn with_own_address(&self, path: &ActorPath) -> ActorPath {
         ActorPath::new(self.address(), path.elements(), path.uid())
-    }
-
-    fn provider(&self) -> Option<Arc<dyn ActorRefProvider>> {
-        self.0.provider.lock().clone()
     }
 
     pub(crate) fn nest_of<M: Send + 'static>(&self, me: &ActorRef<M>) -> Option<Arc<Nest>> {
@@ -618,8 +696,11 @@ impl ActorSystem {
             system.0.scheduler.close();
             system.0.asks.close();
             let root = system.0.root.lock().take();
-            let provider = system.0.provider.lock().take();
-            drop((root, provider));
+            let providers = {
+                let mut providers = system.0.providers.lock();
+                core::mem::replace(&mut *providers, Providers { closed: true, ..Providers::default() })
+            };
+            drop((root, providers));
             for waker in waiting {
                 waker.wake();
             }
@@ -779,6 +860,18 @@ pub enum ResolveError {
         /// The other node.
         address: Address,
     },
+    /// The path is of a node on the protobuf wire, and the message type has no form there.
+    NoProtobuf {
+        /// The message type.
+        type_name: &'static str,
+    },
+    /// The path is of a node on the protobuf wire, and the form that the message type has there breaks a rule.
+    InvalidProtobuf {
+        /// The message type.
+        type_name: &'static str,
+        /// The rule.
+        rule: String,
+    },
     /// The way to the node was refused.
     Refused(Refusal),
 }
@@ -793,12 +886,25 @@ impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidPath { path, rule } => write!(f, "{path:?} is not an actor path: {rule}"),
+            Self::NoRemoting { address } if !address.scheme.names_system() => write!(
+                f,
+                "{address} is a node on the gRPC wire and this system does not speak it: start `Remote` of \
+                 `nexus-remote-grpc`, which adds its provider of references"
+            ),
             Self::NoRemoting { address } => write!(
                 f,
                 "{address} is another node and this system has no remoting: build it with \
                  `with_remoting(config)`, which is short for `with_actor_ref_provider(RemoteActorRefProvider::std())` and the \
                  extension"
             ),
+            Self::NoProtobuf { type_name } => write!(
+                f,
+                "{type_name} has no form on the protobuf wire: write `#[message(protobuf)]` above it, or set \
+                 `Message::PROTOBUF`"
+            ),
+            Self::InvalidProtobuf { type_name, rule } => {
+                write!(f, "the form of {type_name} on the protobuf wire is not valid: {rule}")
+            }
             // Not a matter of a limit but of the address or the state of this node.
             Self::Refused(Refusal::Limit(why)) => write!(f, "no way to that node: {why}"),
             Self::Refused(refusal) => fmt::Display::fmt(refusal, f),

@@ -396,6 +396,11 @@ fn noticed<A: Actor>(
             state.stopping = true;
             None
         }
+        Notice::Call(call) => {
+            // It is none of the actor's code, so its panic is no failure of the actor.
+            let _ = catch(call);
+            None
+        }
         Notice::Timer { slot, generation } => {
             let cold = state.cold.as_mut()?;
             let message = cold.timer_fired(me, system_of(me), slot, generation)?;

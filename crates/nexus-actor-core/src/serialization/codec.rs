@@ -7,6 +7,8 @@ use core::fmt;
 use serde::Serialize;
 use serde::de::Deserialize;
 
+use super::protobuf::TypeName;
+
 /// Identifies a serializer on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SerializerId(pub u16);
@@ -95,13 +97,14 @@ pub struct Encoder<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     limit: usize,
+    type_name: Option<TypeName>,
 }
 
 impl<'a> Encoder<'a> {
     /// An encoder that appends to `out`, at most `limit` bytes.
     pub fn new(out: &'a mut Vec<u8>, limit: usize) -> Self {
         let start = out.len();
-        Self { out, start, limit }
+        Self { out, start, limit, type_name: None }
     }
 
     /// Bytes written so far.
@@ -120,6 +123,32 @@ impl<'a> Encoder<'a> {
             return Err(EncodeError::TooLarge { limit: self.limit });
         }
         self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Notes what the payload is on a wire that names types. [`protobuf`](Self::protobuf) does so itself.
+    pub fn set_type_name(&mut self, type_name: TypeName) {
+        self.type_name = Some(type_name);
+    }
+
+    /// What the payload is on a wire that names types, once that has been noted.
+    #[must_use]
+    pub const fn type_name(&self) -> Option<TypeName> {
+        self.type_name
+    }
+
+    /// Appends `value` in the protobuf format and notes its type.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooLarge`] when the limit would be passed; nothing is appended then.
+    #[cfg(feature = "protobuf")]
+    pub fn protobuf<T: prost::Message + prost::Name>(&mut self, value: &T) -> Result<(), EncodeError> {
+        if value.encoded_len() > self.limit - self.written() {
+            return Err(EncodeError::TooLarge { limit: self.limit });
+        }
+        // A vector grows as it must: this does not fail.
+        value.encode(self.out).map_err(EncodeError::failed)?;
+        self.type_name = Some(TypeName::of::<T>());
         Ok(())
     }
 

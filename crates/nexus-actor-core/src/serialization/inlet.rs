@@ -9,7 +9,7 @@ use core::fmt;
 use core::task::Waker;
 
 use super::registry::decode_whole;
-use super::{DecodeError, Message};
+use super::{DecodeError, Message, Named};
 use crate::actor_ref::{ActorRef, AnyRef, Body, Cell};
 use crate::headers::Headers;
 use crate::mailbox::{Entry, Notice};
@@ -26,6 +26,12 @@ pub trait Inlet: Send {
     /// # Errors
     /// When the payload is not a message of the type. Nothing is kept; a reply address it used is failed.
     fn decode(&mut self, payload: &[u8], headers: Option<Headers>) -> Result<(), DecodeError>;
+
+    /// As [`decode`](Self::decode), for a payload of a protobuf wire.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), and when the type has no form on such a wire.
+    fn decode_named(&mut self, named: &Named<'_>, headers: Option<Headers>) -> Result<(), DecodeError>;
 
     /// Hands over what was decoded. Waking the actor, and recording what it refuses as dead letters, is left to
     /// `after`: a reader flushes under its lock.
@@ -132,6 +138,24 @@ impl<M: Message> Inlet for Typed<M> {
                 None => decode_whole::<M>(payload)?,
                 Some(convert) => convert(payload)?,
             };
+            batch.push_back(match headers {
+                None => Entry::User(message),
+                Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers, peer: None })),
+            });
+            Ok(())
+        });
+        if let Err(error) = decoded {
+            return Err(undecoded(error));
+        }
+        self.messages += 1;
+        Ok(())
+    }
+
+    fn decode_named(&mut self, named: &Named<'_>, headers: Option<Headers>) -> Result<(), DecodeError> {
+        let Some(codec) = M::PROTOBUF else { return Err(undecoded(super::registry::no_protobuf::<M>())) };
+        let batch = &mut self.batch;
+        let decoded = guarded(|| {
+            let message = (codec.decode)(named)?;
             batch.push_back(match headers {
                 None => Entry::User(message),
                 Some(headers) => Entry::Notice(Box::new(Notice::Headed { message, headers, peer: None })),

@@ -1,5 +1,6 @@
 //! What a message must offer to cross a wire.
 
+use super::protobuf::ProtobufCodec;
 use super::{DecodeError, Decoder, EncodeError, Encoder, SerializerId};
 
 /// A type that may cross a wire: it has a name there, and it can be written and read.
@@ -17,6 +18,9 @@ pub trait Message: Send + Sized + 'static {
 
     /// Which serializer writes the payload.
     const SERIALIZER: SerializerId = SerializerId::POSTCARD;
+
+    /// How it travels on a protobuf wire, if it does; written by `#[message(protobuf)]`.
+    const PROTOBUF: Option<ProtobufCodec<Self>> = None;
 
     /// Writes the payload.
     ///

@@ -2,11 +2,17 @@
 
 mod codec;
 pub(crate) mod inlet;
+#[cfg(feature = "json")]
+mod json;
 mod message;
+pub mod protobuf;
 pub mod registry;
 pub mod scope;
 
 pub use codec::{DecodeError, Decoder, EncodeError, Encoder, SerializerId};
 pub use inlet::{Aftermath, Flushed, Inlet};
 pub use message::Message;
+#[cfg(feature = "protobuf")]
+pub use protobuf::ProtobufValue;
+pub use protobuf::{Named, ProtobufCodec, ProtobufForm, TypeName};
 pub use registry::{Registration, RegistrationError, SerializationRegistry, SerializedMessage};

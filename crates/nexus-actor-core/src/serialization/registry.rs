@@ -14,6 +14,7 @@ use core::ops::Bound;
 use hashbrown::HashMap;
 
 use super::inlet::{self, Inlet};
+use super::protobuf::{self, ProtobufForm, TypeName};
 use super::{DecodeError, Decoder, EncodeError, Encoder, Message, SerializerId};
 use crate::actor_ref::AnyRef;
 use crate::address::{number, printable};
@@ -59,6 +60,8 @@ pub struct Registration {
     pub type_id: TypeId,
     /// What writes its payloads.
     pub serializer: SerializerId,
+    /// What it is on a protobuf wire, if it has a form there.
+    forms: Option<&'static [ProtobufForm]>,
     decode: fn(&[u8]) -> Result<AnyMessage, DecodeError>,
     inlet: OpenInlet,
 }
@@ -70,6 +73,7 @@ impl Registration {
             type_name: type_name::<M>(),
             type_id: TypeId::of::<M>(),
             serializer: M::SERIALIZER,
+            forms: M::PROTOBUF.map(|codec| codec.forms),
             decode: |bytes| decode_whole::<M>(bytes).map(|message| Box::new(message) as _),
             inlet: |recipient, peer| inlet::of::<M>(recipient, peer, None),
         }
@@ -82,11 +86,21 @@ impl Registration {
     pub fn decode(&self, bytes: &[u8]) -> Result<AnyMessage, DecodeError> {
         (self.decode)(bytes)
     }
+
+    /// The names of the protobuf types that its variants are on a protobuf wire; a name may come twice. None when it
+    /// does not cross one.
+    pub fn type_names(&self) -> impl Iterator<Item = TypeName> + use<> {
+        self.forms.unwrap_or_default().iter().map(ProtobufForm::type_name)
+    }
 }
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {} ({:?})", self.manifest, self.type_name, self.serializer)
+        write!(f, "{} = {} ({:?})", self.manifest, self.type_name, self.serializer)?;
+        match self.forms {
+            Some(forms) => write!(f, " {forms:?}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -127,6 +141,13 @@ pub enum RegistrationError {
         /// What is wrong with it.
         rule: &'static str,
     },
+    /// The form of the type on a protobuf wire breaks a rule.
+    InvalidProtobuf {
+        /// The type.
+        type_name: &'static str,
+        /// What is wrong with it, and how to mend it.
+        rule: String,
+    },
     /// The type names a serializer that is neither built in nor registered.
     UnknownSerializer {
         /// The type.
@@ -165,6 +186,9 @@ impl fmt::Display for RegistrationError {
             ),
             Self::InvalidManifest { type_name, manifest, rule } => {
                 write!(f, "the manifest `{}` of {type_name} is not valid: {rule}", printable(manifest))
+            }
+            Self::InvalidProtobuf { type_name, rule } => {
+                write!(f, "the form of {type_name} on the protobuf wire is not valid: {rule}")
             }
             Self::UnknownSerializer { type_name, id } => write!(
                 f,
@@ -245,13 +269,16 @@ impl SerializationRegistry {
     /// Registers `M` under [`Message::MANIFEST`].
     ///
     /// # Errors
-    /// When the type or the manifest is registered already, the manifest is not valid, or the serializer is not
-    /// known. Nothing changed.
+    /// When the type or the manifest is registered already, the manifest or the form on a protobuf wire is not valid,
+    /// or the serializer is not known. Nothing changed.
     pub fn register<M: Message>(&self) -> Result<(), RegistrationError> {
         let new = Registration::of::<M>();
         let Registration { manifest, type_name, type_id, serializer, .. } = new;
         if let Err(rule) = split_manifest(manifest) {
             return Err(RegistrationError::InvalidManifest { type_name, manifest, rule });
+        }
+        if let Err(rule) = protobuf::check(new.forms.unwrap_or_default()) {
+            return Err(RegistrationError::InvalidProtobuf { type_name, rule });
         }
         let mut table = self.0.lock();
         if table.by_type.contains_key(&type_id) {
@@ -361,6 +388,35 @@ impl SerializationRegistry {
                 registration.type_name,
             ))
         })
+    }
+
+    /// The way for messages of a protobuf wire into the mailbox of `recipient`: the type it takes decides, for such a
+    /// wire names no type of ours.
+    ///
+    /// # Errors
+    /// When that type is not registered, or has no form on a protobuf wire; the text says what to write.
+    pub fn protobuf_inlet(
+        &self,
+        recipient: &AnyRef,
+        peer: &Arc<dyn Route>,
+    ) -> Result<Box<dyn Inlet>, DecodeError> {
+        let found = {
+            let table = self.0.lock();
+            let manifest = table.by_type.get(&recipient.message_type_id());
+            manifest.and_then(|manifest| table.by_manifest.get(manifest)).copied()
+        };
+        let name = recipient.message_type();
+        let Some(registration) = found else {
+            return Err(DecodeError::UnknownManifest(format!(
+                "{} takes messages of type {name}, which is not registered; call `system.register::<{name}>()`",
+                recipient.path(),
+            )));
+        };
+        if registration.forms.is_none() {
+            return Err(without_protobuf(name));
+        }
+        (registration.inlet)(recipient, peer)
+            .ok_or_else(|| DecodeError::Failed(format!("{} takes no messages of {name}", recipient.path())))
     }
 
     /// Whether `M` is registered.
@@ -478,6 +534,18 @@ fn same_serializer(manifest: &str, expected: SerializerId, found: SerializerId) 
         "`{manifest}` is read by serializer {}, the payload was written by serializer {}",
         expected.0, found.0
     )))
+}
+
+#[cold]
+pub(super) fn no_protobuf<M>() -> DecodeError {
+    without_protobuf(type_name::<M>())
+}
+
+fn without_protobuf(type_name: &str) -> DecodeError {
+    DecodeError::Failed(format!(
+        "{type_name} has no form on the protobuf wire: write `#[message(protobuf)]` above it, or set \
+         `Message::PROTOBUF`"
+    ))
 }
 
 /// The registered manifests that differ from `manifest` at most in the version.

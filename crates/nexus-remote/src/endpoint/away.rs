@@ -7,7 +7,7 @@ use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorPath, Address};
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
 use nexus_actor_core::serialization::{SerializerId, scope};
-use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Refusal, TerminationReason};
+use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Refusal, TerminationReason};
 use spin::Once;
 
 use super::node::Node;
@@ -90,6 +90,10 @@ impl Away {
 impl Route for Away {
     fn address(&self) -> &Address {
         &self.address
+    }
+
+    fn system(&self) -> Option<ActorSystem> {
+        self.node.system.upgrade()
     }
 
     fn intern(

@@ -8,7 +8,7 @@ use core::task::{Context, Poll, Waker};
 use nexus_actor_core::path::{ActorPath, Address};
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
 use nexus_actor_core::serialization::{Encoder, SerializerId, scope};
-use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Refusal};
+use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Refusal};
 
 use super::node::Node;
 
@@ -33,6 +33,10 @@ impl Home {
 impl Route for Home {
     fn address(&self) -> &Address {
         &self.address
+    }
+
+    fn system(&self) -> Option<ActorSystem> {
+        self.node.system.upgrade()
     }
 
     fn intern(&self, _: &ActorPath, _: SerializerId, _: &'static str) -> Result<u32, Refusal> {

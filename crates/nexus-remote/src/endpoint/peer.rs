@@ -16,7 +16,7 @@ use nexus_actor_core::scheduler::Cancel;
 use nexus_actor_core::serialization::{DecodeError, SerializerId, scope};
 use portable_atomic::{AtomicBool, Ordering};
 
-use nexus_actor_core::{AnyRef, AskError, CorrelationId, Headers, Instant, Refusal};
+use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Instant, Refusal};
 
 use super::backlog::Backlog;
 use super::connection::Connection;
@@ -698,6 +698,10 @@ pub(crate) fn dial_error(error: &crate::transport::TransportError) -> DialError 
 impl Route for Peer {
     fn address(&self) -> &Address {
         &self.address
+    }
+
+    fn system(&self) -> Option<ActorSystem> {
+        self.node.system.upgrade()
     }
 
     fn intern(
