@@ -2,4 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod batch;
+pub mod pid_entry;
 pub mod proto;
+pub mod raw_codec;
+pub mod remoting;
