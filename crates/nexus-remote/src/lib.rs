@@ -44,6 +44,7 @@ mod event_publisher;
 pub mod extension;
 pub mod failure_detector;
 pub mod flight_recorder;
+pub mod host;
 mod json;
 mod log;
 pub mod metric;

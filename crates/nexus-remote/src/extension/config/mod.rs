@@ -1,6 +1,5 @@
 //! The settings of a node's remoting.
 
-mod host;
 mod rules;
 
 use alloc::format;
@@ -12,7 +11,6 @@ use core::time::Duration;
 
 use nexus_actor_core::path::{ActorPathScheme, Authority};
 
-use self::host::is_local;
 use self::rules::HOUR;
 use crate::association::{AdmissionConfig, AssociationConfig, Overflow, Patience, ReconnectPolicy};
 use crate::backpressure::{BackpressureMarks, RemotingBackpressureListener};
@@ -20,6 +18,7 @@ use crate::config_error::ConfigError;
 use crate::correlation_trace::TraceSampling;
 use crate::failure_detector::DetectorChoice;
 use crate::flight_recorder::RECORDER_SIZE;
+use crate::host::is_local;
 use crate::metric::SreThresholds;
 use crate::transport::TransportFactory;
 

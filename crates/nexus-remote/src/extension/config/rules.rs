@@ -6,10 +6,10 @@ use core::time::Duration;
 use nexus_actor_core::path::ActorPathScheme;
 
 use super::RemotingExtensionConfig;
-use super::host::{is_host, is_wildcard};
 use crate::config_error::{ConfigError, Violations};
 use crate::failure_detector::DetectorChoice;
 use crate::flight_recorder::RECORDER_SIZE_MAX;
+use crate::host::{is_host, is_wildcard};
 use crate::wire::limit;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
