@@ -97,7 +97,7 @@ impl<T> RingQueue<T> {
 
     /// Moves up to `max` of the oldest values to the end of `into` and returns how many. Lets a batch's buffer be
     /// used again.
-    pub fn poll_many_into(&mut self, max: usize, into: &mut Vec<T>) -> usize {
+    pub fn poll_many_into(&mut self, max: usize, into: &mut impl Extend<T>) -> usize {
         let count = max.min(self.ring.len());
         into.extend(self.ring.drain(..count));
         count
