@@ -1,17 +1,19 @@
-//! The name of an actor on this wire.
+//! An actor's name on the wire, shared by everything that waits to be sent to it or from it.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Address and id of an actor: one entry of the tables of a batch. Request ids are not part of it; they travel with each
-/// envelope.
+use nexus_actor_core::pid::Pid;
+
+/// Address and id of an actor, made once for each reference and shared by the messages that name it: a batch finds it
+/// in its tables by comparing pointers, and text only where those differ.
 ///
-/// References keep one behind an `Arc`, so that a [`BatchWriter`](crate::batch::BatchWriter) mostly knows it by its pointer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The request id of a [`Pid`] is no part of it. It travels with each message.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PidEntry {
-    /// `host:port` of its node.
+    /// `host:port`, as the node there advertises it.
     pub address: Arc<str>,
-    /// Its path below the node, `$1` or `parent/child`.
+    /// The id there.
     pub id: Arc<str>,
 }
 
@@ -23,8 +25,20 @@ impl PidEntry {
     }
 }
 
+impl From<&Pid> for PidEntry {
+    fn from(pid: &Pid) -> Self {
+        Self { address: pid.address.clone(), id: pid.id.clone() }
+    }
+}
+
 impl fmt::Display for PidEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.id)
+    }
+}
+
+impl fmt::Debug for PidEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }

@@ -37,13 +37,12 @@ mod fault;
 mod handshake;
 mod reader;
 mod target;
-mod type_name;
 
 pub use decode::{Batch, Envelope, Envelopes, HeaderView, Incoming, decode};
 pub use encode::{BatchWriter, Full, OutgoingEnvelope};
 pub use fault::{EntryFault, EnvelopeFault, EnvelopeFaultKind, MessageFault, Part};
 pub use target::{Sender, Target};
-pub use type_name::TypeName;
+pub use nexus_actor_core::serialization::protobuf::TypeName;
 
 /// How targets are written. Everything else is the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
