@@ -41,8 +41,8 @@ mod target;
 pub use decode::{Batch, Envelope, Envelopes, HeaderView, Incoming, decode};
 pub use encode::{BatchWriter, Full, OutgoingEnvelope};
 pub use fault::{EntryFault, EnvelopeFault, EnvelopeFaultKind, MessageFault, Part};
-pub use target::{Sender, Target};
 pub use nexus_actor_core::serialization::protobuf::TypeName;
+pub use target::{Sender, Target};
 
 /// How targets are written. Everything else is the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
