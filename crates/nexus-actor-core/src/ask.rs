@@ -74,6 +74,15 @@ impl ReplyTo {
     }
 }
 
+impl<T: Send + 'static> Reply<T> {
+    /// A question that no message type holds: the future of its answer, and the right to give it. For implementations
+    /// of [`Route`] that ask their peer themselves.
+    pub fn pending(system: &ActorSystem) -> (Ask<T>, Self) {
+        let (ask, reply) = Ask::new();
+        (ask.watched_by(system), reply)
+    }
+}
+
 impl<T> Reply<T> {
     /// Sends the answer. Never waits; an answer nobody waits for any more is discarded.
     pub fn send(mut self, value: T) {

@@ -69,8 +69,41 @@ impl<A: Actor> Props<A> {
         self
     }
 
+    /// The same recipe for any number of actors.
+    pub fn shared(self) -> SharedProps<A> {
+        SharedProps(Arc::new(self))
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+}
+
+/// A recipe that can be handed out again and again; see [`Props::shared`].
+#[must_use]
+pub struct SharedProps<A: Actor>(Arc<Props<A>>);
+
+impl<A: Actor> SharedProps<A> {
+    /// The recipe, for one more actor.
+    pub fn props(&self) -> Props<A> {
+        let shared = self.0.clone();
+        Props {
+            factory: Box::new(move |cx| (shared.factory)(cx)),
+            mailbox: self.0.mailbox,
+            rare: self.0.rare.clone(),
+        }
+    }
+}
+
+impl<A: Actor> Clone for SharedProps<A> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<A: Actor> fmt::Debug for SharedProps<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

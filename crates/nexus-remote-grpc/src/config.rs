@@ -426,6 +426,11 @@ impl Config {
         self.known_type_names.get(&canonical(address))
     }
 
+    /// Whether anything was said of the type names that an address knows.
+    pub(crate) fn restricts_type_names(&self) -> bool {
+        !self.known_type_names.is_empty()
+    }
+
     /// Whether a message of this type may be sent to `address`.
     #[must_use]
     pub fn knows_type_name(&self, address: &str, type_name: &str) -> bool {

@@ -700,6 +700,12 @@ impl EndpointState {
         [link, throttle].into_iter().flatten().min()
     }
 
+    /// Whether something is to be done.
+    #[must_use]
+    pub fn has_action(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// What to do next, `None` when all is done.
     pub fn poll_action(&mut self) -> Option<EndpointAction> {
         self.actions.pop_front()

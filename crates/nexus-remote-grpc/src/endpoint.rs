@@ -1,0 +1,838 @@
+//! One address at run time: its state, its queue, and the route that actors send by.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+
+use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
+use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, SerializationFailure};
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::{ActorPath, ActorPathScheme, ActorUid, Address};
+use nexus_actor_core::pid::Pid;
+use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, ReplyTo, Route, Wire};
+use nexus_actor_core::ring_queue::QueueError;
+use nexus_actor_core::serialization::protobuf::{Named, TypeName};
+use nexus_actor_core::serialization::scope::{self, LiftedReply};
+use nexus_actor_core::serialization::{DecodeError, EncodeError, Encoder, SerializerId};
+use nexus_actor_core::{
+    ActorSystem, AnyRef, AskError, CorrelationId, DeadLetterReason, Headers, Instant, Refusal,
+    TerminationReason,
+};
+use nexus_remote::EndpointStatistics;
+use portable_atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+use crate::client_connection::ClientCall;
+use crate::endpoint_state::{ConnectionState, EndpointAction, EndpointState};
+use crate::endpoint_watcher::EndpointWatcher;
+use crate::endpoint_writer;
+use crate::endpoint_writer_mailbox::{
+    EndpointWriterMailbox, RefusedDeliver, RemoteDeliver, RemoteSystem, TerminatedWhy,
+};
+use crate::kinds::ACTIVATOR;
+use crate::node::Node;
+use crate::pending_asks::{self, FUTURE};
+use crate::pid_entry::PidEntry;
+use crate::proto::actor;
+
+const POISON_PILL: TypeName = TypeName { package: "actor", name: "PoisonPill" };
+/// Recipients of one peer that may have a number.
+const RECIPIENTS_MAX: usize = 1 << 20;
+/// A buffer for encoding larger than this is not kept by its thread.
+const SCRATCH_KEPT: usize = 64 * 1024;
+
+/// How the other side is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// By a call that this node opens to its address.
+    Dialled,
+    /// By the call that it opened: it does not listen.
+    Client,
+}
+
+/// Everything this node has to do with one address. Made at the first use, kept while somebody has a reference to an actor
+/// there or the connection serves, and begun afresh by the next message after it ended.
+pub struct Endpoint {
+    me: Weak<Self>,
+    node: Arc<Node>,
+    kind: EndpointKind,
+    address: Arc<str>,
+    path_address: Address,
+    state: Lock<EndpointState>,
+    pub(crate) mailbox: EndpointWriterMailbox,
+    statistics: Arc<EndpointStatistics>,
+    recipients: Lock<Recipients>,
+    pub(crate) watcher: EndpointWatcher,
+    /// A task drives the state.
+    driven: AtomicBool,
+    pub(crate) wake: Notify,
+    /// A message has waited since the state was last told.
+    wanted: AtomicBool,
+    /// Changes with every change of the state, for those who wait for one.
+    pub(crate) changed: Notify,
+    /// The peer is a node of ours.
+    pub(crate) is_nexus: AtomicBool,
+    /// Calls that the peer has open to us.
+    pub(crate) inbound: AtomicU64,
+    /// Of a client: the call that it opened.
+    client_call: Lock<Option<Arc<ClientCall>>>,
+}
+
+#[derive(Default)]
+struct Recipients {
+    slots: Vec<Option<Arc<PidEntry>>>,
+    free: Vec<u32>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(node: &Arc<Node>, address: &Arc<str>, kind: EndpointKind) -> Arc<Self> {
+        let statistics = node.statistics_of(address);
+        let path_address = Address {
+            scheme: ActorPathScheme::Protoactor,
+            system: Arc::from(""),
+            authority: address.parse().ok(),
+        };
+        let settings = node.config.endpoint_state_config();
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            node: node.clone(),
+            kind,
+            address: address.clone(),
+            path_address,
+            state: Lock::new(EndpointState::new(settings, statistics.clone(), node.random())),
+            mailbox: EndpointWriterMailbox::new(node.config.mailbox_bounds(), statistics.clone()),
+            statistics,
+            recipients: Lock::default(),
+            watcher: EndpointWatcher::default(),
+            driven: AtomicBool::new(false),
+            wake: Notify::new(),
+            wanted: AtomicBool::new(false),
+            changed: Notify::new(),
+            is_nexus: AtomicBool::new(false),
+            inbound: AtomicU64::new(0),
+            client_call: Lock::default(),
+        })
+    }
+
+    /// `host:port`, or the name under which a client that only dialled out is reached.
+    #[must_use]
+    pub const fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn connection_state(&self) -> ConnectionState {
+        self.state.lock().connection_state()
+    }
+
+    /// Its figures.
+    #[must_use]
+    pub const fn statistics(&self) -> &Arc<EndpointStatistics> {
+        &self.statistics
+    }
+
+    /// Who here watches whom there.
+    #[must_use]
+    pub const fn watcher(&self) -> &EndpointWatcher {
+        &self.watcher
+    }
+
+    pub(crate) const fn kind(&self) -> EndpointKind {
+        self.kind
+    }
+
+    pub(crate) const fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    pub(crate) const fn path_address(&self) -> &Address {
+        &self.path_address
+    }
+
+    pub(crate) fn arc(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// The next thing that the state wants done.
+    pub(crate) fn take_action(&self) -> Option<EndpointAction> {
+        self.state.lock().poll_action()
+    }
+
+    pub(crate) fn client_call(&self) -> Option<Arc<ClientCall>> {
+        self.client_call.lock().clone()
+    }
+
+    /// Puts another call in the place of the one there was.
+    pub(crate) fn set_client_call(&self, call: Option<Arc<ClientCall>>) -> Option<Arc<ClientCall>> {
+        std::mem::replace(&mut *self.client_call.lock(), call)
+    }
+
+    /// Whether `call` is the one that serves.
+    pub(crate) fn has_client_call(&self, call: &Arc<ClientCall>) -> bool {
+        self.client_call.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, call))
+    }
+
+    /// Takes `call` out, if it is the one that serves.
+    pub(crate) fn clear_client_call(&self, call: &Arc<ClientCall>) -> bool {
+        let mut now = self.client_call.lock();
+        let is_same = now.as_ref().is_some_and(|now| Arc::ptr_eq(now, call));
+        if is_same {
+            *now = None;
+        }
+        is_same
+    }
+
+    /// Looks at the state without changing it.
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&EndpointState) -> R) -> R {
+        f(&self.state.lock())
+    }
+
+    /// Changes the state, then has what comes of it done: the mailbox opens or closes, the driver wakes or begins.
+    pub(crate) fn apply<R>(&self, f: impl FnOnce(&mut EndpointState, Instant) -> R) -> R {
+        let now = self.node.system.now();
+        let result = {
+            let mut state = self.state.lock();
+            let result = f(&mut state, now);
+            // Under the lock, or a later state's answer might be overwritten by an earlier one's.
+            self.mailbox.set_refusal(state.refusal());
+            result
+        };
+        self.drive();
+        result
+    }
+
+    /// Sees to it that somebody takes the actions of the state.
+    pub(crate) fn drive(&self) {
+        self.changed.notify_waiters();
+        if !self.driven.swap(true, Ordering::AcqRel)
+            && let Some(me) = self.arc()
+        {
+            self.node.spawn(endpoint_writer::run(me));
+        }
+        self.wake.notify_one();
+    }
+
+    /// The driver has nothing to do: it ends, unless something came in between. True when it may.
+    pub(crate) fn rest(&self) -> bool {
+        let state = self.state.lock();
+        if state.has_action() || state.poll_timeout().is_some() {
+            return false;
+        }
+        self.driven.store(false, Ordering::Release);
+        drop(state);
+        // Who changed the state before the store saw a driver.
+        let late = {
+            let state = self.state.lock();
+            state.has_action() || state.poll_timeout().is_some()
+        };
+        !late || self.driven.swap(true, Ordering::AcqRel)
+    }
+
+    /// A message waits: the state hears of it once.
+    #[inline]
+    fn want(&self) {
+        if !self.wanted.swap(true, Ordering::AcqRel) {
+            self.apply(EndpointState::ensure_connected);
+        }
+    }
+
+    /// The next message is to be told of again: the connection that was there, or on its way, is not any more.
+    pub(crate) fn forget_wanted(&self) {
+        self.wanted.store(false, Ordering::Release);
+    }
+
+    /// Something came from the peer.
+    pub(crate) fn heard(&self) {
+        let now = self.node.system.now();
+        self.state.lock().handle_received(now);
+    }
+
+    /// Queues one message. `encode` runs at most once, on this thread, without a lock.
+    pub(crate) fn deliver(
+        &self,
+        target: Arc<PidEntry>,
+        target_request_id: u32,
+        headers: Option<&Headers>,
+        encode: Encode<'_>,
+    ) -> Result<(), Refusal> {
+        if let Some(headers) = headers {
+            self.node.check_headers(headers)?;
+        }
+        with_scratch(|scratch| {
+            let limit = self.node.payload_max();
+            let mut encoder = Encoder::new(scratch, limit);
+            let (encoded, lifted) = scope::encode(|| encode(&mut encoder)).map_err(|()| reentry())?;
+            let named = encoder.type_name();
+            match encoded {
+                Ok(()) => {}
+                Err(EncodeError::TooLarge { limit }) => {
+                    return Err(Refusal::TooLarge { size: limit.saturating_add(1), limit });
+                }
+                Err(EncodeError::Failed(why)) => {
+                    self.encode_failed(&target, &why);
+                    return Err(Refusal::Encode(why));
+                }
+                Err(error) => return Err(Refusal::Encode(error.to_string())),
+            }
+            let Some(type_name) = named else {
+                return Err(Refusal::Encode(String::from("the message has no protobuf type")));
+            };
+            self.node.check_type(&self.address, type_name)?;
+            let mut deliver = RemoteDeliver::new(target, type_name);
+            deliver.target_request_id = target_request_id;
+            deliver.header =
+                headers.filter(|headers| !headers.is_empty()).map(|headers| Box::new(headers.clone()));
+            let asked = match lifted {
+                None => None,
+                Some(LiftedReply::Pending(reply)) => {
+                    let key = self
+                        .node
+                        .asks
+                        .insert(reply.clone(), &self.address)
+                        .ok_or(Refusal::Limit("asks pending on this node"))?;
+                    deliver.sender =
+                        Some(Arc::new(PidEntry::new(self.node.address.clone(), pending_asks::id_of(key))));
+                    if let Some(me) = self.arc() {
+                        reply.pending_at(Some((me, key)));
+                    }
+                    Some((reply, key))
+                }
+                Some(LiftedReply::Foreign(foreign)) => {
+                    let pid = foreign.to.route.sender_pid().ok_or_else(|| {
+                        Refusal::Encode(String::from(
+                            "whoever waits for this reply has no address on this wire",
+                        ))
+                    })?;
+                    deliver.sender = Some(Arc::new(PidEntry::from(&pid)));
+                    deliver.sender_request_id = pid.request_id;
+                    foreign.passed_on();
+                    None
+                }
+            };
+            let offered = self.offer(deliver, scratch);
+            if offered.is_err()
+                && let Some((reply, key)) = asked
+            {
+                self.node.asks.take(key);
+                reply.pending_at(None);
+            }
+            offered
+        })
+    }
+
+    /// Queues a message of the runtimes themselves that goes among the user messages.
+    pub(crate) fn deliver_proto<T: prost::Message + prost::Name>(
+        &self,
+        target: Arc<PidEntry>,
+        target_request_id: u32,
+        message: &T,
+    ) -> Result<(), Refusal> {
+        self.deliver(target, target_request_id, None, &mut |encoder| encoder.protobuf(message))
+    }
+
+    fn offer(&self, deliver: RemoteDeliver, payload: &[u8]) -> Result<(), Refusal> {
+        if self.kind == EndpointKind::Client
+            && self.read(EndpointState::connection_state) == ConnectionState::Closed
+        {
+            return Err(Refusal::Unreachable);
+        }
+        match self.mailbox.offer(deliver, payload) {
+            Ok(displaced) => {
+                for (deliver, payload) in displaced {
+                    self.dead(
+                        &deliver,
+                        payload.len(),
+                        DeadLetterReason::QueueFull,
+                        "a newer message took its place",
+                    );
+                }
+                self.want();
+                Ok(())
+            }
+            Err(QueueError::OfferError(RefusedDeliver { refusal, .. })) => {
+                self.statistics.increment_dead_letter();
+                Err(refusal)
+            }
+            Err(_) => Err(Refusal::Shutdown),
+        }
+    }
+
+    /// Queues what the runtimes say to each other. Refused only when very much of it waits already.
+    pub(crate) fn offer_system(&self, message: RemoteSystem) {
+        if self.kind == EndpointKind::Client
+            && self.read(EndpointState::connection_state) == ConnectionState::Closed
+        {
+            return;
+        }
+        match self.mailbox.offer_system(message) {
+            Ok(()) => self.want(),
+            Err(error) => self.dead_system(&error.into_inner(), DeadLetterReason::QueueFull),
+        }
+    }
+
+    /// Tells a watcher at the peer that an actor here, which it called `id`, has terminated.
+    pub(crate) fn send_terminated(
+        &self,
+        watcher: &Arc<PidEntry>,
+        id: &Arc<str>,
+        why: actor::TerminatedReason,
+    ) {
+        let why = match why {
+            actor::TerminatedReason::Stopped => TerminatedWhy::Stopped,
+            actor::TerminatedReason::AddressTerminated => TerminatedWhy::AddressTerminated,
+            actor::TerminatedReason::NotFound => TerminatedWhy::NotFound,
+        };
+        let who = Arc::new(PidEntry::new(self.node.address.clone(), id.clone()));
+        self.offer_system(RemoteSystem::Terminated { watcher: watcher.clone(), who, why });
+    }
+
+    /// Asks the peer whether `id` lives; `answer` is told.
+    pub(crate) fn touch(&self, id: &Arc<str>, answer: Arc<dyn PendingReply>) {
+        let Some(key) = self.node.asks.insert(answer.clone(), &self.address) else {
+            return answer.fail(AskError::Full);
+        };
+        let target = Arc::new(PidEntry::new(self.address.clone(), id.clone()));
+        let sender = Arc::new(PidEntry::new(self.node.address.clone(), pending_asks::id_of(key)));
+        self.offer_system(RemoteSystem::Touch { target, sender });
+    }
+
+    /// Asks the peer whether it is there.
+    pub(crate) fn probe(&self) {
+        let Some(me) = self.arc() else { return };
+        self.touch(&Arc::from(ACTIVATOR), Arc::new(Heard(me)));
+    }
+
+    /// Tells the peer whom this node watches there, after a connection was made.
+    pub(crate) fn watch_again(&self) {
+        for id in self.watcher.ids() {
+            self.send_watch(&id);
+        }
+    }
+
+    fn send_watch(&self, id: &Arc<str>) {
+        let target = Arc::new(PidEntry::new(self.address.clone(), id.clone()));
+        let watcher = self.node.watcher_pid.clone();
+        self.offer_system(RemoteSystem::Watch { target, watcher });
+        // A node of one generation does not answer the watch of an actor that is not there; a touch it answers.
+        if !self.is_nexus.load(Ordering::Acquire)
+            && let Some(me) = self.arc()
+        {
+            self.touch(id, Arc::new(WatchTouch { endpoint: me, id: id.clone() }));
+        }
+    }
+
+    /// Records a message toward the peer that will not arrive, and tells whoever waits for its answer.
+    pub(crate) fn dead(&self, deliver: &RemoteDeliver, size: usize, reason: DeadLetterReason, detail: &str) {
+        self.statistics.increment_dead_letter();
+        if let Some(sender) = &deliver.sender
+            && let Some(key) = pending_asks::key_of(&sender.id)
+            && *sender.address == *self.node.address
+            && let Some(ask) = self.node.asks.take(key)
+        {
+            ask.fail(AskError::from_reason(reason));
+        }
+        self.node.system.dead_letters().record_with(reason, || {
+            let info = MessageInfo::encoded(deliver.type_name.to_string(), size);
+            let letter = DeadLetter::of(info, reason)
+                .with_pid(Pid::new(deliver.target.address.clone(), deliver.target.id.clone()))
+                .with_peer(self.path_address.clone())
+                .with_correlation_id(deliver.correlation_id)
+                .with_detail(detail);
+            let letter = match &deliver.header {
+                Some(headers) => letter.with_headers((**headers).clone()),
+                None => letter,
+            };
+            match &deliver.sender {
+                Some(sender) => letter.with_sender(Pid::new(sender.address.clone(), sender.id.clone())),
+                None => letter,
+            }
+        });
+    }
+
+    /// Records what the runtimes had to say and the peer will not hear. A watch is answered as a termination instead.
+    pub(crate) fn dead_system(&self, message: &RemoteSystem, reason: DeadLetterReason) {
+        match message {
+            RemoteSystem::Watch { target, .. } => {
+                self.watcher.terminated(&target.id, &TerminationReason::Unreachable);
+            }
+            RemoteSystem::Touch { sender, .. } => {
+                if let Some(ask) = pending_asks::key_of(&sender.id).and_then(|key| self.node.asks.take(key)) {
+                    ask.fail(AskError::from_reason(reason));
+                }
+            }
+            // Nobody waits for it: a watch that is over, or a watcher whose node is gone.
+            RemoteSystem::Unwatch { .. } | RemoteSystem::Terminated { .. } => {}
+            RemoteSystem::Stop { target } => {
+                self.statistics.increment_dead_letter();
+                self.node.system.dead_letters().record(
+                    DeadLetter::of(MessageInfo::encoded("actor.Stop", 0), reason)
+                        .with_pid(Pid::new(target.address.clone(), target.id.clone()))
+                        .with_peer(self.path_address.clone()),
+                );
+            }
+        }
+    }
+
+    fn encode_failed(&self, target: &PidEntry, why: &str) {
+        self.node.system.event_stream().publish_with(|| {
+            EventStreamEvent::Serialization(SerializationFailure {
+                direction: SerializationDirection::Encode,
+                serializer: SerializerId::PROTOBUF,
+                correlation_id: CorrelationId::NIL,
+                recipient: Pid::new(target.address.clone(), target.id.clone())
+                    .to_path(ActorPathScheme::Protoactor, "")
+                    .ok(),
+                manifest: Cow::Borrowed(""),
+                error: Arc::from(why),
+            })
+        });
+    }
+
+    /// Whether nobody has a use for it: no reference, no watch, no connection either way.
+    pub(crate) fn is_idle(&self) -> bool {
+        let recipients = self.recipients.lock();
+        recipients.slots.len() == recipients.free.len()
+            && self.watcher.is_empty()
+            && self.inbound.load(Ordering::Acquire) == 0
+            && !self.driven.load(Ordering::Acquire)
+            && self.mailbox.is_empty()
+    }
+
+    /// The pid here under which the peer knows whoever waits for `to`.
+    pub(crate) fn reply_route(self: &Arc<Self>, pid: Arc<PidEntry>, request_id: u32) -> ReplyTo {
+        ReplyTo {
+            route: Arc::new(SenderRoute { endpoint: self.clone(), pid, request_id }),
+            key: ReplyKey { secret: 0, slot: 0 },
+            correlation_id: CorrelationId::NIL,
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("address", &self.address)
+            .field("kind", &self.kind)
+            .field("state", &self.connection_state())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cold]
+fn reentry() -> Refusal {
+    Refusal::Encode(String::from("a message was sent while another one was being serialized on this thread"))
+}
+
+/// Lends this thread's buffer, empty.
+fn with_scratch<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    thread_local! {
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    // Taken out while it is lent: `f` runs user code.
+    let mut buffer = SCRATCH.try_with(RefCell::take).unwrap_or_default();
+    buffer.clear();
+    let result = f(&mut buffer);
+    if buffer.capacity() <= SCRATCH_KEPT {
+        let _ = SCRATCH.try_with(|scratch| *scratch.borrow_mut() = buffer);
+    }
+    result
+}
+
+/// The id of the actor at `path` on this wire.
+pub(crate) fn id_of(path: &ActorPath) -> Arc<str> {
+    Pid::from_path(path).id
+}
+
+impl Route for Endpoint {
+    fn address(&self) -> &Address {
+        &self.path_address
+    }
+
+    fn wire(&self) -> Wire {
+        Wire::Protobuf
+    }
+
+    fn system(&self) -> Option<ActorSystem> {
+        Some(self.node.system.clone())
+    }
+
+    fn intern(&self, path: &ActorPath, _: SerializerId, _: &'static str) -> Result<u32, Refusal> {
+        if self.read(EndpointState::is_blocked) {
+            return Err(Refusal::Blocked);
+        }
+        let pid = Arc::new(PidEntry::new(self.address.clone(), id_of(path)));
+        self.node.check_target(&pid)?;
+        let mut recipients = self.recipients.lock();
+        let recipient = Some(pid);
+        if let Some(number) = recipients.free.pop() {
+            recipients.slots[number as usize] = recipient;
+            return Ok(number);
+        }
+        if recipients.slots.len() >= RECIPIENTS_MAX {
+            return Err(Refusal::Limit("recipients at this peer"));
+        }
+        recipients.slots.push(recipient);
+        Ok((recipients.slots.len() - 1) as u32)
+    }
+
+    fn release(&self, recipient: u32) {
+        let is_last = {
+            let mut recipients = self.recipients.lock();
+            let Some(slot) = recipients.slots.get_mut(recipient as usize) else { return };
+            if slot.take().is_none() {
+                return;
+            }
+            recipients.free.push(recipient);
+            recipients.free.len() == recipients.slots.len()
+        };
+        if is_last {
+            self.node.forget_if_idle(self);
+        }
+    }
+
+    fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal> {
+        let target = {
+            let recipients = self.recipients.lock();
+            let Some(Some(recipient)) = recipients.slots.get(recipient as usize) else {
+                return Err(Refusal::NoSuchActor);
+            };
+            recipient.clone()
+        };
+        self.deliver(target, 0, headers, encode)
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.mailbox.poll_room(cx)
+    }
+
+    fn forget_room(&self, waker: &Waker) {
+        self.mailbox.forget_room(waker);
+    }
+
+    fn reply(&self, _: ReplyKey, _: CorrelationId, _: Encode<'_>) -> Result<(), Refusal> {
+        // Whoever asks on this wire has a pid, and so a route of its own.
+        Err(Refusal::NoSuchActor)
+    }
+
+    fn reply_failed(&self, _: ReplyKey, _: CorrelationId, _: AskError) {}
+
+    fn absence(&self) -> Option<AskError> {
+        match self.connection_state() {
+            ConnectionState::Connected => None,
+            ConnectionState::Suspended => Some(AskError::Suspended),
+            ConnectionState::Reconnecting | ConnectionState::Closed => Some(AskError::Unreachable),
+        }
+    }
+
+    fn forget(&self, key: ReplyKey) {
+        self.node.asks.take(key);
+    }
+
+    fn watch(&self, target: &ActorPath, watcher: AnyRef) {
+        let id = id_of(target);
+        if self.read(EndpointState::is_blocked) || self.node.is_closing() {
+            return watcher.notify_terminated(target, TerminationReason::Unreachable);
+        }
+        if self.watcher.watch(&id, target, watcher) {
+            self.send_watch(&id);
+        }
+    }
+
+    fn unwatch(&self, target: &ActorPath, watcher: &AnyRef) {
+        let id = id_of(target);
+        if self.watcher.unwatch(&id, watcher) {
+            let target = Arc::new(PidEntry::new(self.address.clone(), id));
+            self.offer_system(RemoteSystem::Unwatch { target, watcher: self.node.watcher_pid.clone() });
+        }
+    }
+
+    fn stop(&self, target: &ActorPath) {
+        self.offer_system(RemoteSystem::Stop {
+            target: Arc::new(PidEntry::new(self.address.clone(), id_of(target))),
+        });
+    }
+
+    fn stop_in_order(&self, target: &ActorPath) {
+        let target = Arc::new(PidEntry::new(self.address.clone(), id_of(target)));
+        if let Err(refusal) = self.deliver_proto(target.clone(), 0, &actor::PoisonPill {}) {
+            let deliver = RemoteDeliver::new(target, POISON_PILL);
+            self.dead(&deliver, 0, refusal.reason(), &refusal.to_string());
+        }
+    }
+
+    fn lookup(&self, path: &ActorPath, _: &'static str, found: Arc<dyn PendingReply>) {
+        self.touch(&id_of(path), Arc::new(Found(found)));
+    }
+}
+
+/// The way back to whoever asked: an actor or a future of a node, known by its pid.
+struct SenderRoute {
+    endpoint: Arc<Endpoint>,
+    pid: Arc<PidEntry>,
+    request_id: u32,
+}
+
+impl SenderRoute {
+    fn is_future(&self) -> bool {
+        self.pid
+            .id
+            .rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with(FUTURE) || name.starts_with("future"))
+    }
+}
+
+impl Route for SenderRoute {
+    fn address(&self) -> &Address {
+        self.endpoint.path_address()
+    }
+    fn wire(&self) -> Wire {
+        Wire::Protobuf
+    }
+    fn system(&self) -> Option<ActorSystem> {
+        Route::system(&*self.endpoint)
+    }
+    fn sender_pid(&self) -> Option<Pid> {
+        Some(Pid::new(self.pid.address.clone(), self.pid.id.clone()).with_request_id(self.request_id))
+    }
+    fn intern(
+        &self,
+        path: &ActorPath,
+        serializer: SerializerId,
+        manifest: &'static str,
+    ) -> Result<u32, Refusal> {
+        self.endpoint.intern(path, serializer, manifest)
+    }
+    fn release(&self, recipient: u32) {
+        self.endpoint.release(recipient);
+    }
+    fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal> {
+        self.endpoint.send(recipient, headers, encode)
+    }
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.endpoint.poll_room(cx)
+    }
+    fn forget_room(&self, waker: &Waker) {
+        self.endpoint.forget_room(waker);
+    }
+    fn reply(&self, _: ReplyKey, _: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
+        let node = self.endpoint.node();
+        if *self.pid.address == *node.address {
+            return node.answer_here(&self.pid.id, encode);
+        }
+        let sent = self.endpoint.deliver(self.pid.clone(), self.request_id, None, encode);
+        if let Err(refusal) = &sent {
+            let reason = refusal.reason();
+            node.system.dead_letters().record_with(reason, || {
+                DeadLetter::of(MessageInfo::encoded("answer", 0), reason)
+                    .with_pid(Pid::new(self.pid.address.clone(), self.pid.id.clone()))
+                    .with_peer(self.endpoint.path_address().clone())
+                    .with_detail(refusal.to_string())
+            });
+        }
+        sent
+    }
+    fn reply_failed(&self, _: ReplyKey, _: CorrelationId, why: AskError) {
+        let node = self.endpoint.node();
+        if *self.pid.address == *node.address {
+            if let Some(ask) = pending_asks::key_of(&self.pid.id).and_then(|key| node.asks.take(key)) {
+                ask.fail(why);
+            }
+            return;
+        }
+        // An actor that asks gets other messages too, and is told only what it must know.
+        if self.is_future() || matches!(why, AskError::NoSuchActor | AskError::Stopped) {
+            let response = actor::DeadLetterResponse { target: None };
+            let _ = self.endpoint.deliver_proto(self.pid.clone(), self.request_id, &response);
+        }
+    }
+    fn forget(&self, key: ReplyKey) {
+        self.endpoint.forget(key);
+    }
+    fn watch(&self, target: &ActorPath, watcher: AnyRef) {
+        self.endpoint.watch(target, watcher);
+    }
+    fn unwatch(&self, target: &ActorPath, watcher: &AnyRef) {
+        self.endpoint.unwatch(target, watcher);
+    }
+    fn stop(&self, target: &ActorPath) {
+        self.endpoint.stop(target);
+    }
+    fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>) {
+        self.endpoint.lookup(path, manifest, found);
+    }
+}
+
+/// Any answer, a failure as well, shows that the peer is there.
+struct Heard(Arc<Endpoint>);
+
+impl PendingReply for Heard {
+    fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
+        self.0.heard();
+        Ok(())
+    }
+    fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
+        self.0.heard();
+        Ok(())
+    }
+    fn fail(&self, error: AskError) {
+        if error == AskError::NoSuchActor {
+            self.0.heard();
+        }
+    }
+    fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// Waits for the sign of life of an actor that is watched.
+struct WatchTouch {
+    endpoint: Arc<Endpoint>,
+    id: Arc<str>,
+}
+
+impl PendingReply for WatchTouch {
+    fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
+        Ok(())
+    }
+    fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
+        Ok(())
+    }
+    fn fail(&self, error: AskError) {
+        if error == AskError::NoSuchActor {
+            self.endpoint.watcher.terminated(&self.id, &TerminationReason::NeverExisted);
+        }
+    }
+    fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// Turns a sign of life into the answer of a lookup. This wire knows no incarnations: any will do.
+struct Found(Arc<dyn PendingReply>);
+
+impl PendingReply for Found {
+    fn complete(&self, payload: &[u8]) -> Result<(), DecodeError> {
+        self.0.complete(payload)
+    }
+    fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
+        let mut uid = Vec::new();
+        let mut encoder = Encoder::new(&mut uid, 16);
+        encoder.postcard(&ActorUid::ANY.get()).map_err(DecodeError::failed)?;
+        self.0.complete(&uid)
+    }
+    fn fail(&self, error: AskError) {
+        self.0.fail(error);
+    }
+    fn pending_at(&self, place: Option<(Arc<dyn Route>, ReplyKey)>) {
+        self.0.pending_at(place);
+    }
+    fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+}

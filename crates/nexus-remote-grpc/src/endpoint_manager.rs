@@ -1,0 +1,223 @@
+//! The endpoints of one node, by address.
+
+use std::sync::Arc;
+
+use nexus_actor_core::path::ActorPath;
+use nexus_actor_core::path::ActorPathScheme;
+use nexus_actor_core::path::Authority;
+use nexus_actor_core::pid::Pid;
+use nexus_actor_core::remote::Route as _;
+use nexus_actor_core::serialization::Message;
+use nexus_actor_core::system::ResolveError;
+use nexus_actor_core::{ActorRef, AnyRef, Refusal};
+use nexus_remote::{EndpointStatistics, EndpointStatisticsSnapshot};
+
+use crate::client_connection::ClientResponseSender;
+use crate::endpoint::Endpoint;
+use crate::endpoint_state::{ConnectionState, EndpointState};
+use crate::node::Node;
+use crate::proto::remote::RemoteMessage;
+
+/// What operators and tests do with the endpoints of a node. A handle: clones are the same manager.
+///
+/// It owns the endpoints, each with its state, queue and statistics, and the connections of clients. What is sent to an
+/// address goes through its endpoint, which is made at the first use.
+#[derive(Clone, Debug)]
+pub struct EndpointManager {
+    node: Arc<Node>,
+}
+
+/// How one endpoint stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointReport {
+    /// `host:port`, or the name under which a client is reached.
+    pub address: Arc<str>,
+    /// How it stands.
+    pub state: ConnectionState,
+    /// Its figures.
+    pub statistics: EndpointStatisticsSnapshot,
+}
+
+impl EndpointManager {
+    pub(crate) const fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    /// Connects to `address`, unless that is done, under way or refused, and returns its endpoint.
+    ///
+    /// # Errors
+    /// When `address` is not `host:port`, the node shuts down, or it has too many endpoints.
+    pub fn ensure_connected(&self, address: &str) -> Result<Arc<Endpoint>, Refusal> {
+        let endpoint = self.node.endpoint(&canonical(address)?)?;
+        endpoint.apply(EndpointState::ensure_connected);
+        Ok(endpoint)
+    }
+
+    /// Connects to `address` now, whatever was waited for; also one that refused this node before.
+    ///
+    /// # Errors
+    /// As [`ensure_connected`](Self::ensure_connected).
+    pub fn schedule_reconnect(&self, address: &str) -> Result<(), Refusal> {
+        self.node.endpoint(&canonical(address)?)?.apply(EndpointState::retry);
+        Ok(())
+    }
+
+    /// Waits until the connection to `address` serves, or is given up; says which.
+    ///
+    /// # Errors
+    /// When there is no endpoint of that address.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn await_reconnect(&self, address: &str) -> Result<ConnectionState, Refusal> {
+        let endpoint = self.find(address).ok_or(Refusal::Unreachable)?;
+        loop {
+            let changed = endpoint.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match endpoint.connection_state() {
+                ConnectionState::Reconnecting => changed.await,
+                settled => return Ok(settled),
+            }
+        }
+    }
+
+    /// How the connection to `address` stands; `None` where there is no endpoint.
+    #[must_use]
+    pub fn connection_state(&self, address: &str) -> Option<ConnectionState> {
+        Some(self.find(address)?.connection_state())
+    }
+
+    fn find(&self, address: &str) -> Option<Arc<Endpoint>> {
+        let found = self.node.endpoints.get(address).map(|found| found.clone());
+        found.or_else(|| Some(self.node.endpoints.get(&*canonical(address).ok()?)?.clone()))
+    }
+
+    /// The figures of `address` now; `None` where there are none, or not any more.
+    #[must_use]
+    pub fn statistics_snapshot(&self, address: &str) -> Option<EndpointStatisticsSnapshot> {
+        Some(self.statistics(address)?.snapshot())
+    }
+
+    fn statistics(&self, address: &str) -> Option<Arc<EndpointStatistics>> {
+        self.node.statistics.get(address).map(|found| found.clone())
+    }
+
+    /// Notes how full the queue toward `address` is.
+    pub fn record_queue_state(&self, address: &str, capacity: usize, len: usize) {
+        self.node.statistics_of(address).record_queue_state(capacity as u64, len as u64);
+    }
+
+    /// Counts a dead letter of `address`.
+    pub fn increment_dead_letter(&self, address: &str) {
+        self.node.statistics_of(address).increment_dead_letter();
+    }
+
+    /// Forgets the figures of `address` and returns what they were.
+    pub fn remove_statistics(&self, address: &str) -> Option<EndpointStatisticsSnapshot> {
+        Some(self.node.statistics.remove(address)?.1.snapshot())
+    }
+
+    /// Every endpoint, in the order of addresses.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointReport> {
+        let endpoints: Vec<_> = self.node.endpoints.iter().map(|entry| entry.value().clone()).collect();
+        let mut all: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| EndpointReport {
+                address: endpoint.address().clone(),
+                state: endpoint.connection_state(),
+                statistics: endpoint.statistics().snapshot(),
+            })
+            .collect();
+        all.sort_by(|a, b| a.address.cmp(&b.address));
+        all
+    }
+
+    /// The clients that only dial out and are connected now.
+    #[must_use]
+    pub fn client_connections(&self) -> Vec<ClientResponseSender> {
+        self.node.client_connections.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// Sends `message` to the client with that id, ahead of the batches that wait for it.
+    ///
+    /// # Errors
+    /// [`Refusal::Unreachable`] when there is no such client.
+    pub fn send_to_client(&self, system_id: &str, message: &RemoteMessage) -> Result<(), Refusal> {
+        let sender = self.node.client_connections.get(system_id).map(|found| found.clone());
+        sender.ok_or(Refusal::Unreachable)?.send(message)
+    }
+
+    /// Says goodbye to the client with that id; false when there is none.
+    pub fn disconnect_client(&self, system_id: &str) -> bool {
+        let sender = self.node.client_connections.get(system_id).map(|found| found.clone());
+        sender.inspect(ClientResponseSender::disconnect).is_some()
+    }
+
+    /// Sends `message` to the actor that `pid` names, on whatever node.
+    ///
+    /// # Errors
+    /// When the pid names no node or the message has no form on this wire; what cannot be queued becomes a dead letter.
+    pub fn remote_deliver<M: Message>(&self, pid: &Pid, message: M) -> Result<(), ResolveError> {
+        self.resolve::<M>(pid)?.tell(message);
+        Ok(())
+    }
+
+    /// Watches the actor that `pid` names for `watcher`.
+    ///
+    /// # Errors
+    /// When the pid names no node.
+    pub fn remote_watch(&self, pid: &Pid, watcher: &AnyRef) -> Result<(), ResolveError> {
+        let (endpoint, path) = self.route(pid)?;
+        endpoint.watch(&path, watcher.clone());
+        Ok(())
+    }
+
+    /// Ends a watch.
+    ///
+    /// # Errors
+    /// When the pid names no node.
+    pub fn remote_unwatch(&self, pid: &Pid, watcher: &AnyRef) -> Result<(), ResolveError> {
+        let (endpoint, path) = self.route(pid)?;
+        endpoint.unwatch(&path, watcher);
+        Ok(())
+    }
+
+    /// Asks the node of the actor that `pid` names to stop it; whether it may is for that node to say.
+    ///
+    /// # Errors
+    /// When the pid names no node.
+    pub fn remote_stop(&self, pid: &Pid) -> Result<(), ResolveError> {
+        let (endpoint, path) = self.route(pid)?;
+        endpoint.stop(&path);
+        Ok(())
+    }
+
+    /// A reference to the actor that `pid` names.
+    ///
+    /// # Errors
+    /// When the pid names no node, or `M` has no form on this wire.
+    pub fn resolve<M: Message>(&self, pid: &Pid) -> Result<ActorRef<M>, ResolveError> {
+        let path = path_of(pid)?;
+        self.node.system.resolve_path(&path)
+    }
+
+    fn route(&self, pid: &Pid) -> Result<(Arc<Endpoint>, ActorPath), ResolveError> {
+        let path = path_of(pid)?;
+        let authority = path.address().authority.as_ref().ok_or(Refusal::NoSuchActor)?;
+        Ok((self.node.endpoint(&authority.to_string())?, path))
+    }
+}
+
+pub(crate) fn path_of(pid: &Pid) -> Result<ActorPath, ResolveError> {
+    pid.to_path(ActorPathScheme::Protoactor, "")
+        .map_err(|error| ResolveError::InvalidPath { path: pid.to_string(), rule: error.to_string() })
+}
+
+fn canonical(address: &str) -> Result<String, Refusal> {
+    address
+        .parse::<Authority>()
+        .map(|authority| authority.to_string())
+        .map_err(|error| Refusal::Encode(format!("{address:?} is not `host:port`: {error}")))
+}

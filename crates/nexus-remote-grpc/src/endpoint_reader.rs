@@ -1,0 +1,565 @@
+//! From batches to mailboxes: everything that peers send passes here, by whichever call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
+use nexus_actor_core::pid::Pid;
+use nexus_actor_core::remote::{ReplyKey, ReplyTo, Route};
+use nexus_actor_core::serialization::protobuf::Named;
+use nexus_actor_core::serialization::scope::{self, DecodeScope};
+use nexus_actor_core::serialization::{Aftermath, Inlet, SerializerId};
+use nexus_actor_core::{AnyRef, AskError, DeadLetterReason};
+use prost::Message as _;
+
+use crate::batch::{Batch, Envelope, EnvelopeFault};
+use crate::endpoint::Endpoint;
+use crate::endpoint_watcher::{PeerWatch, reason_of};
+use crate::kinds::{ACTIVATOR, ActivatorMessage, OwnerRequest, SpawnRequest, Spawned};
+use crate::log;
+use crate::node::{Node, route_of};
+use crate::pending_asks::{self, FUTURE};
+use crate::pid_entry::PidEntry;
+use crate::proto::actor;
+use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
+
+/// Actors that a call remembers; one more makes it forget all, and look them up again.
+const KNOWN_MAX: usize = 16_384;
+
+/// What a payload is for the runtimes; all but `User` they take themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    User,
+    Watch,
+    Unwatch,
+    Terminated,
+    Stop,
+    PoisonPill,
+    Touch,
+    /// It is delivered like a user message, and never answered: that would not end.
+    Response,
+    Spawn,
+}
+
+impl Kind {
+    fn of(type_name: &str) -> Self {
+        match type_name {
+            "actor.Watch" => Self::Watch,
+            "actor.Unwatch" => Self::Unwatch,
+            "actor.Terminated" => Self::Terminated,
+            "actor.Stop" => Self::Stop,
+            "actor.PoisonPill" => Self::PoisonPill,
+            "actor.Touch" => Self::Touch,
+            "actor.Touched" | "actor.DeadLetterResponse" => Self::Response,
+            "remote.ActorPidRequest" => Self::Spawn,
+            _ => Self::User,
+        }
+    }
+}
+
+/// Whom a target of the batch at hand means.
+#[derive(Clone, Copy)]
+enum Slot {
+    NotAsked,
+    /// An actor, by its place among those known.
+    Actor(usize),
+    Asker(ReplyKey),
+    Activator,
+    Nobody,
+}
+
+struct Known {
+    actor: AnyRef,
+    inlet: Option<Box<dyn Inlet>>,
+    dirty: bool,
+}
+
+/// Delivers what one peer sends down one call.
+pub(crate) struct Inbound {
+    node: Arc<Node>,
+    endpoint: Arc<Endpoint>,
+    route: Arc<dyn Route>,
+    /// The peer has shown a certificate.
+    is_authenticated: bool,
+    by_id: HashMap<Box<str>, usize>,
+    known: Vec<Known>,
+    dirty: Vec<usize>,
+    after: Aftermath,
+    /// The tables of the batch at hand.
+    slots: Vec<Slot>,
+    kinds: Vec<Kind>,
+    senders: Vec<Option<Arc<PidEntry>>>,
+    taken: u64,
+}
+
+impl Inbound {
+    pub(crate) fn new(node: &Arc<Node>, endpoint: &Arc<Endpoint>, is_authenticated: bool) -> Self {
+        Self {
+            node: node.clone(),
+            endpoint: endpoint.clone(),
+            route: route_of(endpoint),
+            is_authenticated,
+            by_id: HashMap::new(),
+            known: Vec::new(),
+            dirty: Vec::new(),
+            after: Aftermath::new(),
+            slots: Vec::new(),
+            kinds: Vec::new(),
+            senders: Vec::new(),
+            taken: 0,
+        }
+    }
+
+    /// Messages taken so far, whatever became of them.
+    pub(crate) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Delivers a batch: what is wrong with one message costs that message.
+    pub(crate) fn batch(&mut self, batch: &Batch) {
+        if let Some(form) = batch.form() {
+            self.node.note_form(self.endpoint.address(), form);
+        }
+        self.slots.clear();
+        self.slots.resize(batch.target_count(), Slot::NotAsked);
+        self.senders.clear();
+        self.senders.resize(batch.sender_count(), None);
+        self.kinds.clear();
+        self.kinds
+            .extend((0..batch.type_name_count()).map(|at| batch.type_name(at).map_or(Kind::User, Kind::of)));
+        let system = self.node.system.clone();
+        {
+            let _scope = DecodeScope::enter(&system, Some(self.route.clone()));
+            let suspended = self.node.is_suspended();
+            for item in batch.envelopes() {
+                match item {
+                    Ok(envelope) if suspended => self.suspended(&envelope),
+                    Ok(envelope) => self.envelope(&envelope),
+                    Err(fault) => self.faulty(batch, &fault),
+                }
+            }
+            self.flush();
+        }
+        self.after.run();
+        let count = batch.len() as u64;
+        self.taken += count;
+        self.endpoint.statistics().add_received(count);
+        if self.known.len() > KNOWN_MAX {
+            self.known.clear();
+            self.by_id.clear();
+        }
+    }
+
+    /// Gives back what a burst took; for a call that has gone quiet.
+    pub(crate) fn release(&mut self) {
+        self.after.release();
+        for known in &mut self.known {
+            if let Some(inlet) = &mut known.inlet {
+                inlet.shrink();
+            }
+        }
+        self.known.retain(|known| !known.actor.is_terminated());
+        self.by_id.clear();
+        self.known.clear();
+    }
+
+    fn flush(&mut self) {
+        for at in std::mem::take(&mut self.dirty) {
+            self.flush_one(at);
+        }
+    }
+
+    fn flush_one(&mut self, at: usize) {
+        let Some(known) = self.known.get_mut(at) else { return };
+        known.dirty = false;
+        if let Some(inlet) = &mut known.inlet {
+            inlet.flush(&mut self.after);
+        }
+    }
+
+    fn slot(&mut self, envelope: &Envelope<'_>) -> Slot {
+        let at = envelope.target_index;
+        if let Some(Slot::NotAsked) = self.slots.get(at) {
+            self.slots[at] = self.look_up(envelope.target.id);
+        }
+        match self.slots.get(at) {
+            Some(slot) => *slot,
+            None => Slot::Nobody,
+        }
+    }
+
+    fn look_up(&mut self, id: &str) -> Slot {
+        if id.starts_with(FUTURE)
+            && let Some(key) = pending_asks::key_of(id)
+        {
+            return Slot::Asker(key);
+        }
+        if id == ACTIVATOR {
+            return Slot::Activator;
+        }
+        if let Some(at) = self.by_id.get(id).copied() {
+            if !self.known[at].actor.is_terminated() {
+                return Slot::Actor(at);
+            }
+            // The name may have a new owner. What was decoded for the old one is flushed to it all the same.
+            self.by_id.remove(id);
+        }
+        let Some(actor) = self.node.find(id) else { return Slot::Nobody };
+        self.known.push(Known { actor, inlet: None, dirty: false });
+        let at = self.known.len() - 1;
+        self.by_id.insert(Box::from(id), at);
+        Slot::Actor(at)
+    }
+
+    fn envelope(&mut self, envelope: &Envelope<'_>) {
+        let kind = if envelope.serializer == 0 {
+            self.kinds.get(envelope.type_index).copied().unwrap_or(Kind::User)
+        } else {
+            // Not even a system message is one when it is written otherwise.
+            Kind::User
+        };
+        let slot = self.slot(envelope);
+        match kind {
+            Kind::User | Kind::Response => self.user(envelope, slot, kind),
+            Kind::Touch => self.touch(envelope, slot),
+            Kind::Watch => self.watch(envelope, slot),
+            Kind::Unwatch => self.unwatch(envelope),
+            Kind::Terminated => self.terminated(envelope),
+            Kind::Stop | Kind::PoisonPill => self.lifecycle(envelope, slot, kind),
+            Kind::Spawn => self.spawn(envelope, slot),
+        }
+    }
+
+    fn user(&mut self, envelope: &Envelope<'_>, slot: Slot, kind: Kind) {
+        let Ok(serializer) = u16::try_from(envelope.serializer) else {
+            let detail = format!("serializer {}", envelope.serializer);
+            return self.refuse(envelope, kind, DeadLetterReason::Decode, &detail);
+        };
+        let named = Named {
+            type_name: envelope.type_name,
+            serializer: SerializerId(serializer),
+            payload: envelope.payload,
+            has_sender: envelope.sender.is_some(),
+        };
+        match slot {
+            Slot::Actor(at) => self.deliver(at, &named, envelope, kind),
+            Slot::Asker(key) => self.answer(key, &named, envelope),
+            Slot::Activator | Slot::Nobody | Slot::NotAsked => {
+                self.refuse(envelope, kind, DeadLetterReason::NoSuchActor, envelope.type_name);
+            }
+        }
+    }
+
+    fn deliver(&mut self, at: usize, named: &Named<'_>, envelope: &Envelope<'_>, kind: Kind) {
+        if self.known[at].inlet.is_none() {
+            match self.node.system.serialization().protobuf_inlet(&self.known[at].actor, &self.route) {
+                Ok(inlet) => self.known[at].inlet = Some(inlet),
+                Err(error) => {
+                    return self.refuse(envelope, kind, DeadLetterReason::Decode, &error.to_string());
+                }
+            }
+        }
+        if named.has_sender && kind == Kind::User {
+            let to = self.reply_to(envelope);
+            scope::set_reply_to(to);
+        }
+        let headers = envelope.header.map(|header| header.to_headers());
+        let known = &mut self.known[at];
+        let Some(inlet) = &mut known.inlet else { return };
+        let decoded = inlet.decode_named(named, headers);
+        if named.has_sender {
+            // Whoever asks an actor that does not answer waits in vain, as on any node of this lineage.
+            drop(scope::take_reply_to());
+        }
+        match decoded {
+            Ok(()) => {
+                if !known.dirty {
+                    known.dirty = true;
+                    self.dirty.push(at);
+                }
+            }
+            Err(_) if kind == Kind::Response => {}
+            // The inlet has told the asker.
+            Err(error) => self.lost(envelope, DeadLetterReason::Decode, &error.to_string()),
+        }
+    }
+
+    fn answer(&mut self, key: ReplyKey, named: &Named<'_>, envelope: &Envelope<'_>) {
+        let Some(ask) = self.node.asks.take(key) else {
+            return self.lost(
+                envelope,
+                DeadLetterReason::NoSuchActor,
+                "nobody waits for this answer any more",
+            );
+        };
+        if named.type_name == "actor.DeadLetterResponse" {
+            return ask.fail(AskError::NoSuchActor);
+        }
+        if let Err(error) = ask.complete_named(named) {
+            self.lost(envelope, DeadLetterReason::Decode, &error.to_string());
+        }
+    }
+
+    fn touch(&mut self, envelope: &Envelope<'_>, slot: Slot) {
+        let Some((sender, request_id)) = self.sender(envelope) else { return };
+        let Ok(endpoint) = self.endpoint_for(&sender) else { return };
+        let who = actor::Pid {
+            address: self.node.address.to_string(),
+            id: envelope.target.id.to_owned(),
+            request_id: 0,
+        };
+        let answer = Touched { endpoint, sender, request_id, who: Some(who) };
+        match slot {
+            Slot::Activator => answer.lives(),
+            Slot::Actor(at) => {
+                self.flush_one(at);
+                self.known[at].actor.call_in_order(Box::new(move || answer.lives()));
+            }
+            // Dropped, it says so.
+            Slot::Asker(_) | Slot::Nobody | Slot::NotAsked => drop(answer),
+        }
+    }
+
+    fn watch(&mut self, envelope: &Envelope<'_>, slot: Slot) {
+        let Ok(actor::Watch { watcher: Some(watcher) }) = actor::Watch::decode(envelope.payload) else {
+            return self.lost(envelope, DeadLetterReason::Decode, "a watch without a watcher");
+        };
+        let Some(watcher) = self.own_pid(watcher) else {
+            return self.lost(envelope, DeadLetterReason::Denied, "the watcher is of another node");
+        };
+        let id: Arc<str> = Arc::from(envelope.target.id);
+        match slot {
+            Slot::Actor(at) => {
+                self.flush_one(at);
+                let actor = self.known[at].actor.clone();
+                let endpoint = self.endpoint.clone();
+                self.node.tell_watcher(PeerWatch::Watch { actor, id, watcher, endpoint });
+            }
+            // It lives as long as this node.
+            Slot::Activator => {}
+            Slot::Asker(_) | Slot::Nobody | Slot::NotAsked => {
+                self.endpoint.send_terminated(&watcher, &id, actor::TerminatedReason::NotFound);
+            }
+        }
+    }
+
+    fn unwatch(&mut self, envelope: &Envelope<'_>) {
+        let Ok(actor::Unwatch { watcher: Some(watcher) }) = actor::Unwatch::decode(envelope.payload) else {
+            return self.lost(envelope, DeadLetterReason::Decode, "an unwatch without a watcher");
+        };
+        if let Some(watcher) = self.own_pid(watcher) {
+            self.node.tell_watcher(PeerWatch::Unwatch {
+                id: Arc::from(envelope.target.id),
+                watcher,
+                address: self.endpoint.address().clone(),
+            });
+        }
+    }
+
+    fn terminated(&mut self, envelope: &Envelope<'_>) {
+        let Ok(actor::Terminated { who: Some(who), why }) = actor::Terminated::decode(envelope.payload)
+        else {
+            return self.lost(envelope, DeadLetterReason::Decode, "a termination of nobody");
+        };
+        let Some(who) = self.own_pid(who) else {
+            return self.lost(envelope, DeadLetterReason::Denied, "the terminated actor is of another node");
+        };
+        // One that nobody watches, or not any more, crossed the unwatch or was never asked for.
+        self.flush();
+        self.endpoint.watcher().terminated(&who.id, &reason_of(why));
+    }
+
+    fn lifecycle(&mut self, envelope: &Envelope<'_>, slot: Slot, kind: Kind) {
+        let at = match slot {
+            Slot::Actor(at) => at,
+            Slot::Activator => return self.lost(envelope, DeadLetterReason::Denied, envelope.type_name),
+            Slot::Asker(_) | Slot::Nobody | Slot::NotAsked => {
+                return self.refuse(
+                    envelope,
+                    Kind::Response,
+                    DeadLetterReason::NoSuchActor,
+                    envelope.type_name,
+                );
+            }
+        };
+        self.flush_one(at);
+        let actor = self.known[at].actor.clone();
+        let carry_out = move |actor: &AnyRef| {
+            if kind == Kind::Stop { actor.stop() } else { actor.stop_in_order() }
+        };
+        if self.node.config.get_peer_lifecycle() {
+            return carry_out(&actor);
+        }
+        let denied = self.letter(
+            envelope,
+            DeadLetterReason::Denied,
+            "the peer may not stop actors here; `Config::protoactor_parity()` would let it",
+        );
+        let activator = self.node.activator.get().filter(|_| self.is_authenticated);
+        let Some(activator) = activator else {
+            self.endpoint.statistics().increment_dead_letter();
+            return self.node.system.dead_letters().record(denied);
+        };
+        // Of what it spawned itself a peer that has shown who it is may dispose.
+        let node = self.node.clone();
+        let stopped = actor.clone();
+        activator.tell(ActivatorMessage::Owner(OwnerRequest {
+            actor,
+            peer: self.endpoint.address().clone(),
+            owned: Box::new(move |owned| {
+                if owned { carry_out(&stopped) } else { node.system.dead_letters().record(denied) }
+            }),
+        }));
+    }
+
+    fn spawn(&mut self, envelope: &Envelope<'_>, slot: Slot) {
+        if !matches!(slot, Slot::Activator) {
+            return self.user(envelope, slot, Kind::User);
+        }
+        let Ok(ActorPidRequest { name, kind }) = ActorPidRequest::decode(envelope.payload) else {
+            return self.refuse(
+                envelope,
+                Kind::User,
+                DeadLetterReason::Decode,
+                "a spawn request that cannot be read",
+            );
+        };
+        let Some(activator) = self.node.activator.get().cloned() else { return };
+        let to = self.sender(envelope);
+        let endpoint = to.as_ref().and_then(|(sender, _)| self.endpoint_for(sender).ok());
+        let node = self.node.clone();
+        let answer = move |Spawned { status, actor }: Spawned| {
+            let (Some((sender, request_id)), Some(endpoint)) = (to, endpoint) else { return };
+            let pid = actor.map(|actor| {
+                let Pid { address, id, .. } = node.pid_of(&actor);
+                actor::Pid { address: address.to_string(), id: id.to_string(), request_id: 0 }
+            });
+            let response = ActorPidResponse { pid, status_code: status.code() };
+            let _ = endpoint.deliver_proto(sender, request_id, &response);
+        };
+        let peer = self.endpoint.address().clone();
+        activator.tell(ActivatorMessage::Spawn(SpawnRequest { kind, name, peer, answer: Box::new(answer) }));
+    }
+
+    /// A pid that the peer named, if it is one of its own: a peer speaks for itself only (threat T21).
+    fn own_pid(&self, pid: actor::Pid) -> Option<Arc<PidEntry>> {
+        let own = self.endpoint.address();
+        (pid.address.is_empty() || *pid.address == **own)
+            .then(|| Arc::new(PidEntry::new(own.clone(), pid.id)))
+    }
+
+    /// Who sent the message, with its address filled in where it left it out, and its request id.
+    fn sender(&mut self, envelope: &Envelope<'_>) -> Option<(Arc<PidEntry>, u32)> {
+        let (at, sender) = (envelope.sender_index?, envelope.sender?);
+        let own = self.endpoint.address();
+        let entry = self.senders.get_mut(at)?.get_or_insert_with(|| {
+            let address = if sender.address.is_empty() || *sender.address == **own {
+                own.clone()
+            } else {
+                Arc::from(sender.address)
+            };
+            Arc::new(PidEntry::new(address, sender.id))
+        });
+        Some((entry.clone(), envelope.sender_request_id))
+    }
+
+    /// The endpoint by which `pid` is reached: the peer's own, or, of a message that was passed on, a third node's.
+    fn endpoint_for(&self, pid: &PidEntry) -> Result<Arc<Endpoint>, nexus_actor_core::Refusal> {
+        if *pid.address == **self.endpoint.address() || *pid.address == *self.node.address {
+            return Ok(self.endpoint.clone());
+        }
+        self.node.endpoint(&pid.address)
+    }
+
+    fn reply_to(&mut self, envelope: &Envelope<'_>) -> Option<ReplyTo> {
+        let (sender, request_id) = self.sender(envelope)?;
+        let endpoint = self.endpoint_for(&sender).ok()?;
+        Some(endpoint.reply_route(sender, request_id))
+    }
+
+    fn suspended(&mut self, envelope: &Envelope<'_>) {
+        self.refuse(envelope, Kind::User, DeadLetterReason::Suspended, "this node is suspended");
+    }
+
+    fn faulty(&mut self, batch: &Batch, fault: &EnvelopeFault) {
+        log::unexpected(self.endpoint.address(), "a faulty envelope");
+        let name = fault.type_index.and_then(|at| batch.type_name(at)).unwrap_or("unknown").to_owned();
+        let letter = DeadLetter::of(MessageInfo::encoded(name, 0), DeadLetterReason::Decode)
+            .with_peer(self.endpoint.path_address().clone())
+            .with_detail(fault.to_string());
+        let letter = match fault.target_index.and_then(|at| batch.target(at)) {
+            Some(target) => letter.with_pid(Pid::new(self.node.address.clone(), target.id)),
+            None => letter,
+        };
+        self.endpoint.statistics().increment_dead_letter();
+        self.node.system.dead_letters().record(letter);
+    }
+
+    /// Records a message that is not delivered and tells its sender, if it is one that may be told.
+    fn refuse(&mut self, envelope: &Envelope<'_>, kind: Kind, reason: DeadLetterReason, detail: &str) {
+        self.lost(envelope, reason, detail);
+        if kind == Kind::Response {
+            return;
+        }
+        if let Some((sender, request_id)) = self.sender(envelope)
+            && let Ok(endpoint) = self.endpoint_for(&sender)
+        {
+            let target = actor::Pid {
+                address: self.node.address.to_string(),
+                id: envelope.target.id.to_owned(),
+                request_id: 0,
+            };
+            let response = actor::DeadLetterResponse { target: Some(target) };
+            let _ = endpoint.deliver_proto(sender, request_id, &response);
+        }
+    }
+
+    fn lost(&mut self, envelope: &Envelope<'_>, reason: DeadLetterReason, detail: &str) {
+        self.endpoint.statistics().increment_dead_letter();
+        let letter = self.letter(envelope, reason, detail);
+        self.node.system.dead_letters().record(letter);
+    }
+
+    fn letter(&self, envelope: &Envelope<'_>, reason: DeadLetterReason, detail: &str) -> DeadLetter {
+        let info = MessageInfo::encoded(envelope.type_name.to_owned(), envelope.payload.len());
+        let letter = DeadLetter::of(info, reason)
+            .with_pid(Pid::new(self.node.address.clone(), envelope.target.id))
+            .with_peer(self.endpoint.path_address().clone())
+            .with_detail(detail);
+        let letter = match envelope.header {
+            Some(header) => letter.with_headers(header.to_headers()),
+            None => letter,
+        };
+        match envelope.sender {
+            Some(sender) if sender.address.is_empty() => {
+                letter.with_sender(Pid::new(self.endpoint.address().clone(), sender.id))
+            }
+            Some(sender) => letter.with_sender(Pid::new(sender.address, sender.id)),
+            None => letter,
+        }
+    }
+}
+
+/// The answer to a touch: that the actor lives, or, when it is dropped instead, that it does not.
+struct Touched {
+    endpoint: Arc<Endpoint>,
+    sender: Arc<PidEntry>,
+    request_id: u32,
+    who: Option<actor::Pid>,
+}
+
+impl Touched {
+    fn lives(mut self) {
+        let touched = actor::Touched { who: self.who.take() };
+        let _ = self.endpoint.deliver_proto(self.sender.clone(), self.request_id, &touched);
+    }
+}
+
+impl Drop for Touched {
+    fn drop(&mut self) {
+        if let Some(who) = self.who.take() {
+            let response = actor::DeadLetterResponse { target: Some(who) };
+            let _ = self.endpoint.deliver_proto(self.sender.clone(), self.request_id, &response);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Keeps the listener of a node alive.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::Server;
+
+use crate::endpoint_state::ReconnectPolicy;
+use crate::endpoint_writer::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::listener::{Incoming, Strangers};
+use crate::log;
+use crate::node::Node;
+use crate::remoting::RemotingServer;
+use crate::service::EndpointReader;
+
+/// Calls that one connection may have open (limit L22).
+const STREAMS_MAX: u32 = 16;
+/// Streams reset by the peer before they were accepted (limit L22).
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams reset for an error of the peer (limit L22).
+const ERROR_RESETS_MAX: usize = 64;
+/// Bytes of the headers of one call (limit L22).
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+
+/// Serves the calls of peers until it is told to end, and listens again when the listener fails.
+pub(crate) struct EndpointSupervisor {
+    node: Arc<Node>,
+    address: SocketAddr,
+    strangers: Arc<Strangers>,
+    stop: watch::Receiver<bool>,
+}
+
+impl EndpointSupervisor {
+    pub(crate) fn new(node: Arc<Node>, address: SocketAddr, stop: watch::Receiver<bool>) -> Self {
+        let limits = node.config.get_limits();
+        let strangers =
+            Strangers::new(limits.strangers, limits.strangers_per_ip, node.config.get_handshake_timeout());
+        Self { node, address, strangers, stop }
+    }
+
+    /// The server as the configuration has it.
+    ///
+    /// # Errors
+    /// When its TLS settings are not usable.
+    pub(crate) fn server(node: &Node) -> Result<Server, tonic::transport::Error> {
+        let config = &node.config;
+        let heartbeat = config.get_endpoint_heartbeat();
+        let mut server = Server::builder()
+            .tcp_nodelay(true)
+            .http2_adaptive_window(Some(false))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            // Toward whoever dialled us pings are welcome, Go nodes included.
+            .http2_keepalive_interval(Some(heartbeat.interval))
+            .http2_keepalive_timeout(Some(heartbeat.timeout.saturating_sub(heartbeat.interval)))
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+            .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
+            .http2_max_header_list_size(HEADER_BYTES_MAX);
+        if let Some(tls) = config.get_server_tls() {
+            server = server.tls_config(tls.clone())?;
+        }
+        Ok(config.serve(server))
+    }
+
+    pub(crate) async fn run(mut self, listener: TcpListener) {
+        let mut listener = Some(listener);
+        let mut delays = ReconnectPolicy { max_retries: u32::MAX, ..ReconnectPolicy::default() }
+            .delays(self.node.random());
+        while !*self.stop.borrow() {
+            let bound = match listener.take() {
+                Some(bound) => bound,
+                None => match TcpListener::bind(self.address).await {
+                    Ok(bound) => bound,
+                    Err(error) => {
+                        log::listener_failed(&self.node.address, &error.to_string());
+                        let wait = delays.next_delay().unwrap_or(Duration::from_secs(5));
+                        tokio::select! {
+                            () = tokio::time::sleep(wait) => continue,
+                            _ = self.stop.changed() => return,
+                        }
+                    }
+                },
+            };
+            if let Err(error) = self.serve(bound).await {
+                log::listener_failed(&self.node.address, &error);
+            }
+        }
+    }
+
+    async fn serve(&self, listener: TcpListener) -> Result<(), String> {
+        let mut stop = self.stop.clone();
+        let service = RemotingServer::new(
+            Arc::new(EndpointReader::new(self.node.clone())),
+            self.node.limits.message_bytes,
+        );
+        Self::server(&self.node)
+            .map_err(|error| error.to_string())?
+            .serve_with_incoming_shutdown(
+                service,
+                Incoming::new(listener, self.strangers.clone()),
+                async move {
+                    // The sender is gone only with the node.
+                    let _ = stop.wait_for(|stop| *stop).await;
+                },
+            )
+            .await
+            .map_err(|error| error.to_string())
+    }
+}

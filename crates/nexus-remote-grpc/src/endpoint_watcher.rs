@@ -1,0 +1,217 @@
+//! Death watch on this wire: who here watches whom at a peer, and whom here peers watch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::ActorPath;
+use nexus_actor_core::{Actor, ActorError, ActorRef, AnyRef, Context, Props, Signal, TerminationReason};
+
+use crate::endpoint::Endpoint;
+use crate::pid_entry::PidEntry;
+use crate::proto::actor::TerminatedReason;
+
+/// Actors that one peer may watch here (limit L18).
+const PEER_MAX: usize = 100_000;
+/// Peers' watchers that one actor here may have (limit L18).
+const ACTOR_MAX: usize = 10_000;
+
+/// Who here watches whom at one peer. The peer is told once for each actor, however many watch it, and what it says of an
+/// actor that nobody watches is not believed.
+#[derive(Default)]
+pub struct EndpointWatcher {
+    watched: Lock<HashMap<Arc<str>, Watched>>,
+}
+
+struct Watched {
+    path: ActorPath,
+    watchers: Vec<AnyRef>,
+}
+
+impl EndpointWatcher {
+    /// Notes that `watcher` watches `path`, known to the peer as `id`; true when the peer is to be told.
+    pub(crate) fn watch(&self, id: &Arc<str>, path: &ActorPath, watcher: AnyRef) -> bool {
+        let mut watched = self.watched.lock();
+        if let Some(entry) = watched.get_mut(id) {
+            if !entry.watchers.contains(&watcher) {
+                entry.watchers.push(watcher);
+            }
+            return false;
+        }
+        watched.insert(id.clone(), Watched { path: path.clone(), watchers: vec![watcher] });
+        true
+    }
+
+    /// Notes that it does not any more; true when the peer is to be told.
+    pub(crate) fn unwatch(&self, id: &str, watcher: &AnyRef) -> bool {
+        let mut watched = self.watched.lock();
+        let Some(entry) = watched.get_mut(id) else { return false };
+        entry.watchers.retain(|other| other != watcher);
+        if !entry.watchers.is_empty() {
+            return false;
+        }
+        watched.remove(id);
+        true
+    }
+
+    /// Tells those who watch `id` that it has terminated; false when nobody does.
+    pub(crate) fn terminated(&self, id: &str, reason: &TerminationReason) -> bool {
+        let Some(entry) = self.watched.lock().remove(id) else { return false };
+        entry.tell(reason);
+        true
+    }
+
+    /// The same for everybody watched there.
+    pub(crate) fn address_terminated(&self, reason: &TerminationReason) -> usize {
+        let all = core::mem::take(&mut *self.watched.lock());
+        let count = all.len();
+        for entry in all.into_values() {
+            entry.tell(reason);
+        }
+        count
+    }
+
+    /// The ids that the peer is to be told again after a new connection.
+    pub(crate) fn ids(&self) -> Vec<Arc<str>> {
+        self.watched.lock().keys().cloned().collect()
+    }
+
+    /// How many actors are watched there.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.watched.lock().len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Debug for EndpointWatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EndpointWatcher({} watched)", self.len())
+    }
+}
+
+impl Watched {
+    fn tell(self, reason: &TerminationReason) {
+        for watcher in self.watchers {
+            watcher.notify_terminated(&self.path, reason.clone());
+        }
+    }
+}
+
+/// Why an actor elsewhere has terminated, in this system's words.
+pub(crate) fn reason_of(why: i32) -> TerminationReason {
+    match TerminatedReason::try_from(why) {
+        Ok(TerminatedReason::AddressTerminated) => TerminationReason::Unreachable,
+        Ok(TerminatedReason::NotFound) => TerminationReason::NeverExisted,
+        Ok(TerminatedReason::Stopped) | Err(_) => TerminationReason::Stopped,
+    }
+}
+
+/// What the daemon is told.
+pub(crate) enum PeerWatch {
+    /// A peer's actor watches one here, which it calls `id`.
+    Watch { actor: AnyRef, id: Arc<str>, watcher: Arc<PidEntry>, endpoint: Arc<Endpoint> },
+    /// It does not any more.
+    Unwatch { id: Arc<str>, watcher: Arc<PidEntry>, address: Arc<str> },
+    /// A peer is gone, and with it all its watchers.
+    Gone { address: Arc<str> },
+}
+
+/// The daemon at `/system/protoactor_watcher`: it watches actors here on behalf of peers.
+#[derive(Default)]
+pub(crate) struct PeerWatcher {
+    watched: HashMap<AnyRef, Vec<ByPeer>>,
+    /// How many of the entries are each peer's.
+    counts: HashMap<Arc<str>, usize>,
+}
+
+struct ByPeer {
+    id: Arc<str>,
+    watcher: Arc<PidEntry>,
+    endpoint: Arc<Endpoint>,
+}
+
+impl PeerWatcher {
+    pub(crate) fn props() -> Props<Self> {
+        Props::from_fn(Self::default)
+    }
+
+    fn watch(&mut self, actor: AnyRef, by: ByPeer, cx: &mut Context<'_, Self>) {
+        let address = by.endpoint.address().clone();
+        let count = self.counts.entry(address).or_default();
+        let entries = self.watched.entry(actor.clone()).or_default();
+        if entries.iter().any(|other| other.watcher == by.watcher && other.id == by.id) {
+            return;
+        }
+        if *count >= PEER_MAX || entries.len() >= ACTOR_MAX {
+            by.endpoint.send_terminated(&by.watcher, &by.id, TerminatedReason::NotFound);
+            return;
+        }
+        *count += 1;
+        entries.push(by);
+        cx.watch_any(&actor);
+    }
+
+    /// Strikes out every entry that `is_gone` says is.
+    fn strike(&mut self, cx: &mut Context<'_, Self>, is_gone: impl Fn(&ByPeer) -> bool) {
+        let counts = &mut self.counts;
+        self.watched.retain(|actor, entries| {
+            entries.retain(|by| {
+                let gone = is_gone(by);
+                if gone {
+                    release(counts, by.endpoint.address());
+                }
+                !gone
+            });
+            if entries.is_empty() {
+                cx.unwatch_any(actor);
+            }
+            !entries.is_empty()
+        });
+    }
+}
+
+fn release(counts: &mut HashMap<Arc<str>, usize>, address: &Arc<str>) {
+    if let Some(count) = counts.get_mut(address) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(address);
+        }
+    }
+}
+
+impl Actor for PeerWatcher {
+    type Msg = PeerWatch;
+
+    async fn receive(&mut self, msg: PeerWatch, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        match msg {
+            PeerWatch::Watch { actor, id, watcher, endpoint } => {
+                self.watch(actor, ByPeer { id, watcher, endpoint }, cx);
+            }
+            PeerWatch::Unwatch { id, watcher, address } => {
+                self.strike(cx, |by| {
+                    by.id == id && by.watcher == watcher && *by.endpoint.address() == address
+                });
+            }
+            PeerWatch::Gone { address } => self.strike(cx, |by| *by.endpoint.address() == address),
+        }
+        Ok(())
+    }
+
+    async fn signal(&mut self, signal: Signal, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        if let Signal::Terminated { who, .. } = signal {
+            for by in self.watched.remove(&who).unwrap_or_default() {
+                release(&mut self.counts, by.endpoint.address());
+                by.endpoint.send_terminated(&by.watcher, &by.id, TerminatedReason::Stopped);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) type PeerWatcherRef = ActorRef<PeerWatch>;

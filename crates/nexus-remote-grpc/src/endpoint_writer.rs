@@ -1,0 +1,507 @@
+//! The task that drives one endpoint: it does what the state wants done, and owns the call to the peer.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nexus_actor_core::remote::{PendingReply, ReplyKey, Route};
+use nexus_actor_core::serialization::DecodeError;
+use nexus_actor_core::serialization::protobuf::Named;
+use nexus_actor_core::{AskError, DeadLetterReason, TerminationReason};
+use nexus_remote::{
+    EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent, EndpointThrottledEvent,
+};
+use portable_atomic::Ordering;
+use prost::Message as _;
+use tonic::Streaming;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Endpoint as Dial;
+
+use crate::backpressure_events;
+use crate::batch::{self, BatchWriter, Incoming, OutgoingEnvelope, WireForm};
+use crate::endpoint::{Endpoint, EndpointKind};
+use crate::endpoint_reader::Inbound;
+use crate::endpoint_state::{DisconnectCause, EndpointAction, EndpointState, TerminatedReason};
+use crate::endpoint_watcher::PeerWatch;
+use crate::kinds::ACTIVATOR;
+use crate::log;
+use crate::node::Node;
+use crate::outbound::{Outbound, OutboundControl, TOUCH};
+use crate::pending_asks;
+use crate::pid_entry::PidEntry;
+use crate::proto::remote::remote_message::MessageType;
+use crate::proto::remote::{
+    ClientConnection, ConnectRequest, Nexus, RemoteMessage, ServerConnection, connect_request::ConnectionType,
+};
+use crate::remoting::RemotingClient;
+
+/// What this version says of itself to nodes of ours.
+pub(crate) const NEXUS: Nexus = Nexus { version: 1, capabilities: 0 };
+/// How long a node may take to show which form of the wire it speaks.
+const FORM_PROBE: std::time::Duration = std::time::Duration::from_secs(2);
+/// Receive windows: a batch of the largest size fits. Fixed, for pings that measure a link are not welcome at Go nodes.
+pub(crate) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// A call that serves.
+struct Link {
+    responses: Streaming<Bytes>,
+    control: Arc<OutboundControl>,
+    form: WireForm,
+    /// Takes what the peer sends down the call, where this node only dials out.
+    inbound: Option<Inbound>,
+}
+
+struct Made {
+    link: Link,
+    system_id: Arc<str>,
+    is_nexus: bool,
+}
+
+enum ConnectFault {
+    Failed(String),
+    Blocked,
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Result<Box<Made>, ConnectFault>> + Send>>;
+
+/// Drives `endpoint` until nothing is wanted of it.
+pub(crate) async fn run(endpoint: Arc<Endpoint>) {
+    let mut writer = EndpointWriter { endpoint: endpoint.clone(), link: None, attempt: None };
+    writer.work().await;
+    drop(writer);
+    endpoint.node().forget_if_idle(&endpoint);
+}
+
+/// Owner of the outbound call to one address.
+pub(crate) struct EndpointWriter {
+    endpoint: Arc<Endpoint>,
+    link: Option<Link>,
+    attempt: Option<Attempt>,
+}
+
+impl std::fmt::Debug for EndpointWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EndpointWriter")
+            .field("endpoint", &self.endpoint)
+            .field("connected", &self.link.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+enum Turn {
+    Woken,
+    Tried(Result<Box<Made>, ConnectFault>),
+    Heard(Result<Option<Bytes>, tonic::Status>),
+    Late,
+    Throttled(crate::endpoint_writer_mailbox::ThrottleChange),
+}
+
+impl EndpointWriter {
+    async fn work(&mut self) {
+        loop {
+            while let Some(action) = self.endpoint.take_action() {
+                self.act(action);
+            }
+            if self.link.is_none() && self.attempt.is_none() && self.endpoint.rest() {
+                return;
+            }
+            match self.next().await {
+                Turn::Woken => {}
+                Turn::Late => self.endpoint.apply(EndpointState::handle_timeout),
+                Turn::Tried(result) => {
+                    self.attempt = None;
+                    self.tried(result);
+                }
+                Turn::Heard(message) => self.hear(message),
+                Turn::Throttled(change) => self.throttled(change),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Turn {
+        let Self { endpoint, link, attempt } = self;
+        let at = endpoint.read(EndpointState::poll_timeout);
+        let late = async {
+            match at {
+                Some(at) => endpoint.node().system.runtime().sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let tried = async {
+            match attempt {
+                Some(attempt) => attempt.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
+        let heard = async {
+            match link {
+                Some(link) => link.responses.message().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = endpoint.wake.notified() => Turn::Woken,
+            made = tried => Turn::Tried(made),
+            message = heard => Turn::Heard(message),
+            change = poll_fn(|cx| endpoint.mailbox.poll_throttle(cx)) => Turn::Throttled(change),
+            () = late => Turn::Late,
+        }
+    }
+
+    fn act(&mut self, action: EndpointAction) {
+        let endpoint = self.endpoint.clone();
+        let node = endpoint.node();
+        match action {
+            // Who only dials out is reached when it dials.
+            EndpointAction::Connect { .. } if endpoint.kind() == EndpointKind::Client => {}
+            EndpointAction::Connect { .. } => self.attempt = Some(Box::pin(connect(endpoint.clone()))),
+            EndpointAction::Reconnecting { attempt } => {
+                log::reconnecting(endpoint.address(), attempt);
+                node.system
+                    .event_stream()
+                    .publish_with(|| EndpointReconnectEvent { address: endpoint.address().clone(), attempt });
+            }
+            EndpointAction::Connected { system_id, is_new_incarnation, again } => {
+                self.connected(&system_id, is_new_incarnation, again);
+            }
+            EndpointAction::Probe => endpoint.probe(),
+            EndpointAction::Disconnect { cause } => self.disconnect(&cause),
+            EndpointAction::Discard { reason } => {
+                endpoint.mailbox.drain(|deliver, payload| {
+                    endpoint.dead(&deliver, payload.len(), reason, "the connection is lost");
+                });
+            }
+            EndpointAction::Suspended => self.pause(true),
+            EndpointAction::Resumed => self.pause(false),
+            EndpointAction::Terminated { reason } => self.terminated(&reason),
+        }
+    }
+
+    fn pause(&mut self, paused: bool) {
+        if let Some(link) = &self.link {
+            if paused { link.control.hold() } else { link.control.open(link.form) }
+        }
+        if let Some(call) = self.endpoint.client_call() {
+            call.pause(paused);
+        }
+    }
+
+    fn tried(&mut self, result: Result<Box<Made>, ConnectFault>) {
+        match result {
+            Ok(made) => {
+                let Made { link, system_id, is_nexus } = *made;
+                self.endpoint.is_nexus.store(is_nexus, Ordering::Release);
+                self.link = Some(link);
+                self.endpoint.apply(|state, now| state.handle_connected(now, system_id));
+            }
+            Err(ConnectFault::Blocked) => self.endpoint.apply(EndpointState::handle_blocked),
+            Err(ConnectFault::Failed(why)) => {
+                log::connect_failed(self.endpoint.address(), &why);
+                self.endpoint.apply(|state, now| state.handle_connect_failed(now, why));
+            }
+        }
+    }
+
+    fn connected(&mut self, system_id: &Arc<str>, is_new_incarnation: bool, again: bool) {
+        let endpoint = &self.endpoint;
+        let node = endpoint.node();
+        log::connected(endpoint.address(), system_id);
+        if is_new_incarnation {
+            // Whom we watched and asked there is gone with the process.
+            endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
+            node.fail_asks(endpoint.address(), &AskError::Unreachable);
+        } else {
+            endpoint.watch_again();
+        }
+        let events = node.system.event_stream();
+        events.publish_with(|| EndpointConnectedEvent {
+            address: endpoint.address().clone(),
+            system_id: system_id.clone(),
+        });
+        if again {
+            let level = endpoint.mailbox.level();
+            let state = endpoint.mailbox.state();
+            events.publish_with(|| EndpointThrottledEvent {
+                address: endpoint.address().clone(),
+                level,
+                messages: state.len as u64,
+                bytes: state.bytes as u64,
+            });
+        }
+        if let Some(link) = &self.link {
+            link.control.open(link.form);
+        }
+    }
+
+    fn disconnect(&mut self, cause: &DisconnectCause) {
+        self.attempt = None;
+        if let Some(link) = self.link.take() {
+            log::disconnected(self.endpoint.address(), cause);
+            link.control.close();
+            let unknown = link.control.unconfirmed();
+            self.endpoint.statistics().add_unknown(unknown);
+        }
+        if let Some(call) = self.endpoint.client_call() {
+            call.end(cause);
+        }
+        self.endpoint.forget_wanted();
+    }
+
+    fn terminated(&mut self, reason: &TerminatedReason) {
+        let endpoint = &self.endpoint;
+        let node = endpoint.node();
+        endpoint.forget_wanted();
+        let dead = reason.dead_letter_reason();
+        for message in endpoint.mailbox.drain_system() {
+            endpoint.dead_system(&message, dead);
+        }
+        let why = match dead {
+            DeadLetterReason::Blocked => AskError::Blocked,
+            DeadLetterReason::Shutdown => AskError::Shutdown,
+            _ => AskError::Unreachable,
+        };
+        node.fail_asks(endpoint.address(), &why);
+        endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
+        node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone() });
+        node.forget_form(endpoint.address());
+        log::terminated(endpoint.address(), reason);
+        node.statistics.remove(&**endpoint.address());
+        node.system.event_stream().publish_with(|| EndpointTerminatedEvent {
+            address: endpoint.address().clone(),
+            reason: Arc::from(reason.to_string()),
+            statistics: endpoint.statistics().snapshot(),
+        });
+        endpoint.mailbox.shrink();
+    }
+
+    fn hear(&mut self, message: Result<Option<Bytes>, tonic::Status>) {
+        let lost = |cause| self.endpoint.apply(|state, now| state.handle_disconnected(now, cause));
+        let bytes = match message {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return lost(DisconnectCause::Stream(Arc::from("the peer ended the call"))),
+            Err(status) => return lost(DisconnectCause::Stream(Arc::from(describe(&status)))),
+        };
+        match batch::decode(bytes, &self.endpoint.node().limits) {
+            Ok(Incoming::Disconnect) => lost(DisconnectCause::PeerLeft),
+            Ok(Incoming::ConnectResponse(response)) if response.blocked => lost(DisconnectCause::Blocked),
+            Ok(Incoming::Acknowledge(messages)) => {
+                if let Some(link) = &self.link {
+                    link.control.acknowledged(messages);
+                }
+                self.endpoint.heard();
+            }
+            Ok(Incoming::Batch(batch)) => {
+                self.endpoint.heard();
+                if let Some(inbound) = self.link.as_mut().and_then(|link| link.inbound.as_mut()) {
+                    inbound.batch(&batch);
+                } else {
+                    // Nobody sends batches this way to a node that listens.
+                    log::unexpected(self.endpoint.address(), "a batch down a call that this node opened");
+                }
+            }
+            Ok(Incoming::ConnectResponse(_) | Incoming::ConnectRequest(_) | Incoming::Empty) => {}
+            Err(fault) => lost(DisconnectCause::Stream(Arc::from(fault.to_string()))),
+        }
+    }
+
+    fn throttled(&self, change: crate::endpoint_writer_mailbox::ThrottleChange) {
+        backpressure_events::publish(&self.endpoint, change);
+        self.endpoint.apply(|state, now| state.handle_throttled(now, change.level));
+    }
+}
+
+impl Drop for EndpointWriter {
+    /// The runtime ends: what the mailbox still holds is recorded by the node's own end.
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.control.close();
+        }
+    }
+}
+
+/// A status in words.
+fn describe(status: &tonic::Status) -> String {
+    let text: String = status.message().chars().take(256).flat_map(char::escape_debug).collect();
+    format!("status {:?}: {text}", status.code())
+}
+
+/// Dials, opens the call, shakes hands, and finds out which form of the wire the peer speaks.
+async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
+    let node = endpoint.node().clone();
+    let address = endpoint.address().clone();
+    if !node.block_list.permits_dial(&address) {
+        return Err(ConnectFault::Blocked);
+    }
+    let failed = |why: String| ConnectFault::Failed(why);
+    let channel = dial(&node, &address).await.map_err(failed)?;
+    let config = node.config.clone();
+    let service = InterceptedService::new(channel, move |request| config.intercept_call(request));
+    let mut client = RemotingClient::new(service, node.limits.message_bytes);
+
+    let control = Arc::new(OutboundControl::new());
+    control.push(connect_request(&node).encode_to_vec());
+    let outbound = Outbound::new(endpoint.clone(), control.clone());
+    let handshake = async {
+        let mut responses = client.receive(outbound).await.map_err(|s| failed(describe(&s)))?.into_inner();
+        let first = responses.message().await.map_err(|s| failed(describe(&s)))?;
+        let Some(first) = first else {
+            return Err(failed("the peer ended the call instead of answering".to_owned()));
+        };
+        match batch::decode(first, &node.limits) {
+            Ok(Incoming::ConnectResponse(response)) => Ok((responses, response)),
+            Ok(Incoming::Disconnect) => Err(failed("the peer is shutting down".to_owned())),
+            Ok(other) => Err(failed(format!("invalid connect response: {}", kind_of(&other)))),
+            Err(fault) => Err(failed(format!("invalid connect response: {fault}"))),
+        }
+    };
+    let (responses, response) = tokio::time::timeout(node.config.get_handshake_timeout(), handshake)
+        .await
+        .map_err(|_| failed("no connect response in time".to_owned()))
+        .and_then(|done| done)
+        .inspect_err(|_| control.close())?;
+    if response.blocked {
+        control.close();
+        return Err(ConnectFault::Blocked);
+    }
+    if !node.block_list.permits(&response.member_id, Some(&address)) {
+        control.close();
+        return Err(ConnectFault::Blocked);
+    }
+    let is_nexus = response.nexus.is_some();
+    let form = form_of(&endpoint, &control, is_nexus).await;
+    let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false));
+    let link = Link { responses, control, form, inbound };
+    Ok(Box::new(Made { link, system_id: Arc::from(response.member_id), is_nexus }))
+}
+
+/// A channel to `address`; nothing has been said on it.
+pub(crate) async fn dial(node: &Arc<Node>, address: &str) -> Result<tonic::transport::Channel, String> {
+    let config = &node.config;
+    let scheme = if config.get_client_tls().is_some() { "https" } else { "http" };
+    let mut dial = Dial::from_shared(format!("{scheme}://{address}"))
+        .map_err(|error| format!("{address:?} is no address: {error}"))?
+        .connect_timeout(config.get_connect_timeout())
+        .tcp_nodelay(true)
+        .http2_adaptive_window(false)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    if let Some(tls) = config.get_client_tls() {
+        dial = dial.tls_config(tls.clone()).map_err(|error| chain(&error))?;
+    }
+    let dial = config.dial(dial);
+    match tokio::time::timeout(config.get_connect_timeout(), dial.connect()).await {
+        Ok(channel) => channel.map_err(|error| chain(&error)),
+        Err(_) => Err("no connection in time".to_owned()),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn kind_of(incoming: &Incoming) -> &'static str {
+    match incoming {
+        Incoming::Batch(_) => "a batch",
+        Incoming::ConnectRequest(_) => "a connect request",
+        Incoming::ConnectResponse(_) => "a connect response",
+        Incoming::Disconnect => "a disconnect request",
+        Incoming::Acknowledge(_) => "an acknowledgement",
+        Incoming::Empty => "an empty message",
+    }
+}
+
+fn connect_request(node: &Node) -> RemoteMessage {
+    let member_id = node.system_id.to_string();
+    let connection = if node.is_client {
+        ConnectionType::ClientConnection(ClientConnection { member_id, nexus: Some(NEXUS) })
+    } else {
+        ConnectionType::ServerConnection(ServerConnection {
+            member_id,
+            address: node.address.to_string(),
+            block_list: node.block_list.list(),
+            nexus: Some(NEXUS),
+        })
+    };
+    RemoteMessage {
+        message_type: Some(MessageType::ConnectRequest(ConnectRequest { connection_type: Some(connection) })),
+    }
+}
+
+/// The form of batches that the peer reads: as configured, as our own nodes do, as it wrote itself, as it shows when it is
+/// asked, or as configured for strangers, in this order.
+async fn form_of(endpoint: &Arc<Endpoint>, control: &OutboundControl, is_nexus: bool) -> WireForm {
+    let (node, address) = (endpoint.node(), endpoint.address());
+    if let Some(form) = node.config.get_wire_form(address) {
+        return form;
+    }
+    if is_nexus {
+        return WireForm::W2;
+    }
+    if let Some(form) = node.form_of(address) {
+        return form;
+    }
+    let default = node.config.get_default_wire_form();
+    let Some(key) = node.asks.insert(Arc::new(FormProbe(endpoint.clone())), address) else { return default };
+    control.push(form_probe(node, address, &pending_asks::id_of(key)));
+    let learned = async {
+        loop {
+            let learned = node.form_learned.notified();
+            tokio::pin!(learned);
+            learned.as_mut().enable();
+            if let Some(form) = node.form_of(address) {
+                return form;
+            }
+            learned.await;
+        }
+    };
+    let form = tokio::time::timeout(FORM_PROBE, learned).await.unwrap_or(default);
+    node.asks.take(key);
+    form
+}
+
+/// A touch of the peer's activator in the older form. A node of that form answers that it lives. One of the newer form takes
+/// the target for an id, which nobody has there, and says so. The other way round the older one would end the call.
+fn form_probe(node: &Node, address: &Arc<str>, sender: &str) -> Vec<u8> {
+    let target = Arc::new(PidEntry::new(address.clone(), ACTIVATOR));
+    let sender = Arc::new(PidEntry::new(node.address.clone(), sender));
+    let mut writer = BatchWriter::new(node.limits);
+    let mut envelope = OutgoingEnvelope::new(TOUCH, &[], &target);
+    envelope.sender = Some(&sender);
+    let mut message = Vec::new();
+    if writer.push(&envelope).is_ok() {
+        writer.finish(WireForm::W1, &mut message);
+    }
+    message
+}
+
+struct FormProbe(Arc<Endpoint>);
+
+impl PendingReply for FormProbe {
+    fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
+        Ok(())
+    }
+    fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
+        self.0.node().note_form(self.0.address(), WireForm::W1);
+        Ok(())
+    }
+    fn fail(&self, error: AskError) {
+        if error == AskError::NoSuchActor {
+            self.0.node().note_form(self.0.address(), WireForm::W2);
+        }
+    }
+    fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
+    fn is_over(&self) -> bool {
+        false
+    }
+}

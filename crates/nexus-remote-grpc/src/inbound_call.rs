@@ -1,0 +1,441 @@
+//! A call that a peer opened: its handshake, what it brings, and how it is ended.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::Authority;
+use nexus_remote::ClientConnectedEvent;
+use portable_atomic::Ordering;
+use prost::Message as _;
+use tokio::time::Sleep;
+use tokio_stream::Stream;
+use tonic::{Status, Streaming};
+
+use crate::batch::{self, Incoming, WireForm};
+use crate::client_connection::{ClientCall, ClientResponseSender};
+use crate::endpoint::{Endpoint, EndpointKind};
+use crate::endpoint_reader::Inbound;
+use crate::endpoint_state::DisconnectCause;
+use crate::endpoint_writer::NEXUS;
+use crate::listener::Guard;
+use crate::log;
+use crate::node::{Node, client_address};
+use crate::outbound::{OutMessage, Outbound, OutboundControl};
+use crate::peer_identity::PeerIdentity;
+use crate::proto::remote::connect_request::ConnectionType;
+use crate::proto::remote::remote_message::MessageType;
+use crate::proto::remote::{
+    Acknowledge, ClientConnection, ConnectRequest, ConnectResponse, DisconnectRequest, RemoteMessage,
+    ServerConnection,
+};
+
+/// Messages of the call that are read before others get their turn.
+const TURN: usize = 32;
+/// Envelopes that are taken before the peer is told.
+const ACKNOWLEDGE_AFTER: u64 = 4_096;
+/// How long it takes at most until the peer is told.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(20);
+/// How long a peer that was told goodbye may take to hang up.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Why a call is ended from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// This node shuts down, or has no more use for it.
+    Goodbye,
+    /// The peer is blocked.
+    Blocked,
+    /// A newer call of the same client serves.
+    Replaced,
+}
+
+/// What others say to a call.
+pub(crate) struct CallControl {
+    pub(crate) id: u64,
+    peer: Lock<Option<(Arc<str>, Arc<str>)>>,
+    end: Lock<Option<End>>,
+    waker: Lock<Option<Waker>>,
+}
+
+impl CallControl {
+    fn new(id: u64) -> Self {
+        Self { id, peer: Lock::default(), end: Lock::default(), waker: Lock::default() }
+    }
+
+    /// Ends the call; the first reason given counts.
+    pub(crate) fn end(&self, why: End) {
+        self.end.lock().get_or_insert(why);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Id and address of the peer, once it has said them.
+    pub(crate) fn peer(&self) -> Option<(Arc<str>, Arc<str>)> {
+        self.peer.lock().clone()
+    }
+}
+
+enum Phase {
+    /// Nothing but a connect request is taken.
+    Waiting,
+    Serving,
+    /// The peer was told goodbye and may hang up.
+    Leaving,
+    Ended,
+}
+
+/// The messages that go down the call; polling it also takes what comes up, so one task serves a call.
+pub(crate) struct InboundCall {
+    node: Arc<Node>,
+    requests: Streaming<Bytes>,
+    identity: PeerIdentity,
+    /// The connection it came by.
+    guard: Option<Arc<Guard>>,
+    control: Arc<CallControl>,
+    phase: Phase,
+    inbound: Option<Inbound>,
+    endpoint: Option<Arc<Endpoint>>,
+    /// Of a client: what goes to it goes down this call.
+    client: Option<Client>,
+    pushed: VecDeque<RemoteMessage>,
+    status: Option<Status>,
+    timer: Pin<Box<Sleep>>,
+    timer_armed: bool,
+    is_nexus: bool,
+    acknowledged: u64,
+}
+
+struct Client {
+    system_id: Arc<str>,
+    outbound: Outbound,
+    call: Arc<ClientCall>,
+}
+
+impl InboundCall {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        requests: Streaming<Bytes>,
+        identity: PeerIdentity,
+        guard: Option<Arc<Guard>>,
+    ) -> Self {
+        let control = Arc::new(CallControl::new(node.next_call()));
+        node.calls.lock().insert(control.id, control.clone());
+        let timer = Box::pin(tokio::time::sleep(node.config.get_handshake_timeout()));
+        Self {
+            node,
+            requests,
+            identity,
+            guard,
+            control,
+            phase: Phase::Waiting,
+            inbound: None,
+            endpoint: None,
+            client: None,
+            pushed: VecDeque::new(),
+            status: None,
+            timer,
+            timer_armed: true,
+            is_nexus: false,
+            acknowledged: 0,
+        }
+    }
+
+    fn arm(&mut self, after: Duration) {
+        self.timer.as_mut().reset(tokio::time::Instant::now() + after);
+        self.timer_armed = true;
+    }
+
+    fn push(&mut self, message: MessageType) {
+        self.pushed.push_back(RemoteMessage { message_type: Some(message) });
+    }
+
+    fn fail(&mut self, status: Status) {
+        self.status.get_or_insert(status);
+    }
+
+    fn ended(&mut self, why: End) {
+        match why {
+            End::Goodbye | End::Replaced if matches!(self.phase, Phase::Serving) => {
+                self.push(MessageType::DisconnectRequest(DisconnectRequest {}));
+                self.phase = Phase::Leaving;
+                self.arm(LINGER);
+            }
+            End::Goodbye | End::Replaced => self.fail(Status::unavailable("this node is shutting down")),
+            End::Blocked => {
+                let response = self.response(true);
+                self.push(MessageType::ConnectResponse(response));
+                self.fail(Status::permission_denied("blocked"));
+            }
+        }
+    }
+
+    fn response(&self, blocked: bool) -> ConnectResponse {
+        ConnectResponse {
+            member_id: self.node.system_id.to_string(),
+            blocked,
+            nexus: self.is_nexus.then_some(NEXUS),
+        }
+    }
+
+    fn message(&mut self, bytes: Bytes) {
+        match batch::decode(bytes, &self.node.limits) {
+            Ok(Incoming::Batch(batch)) => {
+                let Some(inbound) = &mut self.inbound else {
+                    return self.fail(Status::failed_precondition("a batch before the connect request"));
+                };
+                if matches!(self.phase, Phase::Serving | Phase::Leaving) {
+                    inbound.batch(&batch);
+                }
+                if let Some(endpoint) = &self.endpoint {
+                    endpoint.heard();
+                }
+                self.acknowledge();
+            }
+            Ok(Incoming::ConnectRequest(request)) => self.connect_request(request),
+            // A node that opens a call says goodbye by hanging up; these say nothing here.
+            Ok(Incoming::Disconnect | Incoming::ConnectResponse(_) | Incoming::Empty) => {}
+            Ok(Incoming::Acknowledge(messages)) => {
+                if let Some(client) = &self.client {
+                    client.outbound.control().acknowledged(messages);
+                }
+            }
+            Err(fault) => {
+                log::unexpected(self.name(), "a message that cannot be read");
+                self.fail(Status::invalid_argument(fault.to_string()));
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.endpoint.as_ref().map_or("unknown", |endpoint| endpoint.address())
+    }
+
+    /// Tells a node of ours how much was taken: at once when it is much, else a little later.
+    fn acknowledge(&mut self) {
+        let Some(inbound) = &self.inbound else { return };
+        if !self.is_nexus || !matches!(self.phase, Phase::Serving) {
+            return;
+        }
+        let taken = inbound.taken();
+        if taken - self.acknowledged >= ACKNOWLEDGE_AFTER {
+            self.acknowledged = taken;
+            self.push(MessageType::Acknowledge(Acknowledge { messages: taken }));
+        } else if taken > self.acknowledged && !self.timer_armed {
+            self.arm(ACKNOWLEDGE_WITHIN);
+        }
+    }
+
+    fn connect_request(&mut self, request: ConnectRequest) {
+        let taken = match request.connection_type {
+            Some(ConnectionType::ServerConnection(server)) => self.server_connection(server),
+            Some(ConnectionType::ClientConnection(client)) => self.client_connection(client),
+            None => Err(Status::invalid_argument("a connect request of neither kind")),
+        };
+        if let Err(status) = taken {
+            self.fail(status);
+        }
+    }
+
+    fn server_connection(&mut self, server: ServerConnection) -> Result<(), Status> {
+        let ServerConnection { member_id, address, block_list, nexus } = server;
+        self.is_nexus = nexus.is_some();
+        if address.parse::<Authority>().is_err() {
+            let shown: String = address.chars().take(256).flat_map(char::escape_debug).collect();
+            return Err(Status::invalid_argument(format!("{shown:?} is not `host:port`")));
+        }
+        if !self.identity.may_be(&address) {
+            log::refused(&address, &member_id, "its certificate has another name");
+            return Err(Status::permission_denied("the certificate is not of that address"));
+        }
+        if !self.node.block_list.permits(&member_id, Some(&address)) {
+            return self.refuse_blocked(&address, &member_id);
+        }
+        let endpoint = self
+            .node
+            .endpoint(&address)
+            .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
+        if block_list.iter().any(|id| **id == *self.node.system_id) {
+            // It refuses us, so there is no use in dialling it.
+            endpoint.apply(|state, now| state.handle_blocked(now));
+        }
+        self.begin(endpoint, Arc::from(member_id))
+    }
+
+    fn client_connection(&mut self, client: ClientConnection) -> Result<(), Status> {
+        let ClientConnection { member_id, nexus } = client;
+        self.is_nexus = nexus.is_some();
+        if member_id.is_empty() {
+            return Err(Status::invalid_argument("a client without an id"));
+        }
+        let address = client_address(&member_id);
+        if !self.node.block_list.permits(&member_id, None) {
+            return self.refuse_blocked(&address, &member_id);
+        }
+        let endpoint = self
+            .node
+            .endpoint_of(&address, EndpointKind::Client)
+            .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
+        let system_id: Arc<str> = Arc::from(member_id);
+        let is_first = self.client.is_none();
+        self.begin(endpoint.clone(), system_id.clone())?;
+        if !is_first {
+            return Ok(());
+        }
+        let outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+        let call = Arc::new(ClientCall::new(self.control.clone(), outbound.control().clone()));
+        if let Some(before) = endpoint.set_client_call(Some(call.clone())) {
+            before.end_with(End::Replaced);
+        }
+        self.node
+            .client_connections
+            .insert(system_id.clone(), ClientResponseSender::new(&system_id, &endpoint, &call));
+        endpoint.apply(|state, now| {
+            state.ensure_connected(now);
+            state.handle_connected(now, system_id.clone());
+        });
+        outbound.control().open(WireForm::W2);
+        self.node
+            .system
+            .event_stream()
+            .publish_with(|| ClientConnectedEvent { system_id: system_id.clone() });
+        self.client = Some(Client { system_id, outbound, call });
+        Ok(())
+    }
+
+    fn refuse_blocked(&mut self, address: &str, system_id: &str) -> Result<(), Status> {
+        log::refused(address, system_id, "blocked");
+        // A Go node does not heed the answer, so the call ends as well.
+        let response = self.response(true);
+        self.push(MessageType::ConnectResponse(response));
+        Err(Status::permission_denied("blocked"))
+    }
+
+    /// The peer is who it says: its batches are taken from now on.
+    fn begin(&mut self, endpoint: Arc<Endpoint>, system_id: Arc<str>) -> Result<(), Status> {
+        let response = self.response(false);
+        if let Some(before) = &self.endpoint {
+            if before.address() != endpoint.address() {
+                return Err(Status::failed_precondition("a second connect request with another address"));
+            }
+            self.push(MessageType::ConnectResponse(response));
+            return Ok(());
+        }
+        let calls = endpoint.inbound.fetch_add(1, Ordering::AcqRel) + 1;
+        self.endpoint = Some(endpoint.clone());
+        if calls > self.node.config.get_limits().inbound_calls as u64 {
+            return Err(Status::resource_exhausted("too many calls of this peer"));
+        }
+        *self.control.peer.lock() = Some((system_id, endpoint.address().clone()));
+        self.inbound = Some(Inbound::new(&self.node, &endpoint, self.identity.is_authenticated()));
+        self.push(MessageType::ConnectResponse(response));
+        if let Some(guard) = &self.guard {
+            guard.introduced();
+        }
+        self.phase = Phase::Serving;
+        self.timer_armed = false;
+        Ok(())
+    }
+
+    /// What the timer was set for.
+    fn late(&mut self) {
+        match self.phase {
+            Phase::Waiting => self.fail(Status::deadline_exceeded("no connect request in time")),
+            Phase::Leaving => self.fail(Status::unavailable("this node has said goodbye")),
+            Phase::Serving => {
+                if let Some(inbound) = &self.inbound
+                    && inbound.taken() > self.acknowledged
+                {
+                    self.acknowledged = inbound.taken();
+                    let messages = self.acknowledged;
+                    self.push(MessageType::Acknowledge(Acknowledge { messages }));
+                }
+            }
+            Phase::Ended => {}
+        }
+    }
+}
+
+impl Stream for InboundCall {
+    type Item = Result<OutMessage, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        {
+            let mut waker = this.control.waker.lock();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        for _ in 0..TURN {
+            let end = this.control.end.lock().take();
+            if let Some(why) = end {
+                this.ended(why);
+            }
+            if let Some(message) = this.pushed.pop_front() {
+                let mut bytes = BytesMut::with_capacity(message.encoded_len());
+                // There is room.
+                let _ = message.encode(&mut bytes);
+                return Poll::Ready(Some(Ok(OutMessage::from(bytes))));
+            }
+            if let Some(status) = this.status.take() {
+                this.phase = Phase::Ended;
+                return Poll::Ready(Some(Err(status)));
+            }
+            if matches!(this.phase, Phase::Ended) {
+                return Poll::Ready(None);
+            }
+            if let Some(client) = &mut this.client
+                && let Poll::Ready(Some(message)) = client.outbound.poll_message(cx)
+            {
+                return Poll::Ready(Some(Ok(message)));
+            }
+            match Pin::new(&mut this.requests).poll_next(cx) {
+                Poll::Ready(Some(Ok(bytes))) => this.message(bytes),
+                Poll::Ready(Some(Err(_)) | None) => this.phase = Phase::Ended,
+                Poll::Pending => {
+                    if !this.timer_armed || this.timer.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.timer_armed = false;
+                    this.late();
+                }
+            }
+        }
+        // Others first; then on.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for InboundCall {
+    fn drop(&mut self) {
+        self.node.calls.lock().remove(&self.control.id);
+        if let Some(client) = self.client.take() {
+            let Client { system_id, outbound, call } = client;
+            self.node.client_connections.remove_if(&system_id, |_, sender| sender.is_of(&call));
+            if let Some(endpoint) = &self.endpoint
+                && endpoint.clear_client_call(&call)
+            {
+                let unknown = outbound.control().unconfirmed();
+                endpoint.statistics().add_unknown(unknown);
+                // It cannot be dialled: this is its end.
+                endpoint.apply(|state, now| state.handle_disconnected(now, DisconnectCause::PeerLeft));
+            }
+        }
+        if let Some(endpoint) = self.endpoint.take() {
+            endpoint.inbound.fetch_sub(1, Ordering::AcqRel);
+            self.node.forget_if_idle(&endpoint);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What may be spawned here by name, and the actor that does it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::{Actor, ActorError, ActorRef, AnyRef, Context, Props, Signal, SpawnError};
+
+use crate::config::Limits;
+use crate::status::ResponseStatusCode;
+
+/// The id of the actor that spawns for others, the same on every node of this lineage.
+pub const ACTIVATOR: &str = "activator";
+
+type Spawn = dyn Fn(&mut Context<'_, Activator>, &str) -> Result<AnyRef, SpawnError> + Send + Sync;
+
+/// The kinds of actor that other nodes may spawn here. Registering one is the consent.
+#[derive(Default)]
+pub(crate) struct Kinds(Lock<HashMap<Arc<str>, Arc<Spawn>>>);
+
+impl Kinds {
+    /// Lets peers spawn `kind`; false when there is one of that name already, which stays.
+    pub(crate) fn register<A: Actor>(&self, kind: &str, props: Props<A>) -> bool {
+        let mut kinds = self.0.lock();
+        if kinds.contains_key(kind) {
+            return false;
+        }
+        let props = props.shared();
+        let spawn = move |cx: &mut Context<'_, Activator>, name: &str| {
+            cx.spawn(name, props.props()).map(|actor| actor.to_any())
+        };
+        kinds.insert(Arc::from(kind), Arc::new(spawn));
+        true
+    }
+
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.0.lock().keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    fn get(&self, kind: &str) -> Option<Arc<Spawn>> {
+        self.0.lock().get(kind).cloned()
+    }
+}
+
+/// A request to spawn, and who wants to know what came of it.
+pub(crate) struct SpawnRequest {
+    pub(crate) kind: String,
+    /// Empty to have one made.
+    pub(crate) name: String,
+    /// Who asks: its address or id.
+    pub(crate) peer: Arc<str>,
+    pub(crate) answer: Box<dyn FnOnce(Spawned) + Send>,
+}
+
+/// What came of a [`SpawnRequest`].
+pub(crate) struct Spawned {
+    pub(crate) status: ResponseStatusCode,
+    /// The actor, also when it had lived before.
+    pub(crate) actor: Option<AnyRef>,
+}
+
+/// The actor `/user/activator`: parent of all that peers have spawned here.
+pub(crate) struct Activator {
+    kinds: Arc<Kinds>,
+    limits: Limits,
+    /// Who had which actor spawned.
+    owners: HashMap<AnyRef, Arc<str>>,
+    quotas: HashMap<Arc<str>, Quota>,
+    generated: u64,
+}
+
+#[derive(Default)]
+struct Quota {
+    alive: usize,
+    /// The second, and how many in it.
+    window: (u64, u32),
+}
+
+/// Whether `peer` had `actor` spawned.
+pub(crate) struct OwnerRequest {
+    pub(crate) actor: AnyRef,
+    pub(crate) peer: Arc<str>,
+    /// Run when it has.
+    pub(crate) owned: Box<dyn FnOnce(bool) + Send>,
+}
+
+pub(crate) enum ActivatorMessage {
+    Spawn(SpawnRequest),
+    Owner(OwnerRequest),
+}
+
+impl Activator {
+    pub(crate) fn props(kinds: &Arc<Kinds>, limits: Limits) -> Props<Self> {
+        let kinds = kinds.clone();
+        Props::from_fn(move || Self {
+            kinds: kinds.clone(),
+            limits,
+            owners: HashMap::new(),
+            quotas: HashMap::new(),
+            generated: 0,
+        })
+    }
+
+    fn spawn(&mut self, request: &SpawnRequest, cx: &mut Context<'_, Self>) -> Spawned {
+        let failed = |status| Spawned { status, actor: None };
+        let Some(spawn) = self.kinds.get(&request.kind) else { return failed(ResponseStatusCode::Error) };
+        let second = cx.now().as_nanos() / 1_000_000_000;
+        let quota = self.quotas.entry(request.peer.clone()).or_default();
+        if quota.window.0 != second {
+            quota.window = (second, 0);
+        }
+        quota.window.1 += 1;
+        if quota.alive >= self.limits.spawned || quota.window.1 > self.limits.spawns_per_second {
+            return failed(ResponseStatusCode::Unavailable);
+        }
+        let name = if request.name.is_empty() {
+            self.generated += 1;
+            format!("Remote$${}", base64_number(self.generated))
+        } else {
+            format!("Remote${}", request.name)
+        };
+        match spawn(cx, &name) {
+            Ok(actor) => {
+                cx.watch_any(&actor);
+                quota.alive += 1;
+                self.owners.insert(actor.clone(), request.peer.clone());
+                Spawned { status: ResponseStatusCode::Ok, actor: Some(actor) }
+            }
+            Err(SpawnError::NameTaken { .. }) => {
+                Spawned { status: ResponseStatusCode::ProcessNameAlreadyExist, actor: cx.child(&name) }
+            }
+            Err(_) => failed(ResponseStatusCode::Error),
+        }
+    }
+}
+
+impl Actor for Activator {
+    type Msg = ActivatorMessage;
+
+    async fn receive(&mut self, msg: ActivatorMessage, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        match msg {
+            ActivatorMessage::Spawn(request) => {
+                let spawned = self.spawn(&request, cx);
+                (request.answer)(spawned);
+            }
+            ActivatorMessage::Owner(OwnerRequest { actor, peer, owned }) => {
+                owned(self.owners.get(&actor) == Some(&peer));
+            }
+        }
+        Ok(())
+    }
+
+    async fn signal(&mut self, signal: Signal, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        if let Signal::Terminated { who, .. } = signal
+            && let Some(peer) = self.owners.remove(&who)
+            && let Some(quota) = self.quotas.get_mut(&peer)
+        {
+            quota.alive -= 1;
+            if quota.alive == 0 {
+                self.quotas.remove(&peer);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) type ActivatorRef = ActorRef<ActivatorMessage>;
+
+/// A number as Go nodes write those of generated names: base 64, most significant digit first.
+fn base64_number(mut number: u64) -> String {
+    const DIGITS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ~+";
+    let mut digits = Vec::new();
+    loop {
+        digits.push(char::from(DIGITS[(number % 64) as usize]));
+        number /= 64;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.iter().rev().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64_number;
+
+    #[test]
+    fn generated_names_are_numbered_as_go_nodes_number_theirs() {
+        for (number, text) in
+            [(1, "1"), (10, "a"), (36, "A"), (62, "~"), (63, "+"), (64, "10"), (4096, "100")]
+        {
+            assert_eq!(base64_number(number), text);
+        }
+    }
+}

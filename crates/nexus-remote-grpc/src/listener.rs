@@ -1,0 +1,234 @@
+//! Accepted connections, counted and limited until the peer has said who it is.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use nexus_actor_core::lock::Lock;
+use portable_atomic::{AtomicBool, Ordering};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+
+use crate::log;
+
+/// The pause after a failed accept: descriptors may be used up, and some come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections whose peers have not introduced themselves (limit L3).
+pub(crate) struct Strangers {
+    table: Lock<Table>,
+    max: usize,
+    max_per_ip: usize,
+    handshake: Duration,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Oldest first.
+    guards: Vec<Arc<Guard>>,
+    by_ip: HashMap<IpAddr, usize>,
+}
+
+impl Table {
+    fn remove(&mut self, guard: &Arc<Guard>) {
+        let Some(at) = self.guards.iter().position(|other| Arc::ptr_eq(other, guard)) else { return };
+        self.guards.remove(at);
+        if let Some(count) = self.by_ip.get_mut(&guard.ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_ip.remove(&guard.ip);
+            }
+        }
+    }
+}
+
+impl Strangers {
+    pub(crate) fn new(max: usize, max_per_ip: usize, handshake: Duration) -> Arc<Self> {
+        Arc::new(Self { table: Lock::default(), max, max_per_ip, handshake })
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.table.lock().guards.len()
+    }
+
+    /// Lets a connection in; the one of the same address, or of all, that has been silent longest goes for it.
+    fn admit(self: &Arc<Self>, ip: IpAddr) -> Arc<Guard> {
+        let guard = Arc::new(Guard {
+            ip,
+            strangers: self.clone(),
+            is_known: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            waker: Lock::default(),
+        });
+        let oldest = {
+            let mut table = self.table.lock();
+            let of_ip = table.by_ip.get(&ip).copied().unwrap_or_default();
+            let oldest = if of_ip >= self.max_per_ip {
+                table.guards.iter().find(|other| other.ip == ip).cloned()
+            } else if table.guards.len() >= self.max {
+                table.guards.first().cloned()
+            } else {
+                None
+            };
+            if let Some(oldest) = &oldest {
+                table.remove(oldest);
+            }
+            table.guards.push(guard.clone());
+            *table.by_ip.entry(ip).or_default() += 1;
+            oldest
+        };
+        if let Some(oldest) = oldest {
+            oldest.close();
+        }
+        guard
+    }
+}
+
+/// One connection, as others see it.
+pub(crate) struct Guard {
+    ip: IpAddr,
+    strangers: Arc<Strangers>,
+    is_known: AtomicBool,
+    is_closed: AtomicBool,
+    waker: Lock<Option<Waker>>,
+}
+
+impl Guard {
+    /// The peer has introduced itself: it is no stranger any more.
+    pub(crate) fn introduced(self: &Arc<Self>) {
+        if !self.is_known.swap(true, Ordering::AcqRel) {
+            self.strangers.table.lock().remove(self);
+        }
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// What a call can ask of the connection it came by.
+#[derive(Clone)]
+pub(crate) struct ConnectionInfo(pub(crate) Arc<Guard>);
+
+/// An accepted connection.
+pub(crate) struct Guarded {
+    io: TcpStream,
+    guard: Arc<Guard>,
+    /// Absolute: progress does not move it.
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Connected for Guarded {
+    type ConnectInfo = ConnectionInfo;
+
+    fn connect_info(&self) -> ConnectionInfo {
+        ConnectionInfo(self.guard.clone())
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.guard.strangers.table.lock().remove(&self.guard);
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.guard.is_known.load(Ordering::Acquire) {
+            {
+                let mut waker = self.guard.waker.lock();
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+            }
+            if self.guard.is_closed.load(Ordering::Acquire) || self.deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// The connections of one listener. An accept that fails is no end of it.
+pub(crate) struct Incoming {
+    listener: TcpListener,
+    strangers: Arc<Strangers>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Incoming {
+    pub(crate) const fn new(listener: TcpListener, strangers: Arc<Strangers>) -> Self {
+        Self { listener, strangers, pause: None }
+    }
+
+    fn admit(&self, io: TcpStream, from: SocketAddr) -> Guarded {
+        // A connection that cannot do without it is a little slower.
+        let _ = io.set_nodelay(true);
+        let guard = self.strangers.admit(from.ip().to_canonical());
+        let deadline = Box::pin(tokio::time::sleep(self.strangers.handshake));
+        Guarded { io, guard, deadline }
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Guarded>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.pause = None;
+            }
+            match self.listener.poll_accept(cx) {
+                Poll::Ready(Ok((io, from))) => return Poll::Ready(Some(Ok(self.admit(io, from)))),
+                Poll::Ready(Err(error)) => {
+                    log::accept_failed(&error);
+                    self.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! What the roles of one node share.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+
+use dashmap::DashMap;
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::{ActorPathScheme, ActorUid, Address, Authority};
+use nexus_actor_core::pid::{LOCAL_ADDRESS, Pid};
+use nexus_actor_core::remote::{Encode, Route};
+use nexus_actor_core::serialization::protobuf::{Named, TypeName};
+use nexus_actor_core::serialization::scope::DecodeScope;
+use nexus_actor_core::serialization::{Encoder, SerializerId};
+use nexus_actor_core::{ActorSystem, AnyRef, AskError, Headers, Refusal};
+use nexus_remote::EndpointStatistics;
+use portable_atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::runtime::Handle;
+
+use crate::batch::{BatchLimits, WireForm};
+use crate::block_list::BlockList;
+use crate::client_connection::ClientResponseSender;
+use crate::config::Config;
+use crate::endpoint::{Endpoint, EndpointKind};
+use crate::endpoint_watcher::{PeerWatch, PeerWatcherRef};
+use crate::inbound_call::CallControl;
+use crate::kinds::{ActivatorRef, Kinds};
+use crate::pending_asks::{self, PendingAsks};
+use crate::pid_entry::PidEntry;
+
+/// Endpoints that may exist (limit L6); those of peers included that only named an address.
+const ENDPOINTS_MAX: usize = 10_000;
+/// Bytes of an envelope beside its payload and headers: indices, ids, lengths.
+const ENVELOPE_SLACK: usize = 4 * 1024;
+
+pub(crate) struct Node {
+    pub(crate) system: ActorSystem,
+    pub(crate) config: Config,
+    pub(crate) limits: BatchLimits,
+    /// As it stands in our pids.
+    pub(crate) address: Arc<str>,
+    pub(crate) authority: Authority,
+    pub(crate) system_id: Arc<str>,
+    /// It only dials out.
+    pub(crate) is_client: bool,
+    pub(crate) watcher_pid: Arc<PidEntry>,
+    pub(crate) asks: PendingAsks,
+    pub(crate) endpoints: DashMap<Arc<str>, Arc<Endpoint>>,
+    pub(crate) statistics: DashMap<String, Arc<EndpointStatistics>>,
+    pub(crate) client_connections: DashMap<Arc<str>, ClientResponseSender>,
+    pub(crate) block_list: BlockList,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) peer_watcher: OnceLock<PeerWatcherRef>,
+    pub(crate) activator: OnceLock<ActivatorRef>,
+    /// The form of the last batch from each address.
+    forms: DashMap<Arc<str>, WireForm>,
+    pub(crate) form_learned: tokio::sync::Notify,
+    /// Nothing is accepted and nothing sent.
+    pub(crate) suspended: Arc<AtomicBool>,
+    pub(crate) calls: Lock<HashMap<u64, Arc<CallControl>>>,
+    next_call: AtomicU64,
+    closing: AtomicBool,
+    runtime: Handle,
+    random: Lock<fastrand::Rng>,
+    /// Tasks under way, for the end of the node.
+    pub(crate) tasks: Arc<Tasks>,
+}
+
+/// Counts tasks, and says when there is none.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    count: AtomicU64,
+    none: tokio::sync::Notify,
+}
+
+struct TaskGuard(Arc<Tasks>);
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}
+
+impl Tasks {
+    fn enter(self: &Arc<Self>) -> TaskGuard {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        TaskGuard(self.clone())
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn all_done(&self) {
+        loop {
+            let none = self.none.notified();
+            tokio::pin!(none);
+            none.as_mut().enable();
+            if self.count() == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+}
+
+pub(crate) struct NodeParts {
+    pub(crate) system: ActorSystem,
+    pub(crate) config: Config,
+    pub(crate) address: Arc<str>,
+    pub(crate) authority: Authority,
+    pub(crate) system_id: Arc<str>,
+    pub(crate) is_client: bool,
+    pub(crate) block_list: BlockList,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) seed: u64,
+    pub(crate) runtime: Handle,
+}
+
+impl Node {
+    pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
+        let NodeParts {
+            system,
+            config,
+            address,
+            authority,
+            system_id,
+            is_client,
+            block_list,
+            kinds,
+            seed,
+            runtime,
+        } = parts;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let limits = BatchLimits::default();
+        Arc::new(Self {
+            system,
+            limits,
+            watcher_pid: Arc::new(PidEntry::new(address.clone(), "$system/protoactor_watcher")),
+            address,
+            authority,
+            system_id,
+            is_client,
+            asks: PendingAsks::new(random.u64(..)),
+            endpoints: DashMap::new(),
+            statistics: DashMap::new(),
+            client_connections: DashMap::new(),
+            block_list,
+            kinds,
+            peer_watcher: OnceLock::new(),
+            activator: OnceLock::new(),
+            forms: DashMap::new(),
+            form_learned: tokio::sync::Notify::new(),
+            suspended: Arc::new(AtomicBool::new(false)),
+            calls: Lock::default(),
+            next_call: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            runtime,
+            random: Lock::new(random),
+            tasks: Arc::default(),
+            config,
+        })
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.random.lock().u64(..)
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let guard = self.tasks.enter();
+        self.runtime.spawn(async move {
+            let _guard = guard;
+            task.await;
+        });
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// True the first time.
+    pub(crate) fn begin_closing(&self) -> bool {
+        !self.closing.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
+    /// This node's address on this wire.
+    pub(crate) fn path_address(&self) -> Address {
+        Address {
+            scheme: ActorPathScheme::Protoactor,
+            system: Arc::from(""),
+            authority: Some(self.authority.clone()),
+        }
+    }
+
+    /// The endpoint of `address`, made if there is none.
+    pub(crate) fn endpoint(self: &Arc<Self>, address: &str) -> Result<Arc<Endpoint>, Refusal> {
+        self.endpoint_of(address, EndpointKind::Dialled)
+    }
+
+    pub(crate) fn endpoint_of(
+        self: &Arc<Self>,
+        address: &str,
+        kind: EndpointKind,
+    ) -> Result<Arc<Endpoint>, Refusal> {
+        if let Some(found) = self.endpoints.get(address) {
+            return Ok(found.clone());
+        }
+        if self.is_closing() {
+            return Err(Refusal::Shutdown);
+        }
+        if self.endpoints.len() >= ENDPOINTS_MAX {
+            return Err(Refusal::Limit("endpoints of this node"));
+        }
+        let canonical = address.parse::<Authority>().map(|authority| authority.to_string());
+        let address = canonical.as_deref().unwrap_or(address);
+        if let Some(found) = self.endpoints.get(address) {
+            return Ok(found.clone());
+        }
+        let kind = if is_client_address(address) { EndpointKind::Client } else { kind };
+        let address: Arc<str> = Arc::from(address);
+        let entry =
+            self.endpoints.entry(address.clone()).or_insert_with(|| Endpoint::new(self, &address, kind));
+        let endpoint = entry.clone();
+        drop(entry);
+        if kind == EndpointKind::Dialled && !self.block_list.permits_dial(&address) {
+            endpoint.apply(|state, now| state.handle_blocked(now));
+        }
+        if self.is_suspended() {
+            endpoint.apply(|state, _| state.suspend());
+        }
+        Ok(endpoint)
+    }
+
+    /// Removes an endpoint of which nobody has any use.
+    pub(crate) fn forget_if_idle(&self, endpoint: &Endpoint) {
+        let removed = self.endpoints.remove_if(endpoint.address(), |_, found| {
+            std::ptr::eq(Arc::as_ptr(found), endpoint) && found.is_idle()
+        });
+        if removed.is_some() {
+            self.statistics.remove(&**endpoint.address());
+            self.forms.remove(endpoint.address());
+        }
+        drop(removed);
+    }
+
+    /// The figures of `address`, begun if there are none.
+    pub(crate) fn statistics_of(&self, address: &str) -> Arc<EndpointStatistics> {
+        self.statistics
+            .entry(address.to_owned())
+            .or_insert_with(|| {
+                Arc::new(EndpointStatistics::new(self.config.mailbox_bounds().messages_max as u64))
+            })
+            .clone()
+    }
+
+    /// The most bytes that a payload may have.
+    pub(crate) fn payload_max(&self) -> usize {
+        self.limits.message_bytes.saturating_sub(ENVELOPE_SLACK)
+    }
+
+    pub(crate) fn check_headers(&self, headers: &Headers) -> Result<(), Refusal> {
+        let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if headers.len() > self.limits.header_entries {
+            return Err(Refusal::Limit("headers of a message"));
+        }
+        if bytes > self.limits.header_bytes {
+            return Err(Refusal::TooLarge { size: bytes, limit: self.limits.header_bytes });
+        }
+        Ok(())
+    }
+
+    /// Whether the program at `address` knows a type, where the configuration says what it knows: a Go node of one
+    /// generation ends over a name that it does not know.
+    pub(crate) fn check_type(&self, address: &str, type_name: TypeName) -> Result<(), Refusal> {
+        if !self.config.restricts_type_names() || self.config.knows_type_name(address, &type_name.to_string())
+        {
+            return Ok(());
+        }
+        Err(Refusal::Encode(format!(
+            "{type_name} is not among the types known to {address}; say so with `ConfigOption::with_known_types`"
+        )))
+    }
+
+    pub(crate) fn check_target(&self, pid: &PidEntry) -> Result<(), Refusal> {
+        if pid.id.len() > self.limits.id_bytes {
+            return Err(Refusal::Limit("bytes of an id"));
+        }
+        if pid.id.starts_with(['\n', '\u{12}']) {
+            return Err(Refusal::Limit(
+                "ids that begin like a PID, which one form of the wire could not tell from one",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The actor here that other nodes call `id`, if they may reach it: only what is below `/user` can be reached.
+    pub(crate) fn find(&self, id: &str) -> Option<AnyRef> {
+        self.find_any(id).filter(|found| found.path().elements().starts_with("/user/"))
+    }
+
+    /// The same wherever it lives.
+    pub(crate) fn find_any(&self, id: &str) -> Option<AnyRef> {
+        let path = Pid::new(LOCAL_ADDRESS, id).to_path(ActorPathScheme::Protoactor, "").ok()?;
+        self.system.find_incarnation(path.elements(), path.uid())
+    }
+
+    /// The pid of an actor here, without its incarnation.
+    pub(crate) fn pid_of(&self, actor: &AnyRef) -> Pid {
+        let path = actor.path().with_uid(ActorUid::ANY);
+        Pid::new(self.address.clone(), Pid::from_path(&path).id)
+    }
+
+    /// Answers a question of this node that came back to it, for the asker with the id `id`.
+    pub(crate) fn answer_here(&self, id: &str, encode: Encode<'_>) -> Result<(), Refusal> {
+        let mut payload = Vec::new();
+        let mut encoder = Encoder::new(&mut payload, self.payload_max());
+        encode(&mut encoder).map_err(|error| Refusal::Encode(error.to_string()))?;
+        let Some(type_name) = encoder.type_name() else {
+            return Err(Refusal::Encode(String::from("the answer has no protobuf type")));
+        };
+        let ask = pending_asks::key_of(id).and_then(|key| self.asks.take(key)).ok_or(Refusal::NoSuchActor)?;
+        let _scope = DecodeScope::enter(&self.system, None);
+        let type_name = type_name.to_string();
+        let named = Named {
+            type_name: &type_name,
+            serializer: SerializerId::PROTOBUF,
+            payload: &payload,
+            has_sender: false,
+        };
+        // What is wrong with it the asker is told.
+        let _ = ask.complete_named(&named);
+        Ok(())
+    }
+
+    /// Notes the form that `address` writes; whoever waits to know it goes on.
+    pub(crate) fn note_form(&self, address: &Arc<str>, form: WireForm) {
+        if self.forms.insert(address.clone(), form) != Some(form) {
+            self.form_learned.notify_waiters();
+        }
+    }
+
+    pub(crate) fn form_of(&self, address: &str) -> Option<WireForm> {
+        self.forms.get(address).map(|form| *form)
+    }
+
+    pub(crate) fn forget_form(&self, address: &str) {
+        self.forms.remove(address);
+    }
+
+    pub(crate) fn next_call(&self) -> u64 {
+        self.next_call.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells the daemon that watches for peers.
+    pub(crate) fn tell_watcher(&self, message: PeerWatch) {
+        if let Some(watcher) = self.peer_watcher.get() {
+            watcher.tell(message);
+        }
+    }
+
+    /// Fails every question to `address`.
+    pub(crate) fn fail_asks(&self, address: &str, why: &AskError) -> usize {
+        self.asks.fail_all(address, why)
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("address", &self.address)
+            .field("system_id", &self.system_id)
+            .field("endpoints", &self.endpoints.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The host part of the addresses under which clients that only dial out are reached.
+const CLIENT_HOST: &str = "client-";
+
+/// The address of the client with that id. It stands in pids and is no place on a network.
+pub(crate) fn client_address(system_id: &str) -> String {
+    let id: String = system_id
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .collect();
+    format!("{CLIENT_HOST}{id}:1")
+}
+
+pub(crate) fn is_client_address(address: &str) -> bool {
+    address.starts_with(CLIENT_HOST) && address.ends_with(":1")
+}
+
+/// A new system id: 22 characters of base 57, as Go nodes have them.
+pub(crate) fn new_system_id(random: &mut fastrand::Rng) -> Arc<str> {
+    const DIGITS: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    let id: String = (0..22).map(|_| char::from(DIGITS[random.usize(..DIGITS.len())])).collect();
+    Arc::from(id)
+}
+
+/// The route of `endpoint`, as the core takes it.
+pub(crate) fn route_of(endpoint: &Arc<Endpoint>) -> Arc<dyn Route> {
+    endpoint.clone()
+}

@@ -1,0 +1,298 @@
+//! What goes up a call, or down one that a client opened: batches made of the mailbox when the connection has room.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use nexus_actor_core::DeadLetterReason;
+use nexus_actor_core::lock::Lock;
+use portable_atomic::{AtomicU8, AtomicU64, Ordering};
+use tokio_stream::Stream;
+use tonic::codec::EncodeBuf;
+
+use crate::batch::{BatchWriter, Full, OutgoingEnvelope, TypeName, WireForm};
+use crate::endpoint::Endpoint;
+use crate::endpoint_writer_mailbox::{OutboundBatch, RemoteSystem, TerminatedWhy};
+use crate::proto::actor;
+use crate::raw_codec::WriteMessage;
+
+pub(crate) const TOUCH: TypeName = TypeName { package: "actor", name: "Touch" };
+const WATCH: TypeName = TypeName { package: "actor", name: "Watch" };
+const UNWATCH: TypeName = TypeName { package: "actor", name: "Unwatch" };
+const TERMINATED: TypeName = TypeName { package: "actor", name: "Terminated" };
+const STOP: TypeName = TypeName { package: "actor", name: "Stop" };
+
+/// Only what was pushed goes out.
+const HELD: u8 = 0;
+const OPEN_W1: u8 = 1;
+const OPEN_W2: u8 = 2;
+const CLOSED: u8 = 3;
+
+/// What the owner of a call says to the stream of its messages.
+pub(crate) struct OutboundControl {
+    stage: AtomicU8,
+    pushed: Lock<VecDeque<Vec<u8>>>,
+    waker: Lock<Option<Waker>>,
+    /// User and system messages handed to the call.
+    sent: AtomicU64,
+    /// Of them, those that the peer is known to have taken.
+    confirmed: AtomicU64,
+}
+
+impl OutboundControl {
+    pub(crate) fn new() -> Self {
+        Self {
+            stage: AtomicU8::new(HELD),
+            pushed: Lock::default(),
+            waker: Lock::default(),
+            sent: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn enter(&self, stage: u8) {
+        let _ = self
+            .stage
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now != CLOSED).then_some(stage));
+        self.wake();
+    }
+
+    /// Lets batches go out.
+    pub(crate) fn open(&self, form: WireForm) {
+        self.enter(match form {
+            WireForm::W1 => OPEN_W1,
+            WireForm::W2 => OPEN_W2,
+        });
+    }
+
+    /// Keeps batches back.
+    pub(crate) fn hold(&self) {
+        self.enter(HELD);
+    }
+
+    /// Ends the stream. Final.
+    pub(crate) fn close(&self) {
+        self.enter(CLOSED);
+    }
+
+    /// Sends one message ahead of all that wait.
+    pub(crate) fn push(&self, message: Vec<u8>) {
+        self.pushed.lock().push_back(message);
+        self.wake();
+    }
+
+    /// The peer has taken so many, in all.
+    pub(crate) fn acknowledged(&self, messages: u64) {
+        // What was never sent cannot have been taken.
+        let messages = messages.min(self.sent.load(Ordering::Acquire));
+        self.confirmed.fetch_max(messages, Ordering::AcqRel);
+    }
+
+    /// How many were handed over and may not have arrived.
+    pub(crate) fn unconfirmed(&self) -> u64 {
+        self.sent.load(Ordering::Acquire) - self.confirmed.load(Ordering::Acquire)
+    }
+}
+
+/// A message on its way into the connection's buffer.
+pub(crate) struct OutMessage(BytesMut);
+
+impl From<BytesMut> for OutMessage {
+    fn from(message: BytesMut) -> Self {
+        Self(message)
+    }
+}
+
+impl WriteMessage for OutMessage {
+    fn write(self, out: &mut EncodeBuf<'_>) {
+        use bytes::BufMut as _;
+        out.reserve(self.0.len());
+        out.put_slice(&self.0);
+    }
+}
+
+/// The messages of one call. The connection polls it when it has room for more, so nothing waits in between.
+pub(crate) struct Outbound {
+    endpoint: Arc<Endpoint>,
+    control: Arc<OutboundControl>,
+    batch: OutboundBatch,
+    writer: BatchWriter,
+    scratch: Vec<u8>,
+    buffer: BytesMut,
+}
+
+impl Outbound {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, control: Arc<OutboundControl>) -> Self {
+        let writer = BatchWriter::new(endpoint.node().limits);
+        Self {
+            endpoint,
+            control,
+            batch: OutboundBatch::new(),
+            writer,
+            scratch: Vec::new(),
+            buffer: BytesMut::new(),
+        }
+    }
+
+    pub(crate) const fn control(&self) -> &Arc<OutboundControl> {
+        &self.control
+    }
+
+    /// The next message; `None` when there will be none.
+    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<OutMessage>> {
+        // Registered first: what changes from here on wakes.
+        {
+            let mut waker = self.control.waker.lock();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        if let Some(message) = self.control.pushed.lock().pop_front() {
+            return Poll::Ready(Some(OutMessage(BytesMut::from(&message[..]))));
+        }
+        let form = match self.control.stage.load(Ordering::Acquire) {
+            OPEN_W1 => WireForm::W1,
+            OPEN_W2 => WireForm::W2,
+            CLOSED => return Poll::Ready(None),
+            _ => return Poll::Pending,
+        };
+        loop {
+            if self.batch.is_empty() {
+                let size = self.endpoint.node().config.get_endpoint_writer_batch_size();
+                match self.endpoint.mailbox.poll_batch(cx, size, &mut self.batch) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(0) => return Poll::Ready(None),
+                    Poll::Ready(_) => {}
+                }
+            }
+            if let Some(message) = self.fill(form) {
+                return Poll::Ready(Some(message));
+            }
+        }
+    }
+
+    /// Makes one message of what fits of the batch in hand; `None` when nothing of it could be sent.
+    fn fill(&mut self, form: WireForm) -> Option<OutMessage> {
+        let mut count = 0_u64;
+        while let Some(message) = self.batch.system() {
+            let name = encode_system(message, &mut self.scratch);
+            let mut envelope = OutgoingEnvelope::new(name, &self.scratch, message.target());
+            if let RemoteSystem::Touch { sender, .. } = message {
+                envelope.sender = Some(sender);
+            }
+            match self.writer.push(&envelope) {
+                Ok(()) => {
+                    count += 1;
+                    self.batch.pop_system();
+                }
+                Err(Full::Batch) => break,
+                Err(_) => {
+                    if let Some(message) = self.batch.pop_system() {
+                        self.endpoint.dead_system(&message, DeadLetterReason::TooLarge);
+                    }
+                }
+            }
+        }
+        while let Some((deliver, payload)) = self.batch.user() {
+            let envelope = OutgoingEnvelope {
+                type_name: deliver.type_name,
+                payload,
+                target: &deliver.target,
+                sender: deliver.sender.as_ref(),
+                serializer: deliver.serializer,
+                header: deliver.header.as_deref(),
+                target_request_id: deliver.target_request_id,
+                sender_request_id: deliver.sender_request_id,
+            };
+            match self.writer.push(&envelope) {
+                Ok(()) => {
+                    count += 1;
+                    self.batch.pop_user();
+                }
+                Err(Full::Batch) => break,
+                Err(fault) => {
+                    let size = payload.len();
+                    let reason = match fault {
+                        Full::TooLarge { .. } => DeadLetterReason::TooLarge,
+                        _ => DeadLetterReason::Limit,
+                    };
+                    self.endpoint.statistics().add_send_failures(1);
+                    if let Some(deliver) = self.batch.pop_user() {
+                        self.endpoint.dead(&deliver, size, reason, &fault.to_string());
+                    }
+                }
+            }
+        }
+        if self.writer.is_empty() {
+            return None;
+        }
+        self.buffer.reserve(self.writer.encoded_len(form));
+        self.writer.finish(form, &mut self.buffer);
+        self.control.sent.fetch_add(count, Ordering::AcqRel);
+        self.endpoint.statistics().add_sent(count);
+        Some(OutMessage(self.buffer.split()))
+    }
+}
+
+impl Stream for Outbound {
+    type Item = OutMessage;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<OutMessage>> {
+        self.poll_message(cx)
+    }
+}
+
+impl Drop for Outbound {
+    /// What was taken from the mailbox and never became a message.
+    fn drop(&mut self) {
+        let endpoint = self.endpoint.clone();
+        while let Some(message) = self.batch.pop_system() {
+            endpoint.dead_system(&message, DeadLetterReason::Unreachable);
+        }
+        self.batch.drain_user(|deliver, payload| {
+            endpoint.dead(&deliver, payload.len(), DeadLetterReason::Unreachable, "the connection is lost");
+        });
+    }
+}
+
+/// Writes the payload of `message` and returns its type.
+fn encode_system(message: &RemoteSystem, out: &mut Vec<u8>) -> TypeName {
+    fn put(message: &impl prost::Message, out: &mut Vec<u8>) {
+        // A vector grows as it must: this does not fail.
+        let _ = message.encode(out);
+    }
+    let pid = |entry: &crate::pid_entry::PidEntry| {
+        Some(actor::Pid { address: entry.address.to_string(), id: entry.id.to_string(), request_id: 0 })
+    };
+    out.clear();
+    match message {
+        RemoteSystem::Watch { watcher, .. } => {
+            put(&actor::Watch { watcher: pid(watcher) }, out);
+            WATCH
+        }
+        RemoteSystem::Unwatch { watcher, .. } => {
+            put(&actor::Unwatch { watcher: pid(watcher) }, out);
+            UNWATCH
+        }
+        RemoteSystem::Terminated { who, why, .. } => {
+            let why = match why {
+                TerminatedWhy::Stopped => actor::TerminatedReason::Stopped,
+                TerminatedWhy::AddressTerminated => actor::TerminatedReason::AddressTerminated,
+                TerminatedWhy::NotFound => actor::TerminatedReason::NotFound,
+            };
+            put(&actor::Terminated { who: pid(who), why: why.into() }, out);
+            TERMINATED
+        }
+        RemoteSystem::Stop { .. } => STOP,
+        RemoteSystem::Touch { .. } => TOUCH,
+    }
+}

@@ -1,0 +1,222 @@
+//! Questions of this node that wait for their answers.
+//!
+//! On this wire an asker is an actor like any other: it is named by a pid, and its answer is a message to that pid. Ours
+//! are called `future$<slot>.<secret>`: a place in this table and 64 random bits that guard it, so that nobody answers who
+//! was not asked or told (limit L19, threat T22).
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use nexus_actor_core::AskError;
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::remote::{PendingReply, ReplyKey};
+
+/// What the ids of askers begin with, here and on a Go node.
+pub(crate) const FUTURE: &str = "future$";
+
+/// Asks that one node may have pending in all (limit L19).
+const NODE_MAX: usize = 1_048_576;
+
+/// The questions that wait.
+pub(crate) struct PendingAsks {
+    table: Lock<Table>,
+    max: usize,
+}
+
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    random: fastrand::Rng,
+}
+
+struct Slot {
+    secret: u64,
+    ask: Option<Asked>,
+}
+
+struct Asked {
+    reply: Arc<dyn PendingReply>,
+    /// Whom.
+    address: Arc<str>,
+}
+
+impl PendingAsks {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self::with_max(seed, NODE_MAX)
+    }
+
+    fn with_max(seed: u64, max: usize) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        Self { table: Lock::new(Table { slots: Vec::new(), free: Vec::new(), random }), max }
+    }
+
+    /// Keeps a question to `address`; `None` when the table is full.
+    pub(crate) fn insert(&self, reply: Arc<dyn PendingReply>, address: &Arc<str>) -> Option<ReplyKey> {
+        let mut table = self.table.lock();
+        let secret = table.random.u64(..);
+        let ask = Some(Asked { reply, address: address.clone() });
+        let slot = match table.free.pop() {
+            Some(slot) => {
+                table.slots[slot as usize] = Slot { secret, ask };
+                slot
+            }
+            None if table.slots.len() < self.max => {
+                table.slots.push(Slot { secret, ask });
+                (table.slots.len() - 1) as u32
+            }
+            None => return None,
+        };
+        Some(ReplyKey { secret, slot })
+    }
+
+    /// Takes the question of that key out: it is answered once.
+    pub(crate) fn take(&self, key: ReplyKey) -> Option<Arc<dyn PendingReply>> {
+        let mut table = self.table.lock();
+        let slot = table.slots.get_mut(key.slot as usize)?;
+        if slot.secret != key.secret {
+            return None;
+        }
+        let asked = slot.ask.take()?;
+        table.free.push(key.slot);
+        if table.free.len() == table.slots.len() {
+            // Nothing waits: what a burst took is given back.
+            table.slots = Vec::new();
+            table.free = Vec::new();
+        }
+        Some(asked.reply)
+    }
+
+    /// Fails every question to `address`; returns how many there were.
+    pub(crate) fn fail_all(&self, address: &str, why: &AskError) -> usize {
+        let mut failed = Vec::new();
+        {
+            let mut table = self.table.lock();
+            let Table { slots, free, .. } = &mut *table;
+            for (index, slot) in slots.iter_mut().enumerate() {
+                if slot.ask.as_ref().is_some_and(|asked| *asked.address == *address) {
+                    failed.extend(slot.ask.take());
+                    free.push(index as u32);
+                }
+            }
+        }
+        let count = failed.len();
+        for asked in failed {
+            asked.reply.fail(why.clone());
+        }
+        count
+    }
+
+    /// Fails every question.
+    pub(crate) fn fail_everything(&self, why: &AskError) {
+        let (slots, free) = {
+            let mut table = self.table.lock();
+            (std::mem::take(&mut table.slots), std::mem::take(&mut table.free))
+        };
+        drop(free);
+        for asked in slots.into_iter().filter_map(|slot| slot.ask) {
+            asked.reply.fail(why.clone());
+        }
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        let table = self.table.lock();
+        table.slots.len() - table.free.len()
+    }
+}
+
+/// The id of the asker with that key.
+pub(crate) fn id_of(key: ReplyKey) -> Arc<str> {
+    let mut id = String::with_capacity(FUTURE.len() + 28);
+    // Writing to a String cannot fail.
+    let _ = write!(id, "{FUTURE}{:x}.{:016x}", key.slot, key.secret);
+    Arc::from(id)
+}
+
+/// The key in an asker's id; `None` for the id of anybody else.
+pub(crate) fn key_of(id: &str) -> Option<ReplyKey> {
+    let (slot, secret) = id.strip_prefix(FUTURE)?.split_once('.')?;
+    if secret.len() != 16 || slot.len() > 8 || slot.starts_with('+') || secret.starts_with('+') {
+        return None;
+    }
+    Some(ReplyKey {
+        slot: u32::from_str_radix(slot, 16).ok()?,
+        secret: u64::from_str_radix(secret, 16).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nexus_actor_core::remote::Route;
+    use nexus_actor_core::serialization::DecodeError;
+
+    #[derive(Default)]
+    struct Asker(Lock<Vec<AskError>>);
+
+    impl PendingReply for Asker {
+        fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
+            Ok(())
+        }
+        fn fail(&self, error: AskError) {
+            self.0.lock().push(error);
+        }
+        fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
+        fn is_over(&self) -> bool {
+            false
+        }
+    }
+
+    /// Covers: S109
+    #[test]
+    fn an_answer_is_taken_once_and_by_its_whole_id() {
+        let asks = PendingAsks::new(7);
+        let (a, b): (Arc<str>, Arc<str>) = ("a:1".into(), "b:1".into());
+        let asker = Arc::new(Asker::default());
+        let first = asks.insert(asker.clone(), &a).expect("room");
+        let second = asks.insert(asker.clone(), &b).expect("room");
+        assert_ne!(first, second);
+        assert_eq!(key_of(&id_of(first)), Some(first));
+        for wrong in [
+            ReplyKey { secret: first.secret ^ 1, ..first },
+            ReplyKey { slot: second.slot, ..first },
+            ReplyKey { slot: 99, ..first },
+        ] {
+            assert!(asks.take(wrong).is_none(), "{wrong:?}");
+        }
+        assert!(asks.take(first).is_some());
+        assert!(asks.take(first).is_none(), "answered once");
+        assert_eq!(asks.fail_all("a:1", &AskError::Unreachable), 0);
+        assert_eq!(asks.fail_all("b:1", &AskError::Unreachable), 1);
+        assert_eq!(*asker.0.lock(), [AskError::Unreachable]);
+        assert!(asks.take(second).is_none());
+        assert_eq!(asks.len(), 0);
+    }
+
+    #[test]
+    fn a_table_that_is_full_refuses() {
+        let asks = PendingAsks::with_max(7, 2);
+        let at: Arc<str> = "a:1".into();
+        let keys: Vec<_> =
+            (0..2).map(|_| asks.insert(Arc::new(Asker::default()), &at).expect("room")).collect();
+        assert!(asks.insert(Arc::new(Asker::default()), &at).is_none());
+        asks.take(keys[0]);
+        assert!(asks.insert(Arc::new(Asker::default()), &at).is_some());
+    }
+
+    #[test]
+    fn other_ids_are_nobodys_question() {
+        for id in [
+            "",
+            "echo",
+            "future$",
+            "future$6",
+            "future$1.2",
+            "future$+1.0000000000000000",
+            "future$1.000000000000000g",
+            "x/future$1.0000000000000000",
+        ] {
+            assert_eq!(key_of(id), None, "{id}");
+        }
+    }
+}

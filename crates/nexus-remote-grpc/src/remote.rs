@@ -1,0 +1,473 @@
+//! The entry point: one node on the wire of protoactor-go.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nexus_actor_core::coordinated_shutdown::ShutdownPhase;
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::Authority;
+use nexus_actor_core::pid::Pid;
+use nexus_actor_core::remote::ActorRefProvider;
+use nexus_actor_core::serialization::Message;
+use nexus_actor_core::system::ResolveError;
+use nexus_actor_core::{Actor, ActorRef, ActorSystem, AnyRef, AskError, Props, Refusal, SpawnError};
+use nexus_remote::EndpointStatisticsSnapshot;
+use nexus_remote::config_error::ConfigError;
+use portable_atomic::Ordering;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::block_list::{BlockList, BlockListChange, BlockListListener};
+use crate::config::Config;
+use crate::endpoint::Endpoint;
+use crate::endpoint_manager::EndpointManager;
+use crate::endpoint_state::{ConnectionState, EndpointState};
+use crate::endpoint_supervisor::EndpointSupervisor;
+use crate::endpoint_watcher::PeerWatcher;
+use crate::inbound_call::End;
+use crate::kinds::{ACTIVATOR, Activator, Kinds};
+use crate::log;
+use crate::node::{Node, NodeParts, client_address, new_system_id};
+use crate::pid_entry::PidEntry;
+use crate::provider::Provider;
+use crate::spawn_remote;
+use crate::status::SpawnRemoteError;
+
+/// One node on the wire of protoactor-go, beside whatever else its actor system speaks. A handle: clones are the same node.
+///
+/// It lives until [`shutdown`](Self::shutdown), which the system's own shutdown calls.
+#[derive(Clone)]
+pub struct Remote(Arc<Inner>);
+
+struct Inner {
+    node: Arc<Node>,
+    manager: EndpointManager,
+    bound: Option<SocketAddr>,
+    provider: Arc<dyn ActorRefProvider>,
+    stop: watch::Sender<bool>,
+    listener: Lock<Option<BlockListListener>>,
+    done: watch::Sender<bool>,
+}
+
+/// Why a node could not be started. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// Settings are wrong; the text lists all of them.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The listener could not be bound.
+    #[error("listening on {address}: {error}")]
+    Bind {
+        /// Where.
+        address: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The TLS settings are not usable.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// An actor of the node could not be started: there is such a node on this system already, or an actor of the
+    /// application has the name.
+    #[error("{name}: {error}")]
+    Spawn {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        error: SpawnError,
+    },
+    /// It was not called inside a tokio runtime.
+    #[error("no tokio runtime: call it inside one")]
+    NoRuntime,
+    /// The operating system gave no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// The system is shutting down.
+    #[error("the actor system is shutting down")]
+    Shutdown,
+}
+
+impl Remote {
+    /// Starts a node that listens, on `system`.
+    ///
+    /// # Errors
+    /// [`RemoteError`]; nothing is left running.
+    pub async fn start(system: &ActorSystem, config: Config) -> Result<Self, RemoteError> {
+        config.validate()?;
+        let (host, port) = (config.get_host().to_owned(), config.get_port());
+        let bind_failed = |error| RemoteError::Bind { address: format!("{host}:{port}"), error };
+        let listener = TcpListener::bind((host.as_str(), port)).await.map_err(bind_failed)?;
+        let bound = listener.local_addr().map_err(bind_failed)?;
+        let remote = Self::assemble(system, config, Some(bound))?;
+        let supervisor = EndpointSupervisor::new(remote.0.node.clone(), bound, remote.0.stop.subscribe());
+        if let Err(error) = EndpointSupervisor::server(&remote.0.node) {
+            remote.shutdown(false).await;
+            return Err(RemoteError::Tls(error.to_string()));
+        }
+        remote.0.node.spawn(supervisor.run(listener));
+        Ok(remote)
+    }
+
+    /// Starts a node that only dials out: peers of this library reach its actors by the calls that it opens. A Go node
+    /// cannot answer it.
+    ///
+    /// # Errors
+    /// [`RemoteError`]; nothing is left running.
+    pub async fn start_client(system: &ActorSystem, config: Config) -> Result<Self, RemoteError> {
+        config.validate()?;
+        Self::assemble(system, config, None)
+    }
+
+    fn assemble(
+        system: &ActorSystem,
+        config: Config,
+        bound: Option<SocketAddr>,
+    ) -> Result<Self, RemoteError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| RemoteError::NoRuntime)?;
+        if system.is_shutting_down() {
+            return Err(RemoteError::Shutdown);
+        }
+        for warning in config.warnings() {
+            log::start_warning(&warning);
+        }
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(RemoteError::Random)?;
+        let mut random = fastrand::Rng::with_seed(u64::from_le_bytes(seed));
+        let system_id = new_system_id(&mut random);
+        let address = match bound {
+            Some(bound) => config.advertised_address(bound),
+            None => client_address(&system_id),
+        };
+        let authority = address.parse::<Authority>().map_err(|error| RemoteError::Bind {
+            address: address.clone(),
+            error: std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string()),
+        })?;
+        let block_list = BlockList::new(config.get_blocked_systems(), config.get_allowed_systems());
+        let kinds: Arc<Kinds> = Arc::default();
+        let node = Node::new(NodeParts {
+            system: system.clone(),
+            config,
+            address: Arc::from(address),
+            authority,
+            system_id,
+            is_client: bound.is_none(),
+            block_list: block_list.clone(),
+            kinds: kinds.clone(),
+            seed: random.u64(..),
+            runtime,
+        });
+        let spawned = |name| move |error| RemoteError::Spawn { name, error };
+        let watcher = system
+            .spawn_system("protoactor_watcher", PeerWatcher::props())
+            .map_err(spawned("protoactor_watcher"))?;
+        let activator =
+            system.spawn(ACTIVATOR, Activator::props(&kinds, node.config.get_limits())).map_err(|error| {
+                watcher.stop();
+                RemoteError::Spawn { name: ACTIVATOR, error }
+            })?;
+        // Set once, here.
+        let _ = (node.peer_watcher.set(watcher), node.activator.set(activator));
+        let provider = Provider::of(&node);
+        system.add_actor_ref_provider(provider.clone());
+        let blocking = Arc::downgrade(&node);
+        let listener = block_list.on_change(move |change| {
+            if let Some(node) = blocking.upgrade() {
+                block_list_changed(&node, change);
+            }
+        });
+        let remote = Self(Arc::new(Inner {
+            manager: EndpointManager::new(node.clone()),
+            node,
+            bound,
+            provider,
+            stop: watch::Sender::new(false),
+            listener: Lock::new(Some(listener)),
+            done: watch::Sender::new(false),
+        }));
+        let ending = remote.clone();
+        system.coordinated_shutdown().add_task(
+            ShutdownPhase::AfterActors,
+            "protoactor remoting",
+            move || async move {
+                ending.shutdown(true).await;
+            },
+        );
+        Ok(remote)
+    }
+
+    /// The address of this node in its pids, `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.0.node.address
+    }
+
+    /// Where it listens; `None` for a node that only dials out.
+    #[must_use]
+    pub fn bound_address(&self) -> Option<SocketAddr> {
+        self.0.bound
+    }
+
+    /// The id of this start of the node, as peers are told and block lists take it.
+    #[must_use]
+    pub fn system_id(&self) -> &str {
+        &self.0.node.system_id
+    }
+
+    /// The system whose actors it connects.
+    #[must_use]
+    pub fn system(&self) -> &ActorSystem {
+        &self.0.node.system
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.node.config
+    }
+
+    /// Its endpoints.
+    #[must_use]
+    pub fn manager(&self) -> &EndpointManager {
+        &self.0.manager
+    }
+
+    /// A reference to the actor that `pid` names, here or elsewhere.
+    ///
+    /// # Errors
+    /// When the pid names no node, or `M` has no form on this wire.
+    pub fn resolve<M: Message>(&self, pid: &Pid) -> Result<ActorRef<M>, ResolveError> {
+        self.0.manager.resolve(pid)
+    }
+
+    /// The pid under which peers know an actor of this system.
+    #[must_use]
+    pub fn pid_of(&self, actor: &AnyRef) -> Pid {
+        self.0.node.pid_of(actor)
+    }
+
+    /// Lets every peer that is not denied it spawn actors of this kind here. False when there is one of that name already,
+    /// which stays.
+    pub fn register<A: Actor>(&self, kind: &str, props: Props<A>) -> bool {
+        self.0.node.kinds.register(kind, props)
+    }
+
+    /// The kinds that may be spawned here.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Arc<str>> {
+        self.0.node.kinds.names()
+    }
+
+    /// Starts an actor of `kind` on the node at `address`, which makes its name up.
+    ///
+    /// # Errors
+    /// [`SpawnRemoteError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take the request back.
+    pub async fn spawn_remote(&self, address: &str, kind: &str) -> Result<Pid, SpawnRemoteError> {
+        spawn_remote::spawn(&self.0.node, address, "", kind).await
+    }
+
+    /// The same with a name. The pid that comes back is not made of the name alone: use it as it is.
+    ///
+    /// # Errors
+    /// [`SpawnRemoteError`]; a name that is taken gives the pid of the actor that has it.
+    ///
+    /// # Cancel safety
+    /// As [`spawn_remote`](Self::spawn_remote).
+    pub async fn spawn_remote_named(
+        &self,
+        address: &str,
+        name: &str,
+        kind: &str,
+    ) -> Result<Pid, SpawnRemoteError> {
+        if name.is_empty() {
+            return Err(SpawnRemoteError::Invalid {
+                value: String::new(),
+                rule: "a name is not empty".to_owned(),
+            });
+        }
+        spawn_remote::spawn(&self.0.node, address, name, kind).await
+    }
+
+    /// Refuses a system, by its id or its address, from now on: what is connected is cut, and its queue becomes dead
+    /// letters. False when it was blocked already.
+    pub async fn block_system(&self, system: &str) -> bool {
+        self.0.node.block_list.block(system)
+    }
+
+    /// Lets a system in again; false when it was not blocked.
+    pub async fn unblock_system(&self, system: &str) -> bool {
+        self.0.node.block_list.unblock(system)
+    }
+
+    /// The systems that are refused, in order.
+    pub async fn list_blocked_systems(&self) -> Vec<String> {
+        self.0.node.block_list.list()
+    }
+
+    /// Who is refused, and who alone is let in.
+    #[must_use]
+    pub fn block_list(&self) -> &BlockList {
+        &self.0.node.block_list
+    }
+
+    /// The figures of the endpoint of `address` now; `None` where there is none, or not any more.
+    #[must_use]
+    pub fn get_endpoint_statistics(&self, address: &str) -> Option<EndpointStatisticsSnapshot> {
+        self.0.manager.statistics_snapshot(address)
+    }
+
+    /// Waits until the connection to `address` serves, or is given up; says which.
+    ///
+    /// # Errors
+    /// When there is no endpoint of that address.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn await_reconnect(&self, address: &str) -> Result<ConnectionState, Refusal> {
+        self.0.manager.await_reconnect(address).await
+    }
+
+    /// Stops all traffic: what arrives is recorded, what is sent waits within the bounds of the queues.
+    pub fn suspend(&self) {
+        if !self.0.node.suspended.swap(true, Ordering::AcqRel) {
+            for endpoint in self.endpoints() {
+                endpoint.apply(|state, _| state.suspend());
+            }
+        }
+    }
+
+    /// Lets traffic go on.
+    pub fn resume(&self) {
+        if self.0.node.suspended.swap(false, Ordering::AcqRel) {
+            for endpoint in self.endpoints() {
+                endpoint.apply(EndpointState::resume);
+            }
+        }
+    }
+
+    /// Whether all traffic is stopped.
+    #[must_use]
+    pub fn get_suspend(&self) -> bool {
+        self.0.node.is_suspended()
+    }
+
+    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.0.node.endpoints.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// Tasks of this node under way: none once it has shut down.
+    #[must_use]
+    pub fn tasks(&self) -> u64 {
+        self.0.node.tasks.count()
+    }
+
+    /// Ends the node; final. With `graceful` what waits is sent first, for as long as the configuration says, and peers are
+    /// told goodbye in the way that each generation of Go nodes understands. A second call waits for the first.
+    ///
+    /// # Cancel safety
+    /// The end goes on without the future.
+    pub async fn shutdown(&self, graceful: bool) {
+        if self.0.node.begin_closing() {
+            let inner = self.0.clone();
+            tokio::spawn(async move { inner.end(graceful).await });
+        }
+        let mut done = self.0.done.subscribe();
+        // The sender lives in `self`.
+        let _ = done.wait_for(|done| *done).await;
+    }
+}
+
+impl Inner {
+    async fn end(&self, graceful: bool) {
+        let node = &self.node;
+        let config = &node.config;
+        let deadline = tokio::time::Instant::now() + config.get_shutdown_timeout();
+        if graceful {
+            let _ = tokio::time::timeout(config.get_shutdown_flush(), self.flushed()).await;
+        }
+        let calls: Vec<_> = node.calls.lock().values().cloned().collect();
+        for call in calls {
+            call.end(End::Goodbye);
+        }
+        let endpoints: Vec<_> = node.endpoints.iter().map(|entry| entry.value().clone()).collect();
+        for endpoint in &endpoints {
+            endpoint.apply(|state, _| state.close());
+            endpoint.mailbox.close(Refusal::Shutdown);
+        }
+        // The server lets go of a connection when its calls have ended, or is dropped with its task.
+        self.stop.send_replace(true);
+        let _ = tokio::time::timeout_at(deadline, node.tasks.all_done()).await;
+        node.asks.fail_everything(&AskError::Shutdown);
+        drop(self.listener.lock().take());
+        node.system.remove_actor_ref_provider(&self.provider);
+        if let Some(watcher) = node.peer_watcher.get() {
+            watcher.stop();
+        }
+        if let Some(activator) = node.activator.get() {
+            activator.stop();
+        }
+        node.endpoints.clear();
+        node.statistics.clear();
+        node.client_connections.clear();
+        self.done.send_replace(true);
+    }
+
+    /// Waits until what can be sent is sent.
+    async fn flushed(&self) {
+        loop {
+            let waits = self.node.endpoints.iter().any(|entry| {
+                let endpoint = entry.value();
+                !endpoint.mailbox.is_empty()
+                    && matches!(
+                        endpoint.connection_state(),
+                        ConnectionState::Connected | ConnectionState::Reconnecting
+                    )
+            });
+            if !waits {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote").field("node", &self.0.node).finish_non_exhaustive()
+    }
+}
+
+/// Cuts who is refused now, and lifts the refusal of who is not.
+fn block_list_changed(node: &Arc<Node>, _: &BlockListChange) {
+    let calls: Vec<_> = node.calls.lock().values().cloned().collect();
+    for call in calls {
+        if let Some((system_id, address)) = call.peer()
+            && !node.block_list.permits(&system_id, Some(&address))
+        {
+            call.end(End::Blocked);
+        }
+    }
+    let endpoints: Vec<_> = node.endpoints.iter().map(|entry| entry.value().clone()).collect();
+    for endpoint in endpoints {
+        let system_id = endpoint.read(|state| state.system_id().cloned());
+        let permitted = match &system_id {
+            Some(system_id) => node.block_list.permits(system_id, Some(endpoint.address())),
+            None => node.block_list.permits_dial(endpoint.address()),
+        };
+        endpoint.apply(|state, now| {
+            if !permitted {
+                state.handle_blocked(now);
+            } else if state.is_blocked() {
+                state.handle_unblocked();
+            }
+        });
+    }
+}
+
+/// Pids of the runtimes' own actors at a peer.
+pub(crate) fn activator_at(address: &Arc<str>) -> Arc<PidEntry> {
+    Arc::new(PidEntry::new(address.clone(), ACTIVATOR))
+}

@@ -1,0 +1,64 @@
+//! Starting actors on other nodes.
+
+use std::sync::Arc;
+
+use nexus_actor_core::ask::Ask;
+use nexus_actor_core::path::Authority;
+use nexus_actor_core::pid::Pid;
+use nexus_actor_core::serialization::Encoder;
+use nexus_actor_core::{AskError, Refusal, Reply};
+
+use crate::node::Node;
+use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
+use crate::remote::activator_at;
+use crate::status::{ResponseStatusCode, SpawnRemoteError};
+
+/// Bytes of a kind or a name.
+const NAME_BYTES_MAX: usize = 256;
+
+pub(crate) async fn spawn(
+    node: &Arc<Node>,
+    address: &str,
+    name: &str,
+    kind: &str,
+) -> Result<Pid, SpawnRemoteError> {
+    for text in [name, kind] {
+        if text.len() > NAME_BYTES_MAX {
+            return Err(SpawnRemoteError::Invalid {
+                value: text.chars().take(64).collect(),
+                rule: format!("names and kinds have at most {NAME_BYTES_MAX} bytes"),
+            });
+        }
+    }
+    let authority = address
+        .parse::<Authority>()
+        .map_err(|error| SpawnRemoteError::Invalid { value: address.to_owned(), rule: error.to_string() })?;
+    let address = authority.to_string();
+    if !node.config.knows_kind(&address, kind) {
+        return Err(SpawnRemoteError::KindNotKnown { kind: kind.to_owned(), address });
+    }
+    let failed = |error| SpawnRemoteError::Ask(error);
+    let request = ActorPidRequest { name: name.to_owned(), kind: kind.to_owned() };
+    let endpoint = node.endpoint(&address).map_err(|refusal| failed(AskError::from(refusal)))?;
+    let (ask, reply) = Reply::<ActorPidResponse>::pending(&node.system);
+    let sent =
+        endpoint.deliver(activator_at(endpoint.address()), 0, None, &mut |encoder: &mut Encoder<'_>| {
+            encoder.reply_protobuf(&reply)?;
+            encoder.protobuf(&request)
+        });
+    sent.map_err(|refusal: Refusal| failed(AskError::from(refusal)))?;
+    drop(reply);
+    let ask: Ask<ActorPidResponse> = ask;
+    let response = ask.timeout(node.config.get_call_timeout()).await.map_err(failed)?;
+    let pid = response.pid.map(|pid| {
+        let address = if pid.address.is_empty() { address } else { pid.address };
+        Pid::new(address, pid.id)
+    });
+    match (ResponseStatusCode::from_code(response.status_code), pid) {
+        (ResponseStatusCode::Ok, Some(pid)) => Ok(pid),
+        (ResponseStatusCode::Ok, None) => {
+            Err(SpawnRemoteError::Status { status: ResponseStatusCode::Error, pid: None })
+        }
+        (status, pid) => Err(SpawnRemoteError::Status { status, pid }),
+    }
+}
