@@ -387,6 +387,9 @@ impl<M: Send + 'static> Cell<M> {
 
     /// Records what was not accepted, with the figures of the refusal: how full the queue was, what the limit is.
     fn refused(&self, refusal: &Refusal, headers: Option<&Headers>) {
+        if let Body::Remote(remote) = &self.body {
+            remote.route.given_up(refusal);
+        }
         self.record(refusal.reason(), headers, |letter| letter.with_detail(alloc::format!("{refusal}")));
     }
 

@@ -119,6 +119,10 @@ pub trait Route: Send + Sync + 'static {
     /// # Errors
     /// Nothing was queued, and a reply lifted from the message is as it was.
     fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal>;
+    /// A message that [`send`](Self::send) refused became a dead letter: its sender has no use for it.
+    fn given_up(&self, refusal: &Refusal) {
+        let _ = refusal;
+    }
     /// Ready when the ordinary lane has room again, or when waiting is of no use.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Pending once, and woken at once, when so much waits for the connection that a sender that may wait had better

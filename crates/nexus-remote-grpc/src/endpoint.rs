@@ -234,7 +234,8 @@ impl Endpoint {
     /// A message waits: the state hears of it once.
     #[inline]
     fn want(&self) {
-        if !self.wanted.swap(true, Ordering::AcqRel) {
+        // Read first: senders that all write would take the line from each other.
+        if !self.wanted.load(Ordering::Acquire) && !self.wanted.swap(true, Ordering::AcqRel) {
             self.apply(EndpointState::ensure_connected);
         }
     }
@@ -242,6 +243,13 @@ impl Endpoint {
     /// The next message is to be told of again: the connection that was there, or on its way, is not any more.
     pub(crate) fn forget_wanted(&self) {
         self.wanted.store(false, Ordering::Release);
+    }
+
+    /// After an end: what was queued meanwhile begins anew.
+    pub(crate) fn want_if_waiting(&self) {
+        if !self.mailbox.is_empty() {
+            self.want();
+        }
     }
 
     /// Something came from the peer.
@@ -352,10 +360,7 @@ impl Endpoint {
                 self.want();
                 Ok(())
             }
-            Err(QueueError::OfferError(RefusedDeliver { refusal, .. })) => {
-                self.statistics.increment_dead_letter();
-                Err(refusal)
-            }
+            Err(QueueError::OfferError(RefusedDeliver { refusal, .. })) => Err(refusal),
             Err(_) => Err(Refusal::Shutdown),
         }
     }
@@ -602,6 +607,10 @@ impl Route for Endpoint {
             recipient.clone()
         };
         self.deliver(target, 0, headers, encode)
+    }
+
+    fn given_up(&self, _: &Refusal) {
+        self.statistics.increment_dead_letter();
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -153,14 +153,16 @@ impl Inbound {
     /// Gives back what a burst took; for a call that has gone quiet.
     pub(crate) fn release(&mut self) {
         self.after.release();
-        for known in &mut self.known {
-            if let Some(inlet) = &mut known.inlet {
+        for inlet in self.known.iter_mut().filter_map(|known| known.inlet.as_mut()) {
+            if inlet.is_large() {
                 inlet.shrink();
             }
         }
-        self.known.retain(|known| !known.actor.is_terminated());
-        self.by_id.clear();
-        self.known.clear();
+        if self.known.iter().any(|known| known.actor.is_terminated()) {
+            // Places are numbers, so all go. Who lives is found again.
+            self.by_id.clear();
+            self.known.clear();
+        }
     }
 
     fn flush(&mut self) {

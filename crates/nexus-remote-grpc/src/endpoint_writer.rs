@@ -32,7 +32,8 @@ use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::remote::remote_message::MessageType;
 use crate::proto::remote::{
-    ClientConnection, ConnectRequest, Nexus, RemoteMessage, ServerConnection, connect_request::ConnectionType,
+    Acknowledge, ClientConnection, ConnectRequest, Nexus, RemoteMessage, ServerConnection,
+    connect_request::ConnectionType,
 };
 use crate::remoting::RemotingClient;
 
@@ -241,8 +242,12 @@ impl EndpointWriter {
         if let Some(link) = self.link.take() {
             log::disconnected(self.endpoint.address(), cause);
             link.control.close();
-            let unknown = link.control.unconfirmed();
-            self.endpoint.statistics().add_unknown(unknown);
+            if *cause == DisconnectCause::Shutdown {
+                // What is in the connection's buffers is still to arrive: the peer ends the call when it has it all.
+                self.endpoint.node().spawn(hang_up(self.endpoint.clone(), link));
+            } else {
+                self.endpoint.statistics().add_unknown(link.control.unconfirmed());
+            }
         }
         if let Some(call) = self.endpoint.client_call() {
             call.end(cause);
@@ -275,6 +280,7 @@ impl EndpointWriter {
             statistics: endpoint.statistics().snapshot(),
         });
         endpoint.mailbox.shrink();
+        endpoint.want_if_waiting();
     }
 
     fn hear(&mut self, message: Result<Option<Bytes>, tonic::Status>) {
@@ -295,8 +301,13 @@ impl EndpointWriter {
             }
             Ok(Incoming::Batch(batch)) => {
                 self.endpoint.heard();
-                if let Some(inbound) = self.link.as_mut().and_then(|link| link.inbound.as_mut()) {
+                if let Some(Link { inbound: Some(inbound), control, .. }) = &mut self.link {
                     inbound.batch(&batch);
+                    if self.endpoint.is_nexus.load(Ordering::Acquire) {
+                        let taken = Acknowledge { messages: inbound.taken() };
+                        let message = RemoteMessage { message_type: Some(MessageType::Acknowledge(taken)) };
+                        control.push(message.encode_to_vec());
+                    }
                 } else {
                     // Nobody sends batches this way to a node that listens.
                     log::unexpected(self.endpoint.address(), "a batch down a call that this node opened");
@@ -320,6 +331,19 @@ impl Drop for EndpointWriter {
             link.control.close();
         }
     }
+}
+
+/// Waits until the peer has ended a call on which there is nothing more to come from here.
+async fn hang_up(endpoint: Arc<Endpoint>, mut link: Link) {
+    let ended = async {
+        while let Ok(Some(bytes)) = link.responses.message().await {
+            if let Ok(Incoming::Acknowledge(messages)) = batch::decode(bytes, &endpoint.node().limits) {
+                link.control.acknowledged(messages);
+            }
+        }
+    };
+    let _ = tokio::time::timeout(endpoint.node().config.get_shutdown_flush(), ended).await;
+    endpoint.statistics().add_unknown(link.control.unconfirmed());
 }
 
 /// A status in words.

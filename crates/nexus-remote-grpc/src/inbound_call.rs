@@ -21,6 +21,7 @@ use crate::client_connection::{ClientCall, ClientResponseSender};
 use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::DisconnectCause;
+use crate::endpoint_watcher::PeerWatch;
 use crate::endpoint_writer::NEXUS;
 use crate::listener::Guard;
 use crate::log;
@@ -224,14 +225,17 @@ impl InboundCall {
     /// Tells a node of ours how much was taken: at once when it is much, else a little later.
     fn acknowledge(&mut self) {
         let Some(inbound) = &self.inbound else { return };
-        if !self.is_nexus || !matches!(self.phase, Phase::Serving) {
+        if !matches!(self.phase, Phase::Serving) {
             return;
         }
         let taken = inbound.taken();
         if taken - self.acknowledged >= ACKNOWLEDGE_AFTER {
             self.acknowledged = taken;
-            self.push(MessageType::Acknowledge(Acknowledge { messages: taken }));
-        } else if taken > self.acknowledged && !self.timer_armed {
+            if self.is_nexus {
+                self.push(MessageType::Acknowledge(Acknowledge { messages: taken }));
+            }
+        }
+        if !self.timer_armed {
             self.arm(ACKNOWLEDGE_WITHIN);
         }
     }
@@ -353,12 +357,17 @@ impl InboundCall {
             Phase::Waiting => self.fail(Status::deadline_exceeded("no connect request in time")),
             Phase::Leaving => self.fail(Status::unavailable("this node has said goodbye")),
             Phase::Serving => {
-                if let Some(inbound) = &self.inbound
-                    && inbound.taken() > self.acknowledged
-                {
-                    self.acknowledged = inbound.taken();
-                    let messages = self.acknowledged;
-                    self.push(MessageType::Acknowledge(Acknowledge { messages }));
+                let Some(inbound) = &mut self.inbound else { return };
+                let messages = inbound.taken();
+                if messages > self.acknowledged {
+                    self.acknowledged = messages;
+                    if self.is_nexus {
+                        self.push(MessageType::Acknowledge(Acknowledge { messages }));
+                    }
+                    // Once more: then it may have gone quiet.
+                    self.arm(ACKNOWLEDGE_WITHIN);
+                } else {
+                    inbound.release();
                 }
             }
             Phase::Ended => {}
@@ -434,7 +443,10 @@ impl Drop for InboundCall {
             }
         }
         if let Some(endpoint) = self.endpoint.take() {
-            endpoint.inbound.fetch_sub(1, Ordering::AcqRel);
+            if endpoint.inbound.fetch_sub(1, Ordering::AcqRel) == 1 {
+                // Its watches ended with the call: it tells its watchers so, or watches again by the next one.
+                self.node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone() });
+            }
             self.node.forget_if_idle(&endpoint);
         }
     }

@@ -143,7 +143,7 @@ impl Node {
             authority,
             system_id,
             is_client,
-            asks: PendingAsks::new(random.u64(..)),
+            asks: PendingAsks::new(random.u64(..), config.get_limits().pending_asks),
             endpoints: DashMap::new(),
             statistics: DashMap::new(),
             client_connections: DashMap::new(),

@@ -4,6 +4,7 @@
 //! are called `future$<slot>.<secret>`: a place in this table and 64 random bits that guard it, so that nobody answers who
 //! was not asked or told (limit L19, threat T22).
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -21,12 +22,26 @@ const NODE_MAX: usize = 1_048_576;
 pub(crate) struct PendingAsks {
     table: Lock<Table>,
     max: usize,
+    max_per_address: usize,
 }
 
 struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    counts: HashMap<Arc<str>, usize>,
     random: fastrand::Rng,
+}
+
+impl Table {
+    /// One question to `address` less.
+    fn count_down(&mut self, address: &str) {
+        if let Some(count) = self.counts.get_mut(address) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(address);
+            }
+        }
+    }
 }
 
 struct Slot {
@@ -41,18 +56,23 @@ struct Asked {
 }
 
 impl PendingAsks {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self::with_max(seed, NODE_MAX)
+    /// An empty table for at most `max_per_address` questions to one address.
+    pub(crate) fn new(seed: u64, max_per_address: usize) -> Self {
+        Self::with_max(seed, NODE_MAX, max_per_address)
     }
 
-    fn with_max(seed: u64, max: usize) -> Self {
+    fn with_max(seed: u64, max: usize, max_per_address: usize) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { table: Lock::new(Table { slots: Vec::new(), free: Vec::new(), random }), max }
+        let table = Table { slots: Vec::new(), free: Vec::new(), counts: HashMap::new(), random };
+        Self { table: Lock::new(table), max, max_per_address }
     }
 
-    /// Keeps a question to `address`; `None` when the table is full.
+    /// Keeps a question to `address`; `None` when there is no room for one more, in all or to that address.
     pub(crate) fn insert(&self, reply: Arc<dyn PendingReply>, address: &Arc<str>) -> Option<ReplyKey> {
         let mut table = self.table.lock();
+        if table.counts.get(address).is_some_and(|count| *count >= self.max_per_address) {
+            return None;
+        }
         let secret = table.random.u64(..);
         let ask = Some(Asked { reply, address: address.clone() });
         let slot = match table.free.pop() {
@@ -66,6 +86,7 @@ impl PendingAsks {
             }
             None => return None,
         };
+        *table.counts.entry(address.clone()).or_default() += 1;
         Some(ReplyKey { secret, slot })
     }
 
@@ -77,6 +98,7 @@ impl PendingAsks {
             return None;
         }
         let asked = slot.ask.take()?;
+        table.count_down(&asked.address);
         table.free.push(key.slot);
         if table.free.len() == table.slots.len() {
             // Nothing waits: what a burst took is given back.
@@ -91,7 +113,8 @@ impl PendingAsks {
         let mut failed = Vec::new();
         {
             let mut table = self.table.lock();
-            let Table { slots, free, .. } = &mut *table;
+            let Table { slots, free, counts, .. } = &mut *table;
+            counts.remove(address);
             for (index, slot) in slots.iter_mut().enumerate() {
                 if slot.ask.as_ref().is_some_and(|asked| *asked.address == *address) {
                     failed.extend(slot.ask.take());
@@ -110,6 +133,7 @@ impl PendingAsks {
     pub(crate) fn fail_everything(&self, why: &AskError) {
         let (slots, free) = {
             let mut table = self.table.lock();
+            table.counts = HashMap::new();
             (std::mem::take(&mut table.slots), std::mem::take(&mut table.free))
         };
         drop(free);
@@ -170,7 +194,7 @@ mod tests {
     /// Covers: S109
     #[test]
     fn an_answer_is_taken_once_and_by_its_whole_id() {
-        let asks = PendingAsks::new(7);
+        let asks = PendingAsks::new(7, 10);
         let (a, b): (Arc<str>, Arc<str>) = ("a:1".into(), "b:1".into());
         let asker = Arc::new(Asker::default());
         let first = asks.insert(asker.clone(), &a).expect("room");
@@ -195,7 +219,12 @@ mod tests {
 
     #[test]
     fn a_table_that_is_full_refuses() {
-        let asks = PendingAsks::with_max(7, 2);
+        for (max, per_address) in [(2, 9), (9, 2)] {
+            check_full(&PendingAsks::with_max(7, max, per_address));
+        }
+    }
+
+    fn check_full(asks: &PendingAsks) {
         let at: Arc<str> = "a:1".into();
         let keys: Vec<_> =
             (0..2).map(|_| asks.insert(Arc::new(Asker::default()), &at).expect("room")).collect();

@@ -358,6 +358,12 @@ impl Remote {
         self.0.node.endpoints.iter().map(|entry| entry.value().clone()).collect()
     }
 
+    /// Questions of this node that wait for an answer from elsewhere.
+    #[must_use]
+    pub fn pending_asks(&self) -> usize {
+        self.0.node.asks.len()
+    }
+
     /// Tasks of this node under way: none once it has shut down.
     #[must_use]
     pub fn tasks(&self) -> u64 {

@@ -1,5 +1,5 @@
 //! Two nodes in one process, and actors for them.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 use std::time::Duration;
