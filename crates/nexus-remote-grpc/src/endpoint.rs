@@ -68,6 +68,8 @@ pub struct Endpoint {
     /// A task drives the state.
     driven: AtomicBool,
     pub(crate) wake: Notify,
+    /// As the state says: nothing goes out from the moment it is suspended.
+    suspended: AtomicBool,
     /// A message has waited since the state was last told.
     wanted: AtomicBool,
     /// Changes with every change of the state, for those who wait for one.
@@ -108,6 +110,7 @@ impl Endpoint {
             watcher: EndpointWatcher::default(),
             driven: AtomicBool::new(false),
             wake: Notify::new(),
+            suspended: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             changed: Notify::new(),
             is_nexus: AtomicBool::new(false),
@@ -156,6 +159,10 @@ impl Endpoint {
         self.me.upgrade()
     }
 
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
     /// The next thing that the state wants done.
     pub(crate) fn take_action(&self) -> Option<EndpointAction> {
         self.state.lock().poll_action()
@@ -198,6 +205,7 @@ impl Endpoint {
             let result = f(&mut state, now);
             // Under the lock, or a later state's answer might be overwritten by an earlier one's.
             self.mailbox.set_refusal(state.refusal());
+            self.suspended.store(state.is_suspended(), Ordering::Release);
             result
         };
         self.drive();
@@ -217,18 +225,17 @@ impl Endpoint {
 
     /// The driver has nothing to do: it ends, unless something came in between. True when it may.
     pub(crate) fn rest(&self) -> bool {
-        let state = self.state.lock();
-        if state.has_action() || state.poll_timeout().is_some() {
+        let is_needed = |state: &EndpointState| {
+            state.has_action()
+                || state.poll_timeout().is_some()
+                || state.connection_state() != ConnectionState::Closed
+        };
+        if self.read(is_needed) {
             return false;
         }
         self.driven.store(false, Ordering::Release);
-        drop(state);
         // Who changed the state before the store saw a driver.
-        let late = {
-            let state = self.state.lock();
-            state.has_action() || state.poll_timeout().is_some()
-        };
-        !late || self.driven.swap(true, Ordering::AcqRel)
+        !self.read(is_needed) || self.driven.swap(true, Ordering::AcqRel)
     }
 
     /// A message waits: the state hears of it once.
@@ -250,6 +257,11 @@ impl Endpoint {
         if !self.mailbox.is_empty() {
             self.want();
         }
+    }
+
+    /// Its figures can be asked for, until it ends.
+    pub(crate) fn show_statistics(&self) {
+        self.node.statistics.entry(self.address.to_string()).or_insert_with(|| self.statistics.clone());
     }
 
     /// Something came from the peer.

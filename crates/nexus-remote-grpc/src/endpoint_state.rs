@@ -423,6 +423,12 @@ impl EndpointState {
         }
     }
 
+    /// Whether there is a connection, be it suspended.
+    #[must_use]
+    pub const fn is_linked(&self) -> bool {
+        matches!(self.link, Link::Connected { .. })
+    }
+
     /// Which attempt is under way or was the last, from 1; 0 when there was none since it last served.
     #[must_use]
     pub const fn attempt(&self) -> u32 {

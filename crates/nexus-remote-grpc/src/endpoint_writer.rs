@@ -157,8 +157,13 @@ impl EndpointWriter {
         let node = endpoint.node();
         match action {
             // Who only dials out is reached when it dials.
-            EndpointAction::Connect { .. } if endpoint.kind() == EndpointKind::Client => {}
-            EndpointAction::Connect { .. } => self.attempt = Some(Box::pin(connect(endpoint.clone()))),
+            EndpointAction::Connect { .. } if endpoint.kind() == EndpointKind::Client => {
+                endpoint.show_statistics()
+            }
+            EndpointAction::Connect { .. } => {
+                endpoint.show_statistics();
+                self.attempt = Some(Box::pin(connect(endpoint.clone())));
+            }
             EndpointAction::Reconnecting { attempt } => {
                 log::reconnecting(endpoint.address(), attempt);
                 node.system
@@ -249,7 +254,9 @@ impl EndpointWriter {
                 self.endpoint.statistics().add_unknown(link.control.unconfirmed());
             }
         }
-        if let Some(call) = self.endpoint.client_call() {
+        // A call that is over needs no goodbye, and the client may have opened another one by now.
+        let is_over = matches!(cause, DisconnectCause::PeerLeft | DisconnectCause::Stream(_));
+        if !is_over && let Some(call) = self.endpoint.client_call() {
             call.end(cause);
         }
         self.endpoint.forget_wanted();

@@ -20,7 +20,7 @@ use crate::batch::{self, Incoming, WireForm};
 use crate::client_connection::{ClientCall, ClientResponseSender};
 use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_reader::Inbound;
-use crate::endpoint_state::DisconnectCause;
+use crate::endpoint_state::{DisconnectCause, EndpointState};
 use crate::endpoint_watcher::PeerWatch;
 use crate::endpoint_writer::NEXUS;
 use crate::listener::Guard;
@@ -304,10 +304,16 @@ impl InboundCall {
         self.node
             .client_connections
             .insert(system_id.clone(), ClientResponseSender::new(&system_id, &endpoint, &call));
-        endpoint.apply(|state, now| {
-            state.ensure_connected(now);
-            state.handle_connected(now, system_id.clone());
-        });
+        let is_linked = endpoint.read(EndpointState::is_linked);
+        if is_linked {
+            // The call before is not known to be over yet. The client is the same.
+            endpoint.watch_again();
+        } else {
+            endpoint.apply(|state, now| {
+                state.ensure_connected(now);
+                state.handle_connected(now, system_id.clone());
+            });
+        }
         outbound.control().open(WireForm::W2);
         self.node
             .system

@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as nexus_remote_grpc;
+
 mod backpressure_events;
 pub mod batch;
 pub mod block_list;

@@ -165,6 +165,9 @@ impl Outbound {
             CLOSED => return Poll::Ready(None),
             _ => return Poll::Pending,
         };
+        if self.endpoint.is_suspended() {
+            return Poll::Pending;
+        }
         loop {
             if self.batch.is_empty() {
                 let size = self.endpoint.node().config.get_endpoint_writer_batch_size();

@@ -477,3 +477,6 @@ fn block_list_changed(node: &Arc<Node>, _: &BlockListChange) {
 pub(crate) fn activator_at(address: &Arc<str>) -> Arc<PidEntry> {
     Arc::new(PidEntry::new(address.clone(), ACTIVATOR))
 }
+
+#[cfg(test)]
+mod tests;

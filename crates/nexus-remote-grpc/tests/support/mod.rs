@@ -1,6 +1,8 @@
 //! Two nodes in one process, and actors for them.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod proxy;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,6 +206,15 @@ impl TestNode {
 
     pub fn at(&self, address: &str, id: &str) -> ActorRef<Echo> {
         self.remote.resolve(&nexus_actor_core::pid::Pid::new(address, id)).expect("a pid")
+    }
+
+    /// The pid under which this node's actor `id` is known.
+    pub fn pid(&self, id: &str) -> nexus_actor_core::pid::Pid {
+        nexus_actor_core::pid::Pid::new(self.remote.address(), id)
+    }
+
+    pub async fn ask(&self, to: &ActorRef<Echo>, text: &str) -> Result<String, nexus_actor_core::AskError> {
+        within("an answer", to.ask(|reply| Echo::Say(text.to_owned(), reply))).await
     }
 
     pub async fn stop(self) {

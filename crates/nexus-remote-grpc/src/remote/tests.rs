@@ -1,0 +1,259 @@
+//! Nodes over real connections, above all clients that only dial out.
+
+use std::time::Duration;
+
+use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_actor_core::{AskError, DeadLetterReason, Props};
+use nexus_remote::{
+    BackpressureLevel, ClientConnectedEvent, EndpointConnectedEvent, EndpointReconnectEvent,
+    EndpointTerminatedEvent, EndpointThrottledEvent,
+};
+use support::proxy::Proxy;
+use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
+
+use crate::endpoint_state::{ConnectionState, ReconnectPolicy};
+use crate::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+/// A server and a client of it that has said hello, and what the server calls the client.
+async fn server_and_client(options: impl IntoIterator<Item = ConfigOption>) -> (TestNode, TestNode, String) {
+    let server = TestNode::start("server", local().with(options)).await;
+    let mut connected = server.events::<ClientConnectedEvent>();
+    let client = TestNode::start_client("client", local()).await;
+    let far = client.far(&server, "echo");
+    assert_eq!(client.ask(&far, "hello").await.as_deref(), Ok("re:hello"));
+    let event = connected.next("the client").await;
+    assert_eq!(*event.system_id, *client.remote.system_id());
+    let address = client.remote.address().to_owned();
+    (server, client, address)
+}
+
+/// Covers: TST-20, TST-02, TST-10, CC-01, CC-03, CC-04, CC-06, CC-08, CC-11, HS-02, HS-03, HS-10, EV-07, FLOW-01
+#[tokio::test(flavor = "multi_thread")]
+async fn client_connection_registers_and_receives_disconnect() {
+    let (server, client, address) = server_and_client([]).await;
+    let registered = server.remote.manager().client_connections();
+    assert_eq!(registered.len(), 1);
+    assert_eq!(**registered[0].system_id(), *client.remote.system_id());
+    assert_eq!(registered[0].address().as_deref(), Some(&*address));
+
+    let mut gone_here = server.events::<EndpointTerminatedEvent>();
+    let mut gone_there = client.events::<EndpointTerminatedEvent>();
+    assert!(server.remote.manager().disconnect_client(client.remote.system_id()));
+    let event = gone_there.next("the goodbye").await;
+    assert_eq!((&*event.address, &*event.reason), (server.remote.address(), "the peer disconnected"));
+    assert_eq!(&*gone_here.next("the end of the client").await.address, &*address);
+    assert!(server.remote.manager().client_connections().is_empty());
+    assert!(!server.remote.manager().disconnect_client(client.remote.system_id()));
+    client.stop().await;
+    server.stop().await;
+}
+
+/// Covers: TST-27, CC-05, S155
+#[tokio::test(flavor = "multi_thread")]
+async fn client_connection_roundtrip() {
+    let (server, client, address) = server_and_client([]).await;
+    // A message, a question and a watch go down the call that the client opened.
+    let there = server.at(&address, "echo");
+    there.tell(Echo::Note("down".to_owned()));
+    client.heard.until("the note", |all| all == ["down"]).await;
+    assert_eq!(server.ask(&there, "you").await.as_deref(), Ok("re:you"));
+    let seen = Heard::default();
+    let watched = seen.clone();
+    let watcher =
+        server.system.spawn("watcher", Props::from_fn(move || Watcher(watched.clone()))).expect("free");
+    watcher.tell(Watch::Begin(there.clone()));
+    seen.until("the watch", |all| all.len() == 1).await;
+    assert_eq!(server.ask(&there, "behind the watch").await.as_deref(), Ok("re:behind the watch"));
+    client.system.find("/user/echo").expect("it lives").stop();
+    seen.until("the end", |all| all.last().is_some_and(|last| last == "echo stopped")).await;
+    client.stop().await;
+    server.stop().await;
+}
+
+/// Covers: TST-21, TST-28, BP-01, BP-02, BP-03, BP-04, DL-01, DL-03, ERR-08, FLOW-03, S91
+#[tokio::test(flavor = "multi_thread")]
+async fn client_connection_backpressure_overflow() {
+    let (server, client, address) =
+        server_and_client([ConfigOption::with_endpoint_writer_queue_size(1)]).await;
+    let there = server.at(&address, "echo");
+    let mut letters = server.events::<DeadLetterEvent>();
+    let before = server.remote.get_endpoint_statistics(&address).expect("an endpoint").dead_letters;
+    // Nothing goes out, so the queue fills.
+    server.remote.suspend();
+    assert!(server.remote.get_suspend());
+    for number in 0..3 {
+        there.tell(Echo::Count(number));
+    }
+    for _ in 1..3 {
+        let letter = letters.next("a dead letter").await;
+        assert_eq!(letter.reason(), DeadLetterReason::QueueFull);
+        assert_eq!(letter.pid.map(|pid| pid.to_string()), Some(format!("{address}/echo")));
+    }
+    let statistics = server.remote.get_endpoint_statistics(&address).expect("an endpoint");
+    assert_eq!(
+        (statistics.queue_capacity, statistics.queue_size, statistics.dead_letters - before),
+        (1, 1, 2)
+    );
+    // A question is told at once.
+    assert_eq!(server.ask(&there, "x").await, Err(AskError::Full));
+    server.remote.resume();
+    // The oldest was kept.
+    client.heard.until("the first", |all| all == ["0"]).await;
+    client.stop().await;
+    server.stop().await;
+}
+
+/// Covers: TST-28
+#[tokio::test(flavor = "multi_thread")]
+async fn client_connection_backpressure() {
+    let (server, client, address) =
+        server_and_client([ConfigOption::with_endpoint_writer_queue_size(100)]).await;
+    let there = server.at(&address, "echo");
+    server.remote.suspend();
+    for number in 0..1_000 {
+        there.tell(Echo::Count(number));
+    }
+    let lost = server.system.dead_letters().count(DeadLetterReason::QueueFull);
+    assert_eq!(lost, 900);
+    server.remote.resume();
+    let all = client.heard.until("what was kept", |all| all.len() == 100).await;
+    assert!(all.iter().enumerate().all(|(at, number)| *number == at.to_string()));
+    client.stop().await;
+    server.stop().await;
+}
+
+/// Covers: TST-24, TST-38, BP-16, ST-10, FLOW-02
+#[tokio::test(flavor = "multi_thread")]
+async fn client_connection_backpressure_drain() {
+    let options = [
+        ConfigOption::with_endpoint_writer_queue_size(1_000),
+        ConfigOption::with_endpoint_writer_batch_size(10),
+    ];
+    let (server, client, address) = server_and_client(options).await;
+    let there = server.at(&address, "echo");
+    server.remote.suspend();
+    for number in 0..1_000 {
+        there.tell(Echo::Count(number));
+    }
+    let waiting = || server.remote.get_endpoint_statistics(&address).expect("an endpoint").queue_size;
+    assert_eq!(waiting(), 1_000);
+    server.remote.resume();
+    let all = client.heard.until("all of it", |all| all.len() == 1_000).await;
+    assert!(all.iter().enumerate().all(|(at, number)| *number == at.to_string()));
+    assert_eq!(waiting(), 0);
+    client.stop().await;
+    server.stop().await;
+}
+
+/// Covers: TST-25, BP-11, BP-12, BP-13, CFG-11, CFG-12, EV-03, FLOW-06, S94
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_manager_throttled_event() {
+    let options = [
+        ConfigOption::with_endpoint_writer_queue_size(10),
+        ConfigOption::with_backpressure_warning_threshold(0.2),
+        ConfigOption::with_backpressure_critical_threshold(0.5),
+    ];
+    let (server, client, address) = server_and_client(options).await;
+    let there = server.at(&address, "echo");
+    let mut events = server.events::<EndpointThrottledEvent>();
+    server.remote.suspend();
+    for (messages, level) in [(2, BackpressureLevel::Warning), (6, BackpressureLevel::Critical)] {
+        while server.remote.get_endpoint_statistics(&address).expect("an endpoint").queue_size < messages {
+            there.tell(Echo::Count(0));
+        }
+        let event = events.next("a level").await;
+        assert_eq!((&*event.address, event.level, event.messages), (&*address, level, messages));
+    }
+    for _ in 0..10 {
+        there.tell(Echo::Count(0));
+    }
+    assert!(events.try_next().is_none(), "one event for each crossing");
+    server.remote.resume();
+    events.find("normal", |event| event.level == BackpressureLevel::Normal).await;
+    client.stop().await;
+    server.stop().await;
+}
+
+/// Covers: TST-23, TST-30, RC-09, RC-12, HS-01, HS-12, EV-02, EV-04, EV-06, EV-10, S151
+#[tokio::test(flavor = "multi_thread")]
+async fn client_connection_reconnect() {
+    let proxy = Proxy::new().await;
+    let config = local().with([ConfigOption::with_advertised_host(proxy.address())]);
+    let server = TestNode::start("server", config).await;
+    proxy.set_target(server.remote.bound_address().expect("it listens"));
+    let client = TestNode::start_client("client", local()).await;
+    let far = client.far(&server, "echo");
+    assert_eq!(client.ask(&far, "one").await.as_deref(), Ok("re:one"));
+
+    let mut connected = client.events::<EndpointConnectedEvent>();
+    let mut attempts = client.events::<EndpointReconnectEvent>();
+    let mut levels = client.events::<EndpointThrottledEvent>();
+    proxy.cut();
+    assert_eq!(attempts.next("an attempt").await.attempt, 1);
+    assert_eq!(&*connected.next("the connection").await.address, &*proxy.address());
+    assert_eq!(levels.next("the level").await.level, BackpressureLevel::Normal);
+    assert_eq!(client.ask(&far, "two").await.as_deref(), Ok("re:two"));
+    // And the server still reaches the client, by the new call.
+    let back = server.at(client.remote.address(), "echo");
+    assert_eq!(server.ask(&back, "three").await.as_deref(), Ok("re:three"));
+
+    // An end that is one: no attempt succeeds.
+    let mut terminated = client.events::<EndpointTerminatedEvent>();
+    proxy.refuse();
+    let event = terminated.next("the end").await;
+    assert_eq!(&*event.address, &*proxy.address());
+    assert!(event.reason.starts_with("unreachable after 5 attempts"), "{}", event.reason);
+    // Later a message begins anew.
+    proxy.accept();
+    assert_eq!(client.ask(&far, "four").await.as_deref(), Ok("re:four"));
+    client.stop().await;
+    server.stop().await;
+}
+
+/// Covers: TST-36, SPN-03, SPN-04, ERR-16, S130
+#[tokio::test(flavor = "multi_thread")]
+async fn spawn_remote_unknown_kind_returns_error() {
+    let (a, b) = (TestNode::start("a", local()).await, TestNode::start("b", local()).await);
+    let before = b.system.processes().count();
+    let spawned = within("the answer", a.remote.spawn_remote(b.remote.address(), "unheard-of")).await;
+    assert_eq!(spawned, Err(SpawnRemoteError::Status { status: ResponseStatusCode::Error, pid: None }));
+    assert_eq!(b.system.processes().count(), before, "nothing was made");
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Covers: TST-37, TST-39, RC-13, RC-17, ST-07, ST-08, MET-04, DL-08, ERR-09, ERR-10
+#[tokio::test(flavor = "multi_thread")]
+async fn remote_reconnect_after_server_restart() {
+    let wait = Duration::from_millis(50);
+    let policy = ReconnectPolicy::fixed(200, wait);
+    let client =
+        TestNode::start("client", local().with([ConfigOption::with_endpoint_reconnect_policy(policy)])).await;
+    let mut server = TestNode::start("server", local()).await;
+    let port = server.remote.bound_address().expect("it listens").port();
+    let far = client.far(&server, "echo");
+    assert_eq!(client.ask(&far, "0").await.as_deref(), Ok("re:0"));
+    for round in 1..=3_u64 {
+        let mut terminated = client.events::<EndpointTerminatedEvent>();
+        let mut connected = client.events::<EndpointConnectedEvent>();
+        let address = server.remote.address().to_owned();
+        server.remote.shutdown(false).await;
+        server.stop().await;
+        // It said goodbye: that is an end, and the next message begins anew.
+        terminated.next("the goodbye").await;
+        far.tell(Echo::Note("while it is away".to_owned()));
+        assert_eq!(client.remote.manager().connection_state(&address), Some(ConnectionState::Reconnecting));
+        server = TestNode::start("server", crate::Config::new("127.0.0.1", port)).await;
+        connected.next("the connection").await;
+        assert_eq!(client.ask(&far, "again").await.as_deref(), Ok("re:again"));
+        server.heard.until("what waited", |all| all == ["while it is away"]).await;
+        let statistics = client.remote.get_endpoint_statistics(&address).expect("an endpoint");
+        assert_eq!(statistics.queue_size, 0);
+        assert!(statistics.sent >= 2, "round {round}: {statistics:?}");
+    }
+    client.stop().await;
+    server.stop().await;
+}
