@@ -346,8 +346,8 @@ impl<M: Send + 'static> ActorRef<M> {
         }
     }
 
-    /// Asks the actor to stop once it has handled what was sent to it before this: [`AnyRef::stop_in_order`].
-    pub fn stop_in_order(&self) {
+    /// As [`AnyRef::stop_in_order`].
+    pub(crate) fn stop_in_order(&self) {
         self.0.stop_in_order();
     }
 

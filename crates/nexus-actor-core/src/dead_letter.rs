@@ -383,7 +383,7 @@ mod tests {
             assert_eq!((reason, count), (DeadLetterReason::ALL[index], index as u64 + 1));
             assert_eq!(letters.count(reason), count);
         }
-        assert_eq!(letters.total(), (1..=16).sum());
+        assert_eq!(letters.total(), (1..=16).sum::<u64>());
     }
 
     /// Covers: RT-06, DL-02

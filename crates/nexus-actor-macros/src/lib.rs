@@ -11,6 +11,7 @@ mod faults;
 mod manifest;
 mod message;
 mod options;
+mod protobuf;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -54,9 +55,55 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// # Keys of `#[message(..)]`
 ///
-/// - `manifest = "name@version"`, required: the type's name on the wire. At most 256 bytes of printable ASCII
-///   without spaces; the version is a decimal number. Two types of one name are refused when registered.
+/// - `manifest = "name@version"`, required unless there is `protobuf`: the type's name on the wire. At most 256 bytes of
+///   printable ASCII without spaces; the version is a decimal number. Two types of one name are refused when registered.
+/// - `protobuf`: the type crosses the protobuf wire, see below. Needs the feature `protobuf`.
+/// - `json`, beside `protobuf`: payloads that a peer of that wire wrote as JSON are read as well, by the `Deserialize` of
+///   the payload's type. Written is protobuf always. Needs the feature `json`.
 /// - `crate = path`: where `nexus_actor` (or `nexus_actor_core`) is, if not at `::nexus_actor`.
+///
+/// # On the protobuf wire
+///
+/// The protoactor wire names each payload by its protobuf type and the asker by the envelope's sender, so each variant
+/// is one protobuf message:
+///
+/// | variant | is |
+/// | --- | --- |
+/// | `V(P)` | the message `P` |
+/// | `V(P, Reply<T>)` | the message `P` with a sender, who gets the message `T` |
+/// | `V(Reply<T>)` | `google.protobuf.Empty` with a sender, who gets the message `T` |
+/// | `#[message(native)] ..` | nothing: the variant does not cross this wire, and to send it there is refused |
+///
+/// `P` and `T` are [`ProtobufValue`]s: what `prost` generates with `enable_type_names`, and Rust's own types where
+/// protobuf has a wrapper, such as `String` and `i64`. A struct is `S(P)`, or one of the other two shapes.
+///
+/// ```
+/// # extern crate nexus_actor_core as nexus_actor;
+/// # use nexus_actor_macros::Message;
+/// use nexus_actor::{ActorRef, Reply};
+///
+/// #[derive(Message)]
+/// #[message(protobuf)]
+/// enum Counter {
+///     Add(i64),
+///     Note(String),
+///     Get(Reply<i64>),
+///     Find(String, Reply<i64>),
+///     #[message(native)]
+///     Join { peer: ActorRef<Counter> },
+/// }
+/// # fn main() {}
+/// ```
+///
+/// One type may be two variants, one with a `Reply` and one without: a payload with a sender is the first. Where only one
+/// of the two is there it takes both. What else would be read for the same payload is refused, here or when the type is
+/// registered.
+///
+/// With a manifest beside `protobuf` the type crosses both wires. Without one it needs nothing of serde, and a native node
+/// refuses it: `MANIFEST` is then `protobuf:` and the type's path in Rust, under which it is registered and which is on no
+/// wire. A variant for the protobuf wire alone is `#[serde(skip)]`.
+///
+/// [`ProtobufValue`]: https://docs.rs/nexus-actor/latest/nexus_actor/trait.ProtobufValue.html
 ///
 /// # What may be inside
 ///

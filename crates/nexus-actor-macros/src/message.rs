@@ -7,13 +7,15 @@ use syn::{Attribute, Data, DeriveInput, Field, Fields, Generics, LitStr, Path, T
 use crate::faults::Faults;
 use crate::manifest;
 use crate::options::{self, Root};
+use crate::protobuf::{self, Forms};
 
-const KNOWN: &str = "`manifest = \"name@1\"` and `crate = path::to::nexus_actor`";
+const KNOWN: &str = "`manifest = \"name@1\"`, `protobuf`, `json` and `crate = path::to::nexus_actor`";
 
 pub(crate) fn derive(input: &DeriveInput) -> syn::Result<TokenStream> {
     let options = Options::read(input)?;
-    check_shape(input)?;
-    Ok(implementation(&Root::new(options.krate), &input.ident, &input.generics, &options.manifest))
+    let forms = check_shape(input, &options)?;
+    let root = Root::new(options.krate);
+    Ok(write(&root, &input.ident, &input.generics, options.manifest.as_ref(), forms.as_ref()))
 }
 
 /// The implementation of `Message` by way of serde and postcard.
@@ -23,9 +25,27 @@ pub(crate) fn implementation(
     generics: &Generics,
     manifest: &LitStr,
 ) -> TokenStream {
+    write(root, name, generics, Some(manifest), None)
+}
+
+/// The implementation of `Message`: by way of serde and postcard where there is a manifest, by way of prost where there
+/// are forms.
+fn write(
+    root: &Root,
+    name: &Ident,
+    generics: &Generics,
+    manifest: Option<&LitStr>,
+    forms: Option<&Forms>,
+) -> TokenStream {
     let private = root.private();
     let mut generics = generics.clone();
-    if generics.type_params().next().is_some() {
+    if let Some(forms) = forms {
+        let bounds = forms.bounds(&private, &generics);
+        if !bounds.is_empty() {
+            generics.make_where_clause().predicates.extend(bounds);
+        }
+    }
+    if manifest.is_some() && generics.type_params().next().is_some() {
         let (_, arguments, _) = generics.split_for_impl();
         // The bound is on the message, not on its parameters: serde's derive, or a `#[serde(bound)]` that
         // corrects it, decides when the message can be written, and this follows.
@@ -38,12 +58,39 @@ pub(crate) fn implementation(
     let (parameters, arguments, bounds) = generics.split_for_impl();
     // A missing serde derive is reported where the type is named, not at the derive.
     let at = name.span();
-    let encode = quote_spanned!(at=> #private::Encoder::postcard::<Self>(encoder, self));
-    let decode = quote_spanned!(at=> #private::Decoder::postcard::<Self>(decoder)?);
+    let (constants, encode, decode) = match manifest {
+        Some(manifest) => {
+            let decode = quote_spanned!(at=> #private::Decoder::postcard::<Self>(decoder)?);
+            (
+                quote!(const MANIFEST: &'static str = #manifest;),
+                quote_spanned!(at=> #private::Encoder::postcard::<Self>(encoder, self)),
+                quote! {
+                    let message = #decode;
+                    decoder.finish()?;
+                    ::core::result::Result::Ok(message)
+                },
+            )
+        }
+        // The name tells types apart where they are registered and is on no wire.
+        None => (
+            quote! {
+                const MANIFEST: &'static str = ::core::concat!(
+                    "protobuf:", ::core::module_path!(), "::", ::core::stringify!(#name)
+                );
+
+                const SERIALIZER: #private::SerializerId = #private::SerializerId::PROTOBUF;
+            },
+            quote!(::core::result::Result::Err(#private::not_encoded::<Self>(encoder))),
+            quote!(::core::result::Result::Err(#private::not_decoded::<Self>(decoder))),
+        ),
+    };
+    let protobuf = forms.map(|forms| forms.constant(&private));
     quote! {
         #[automatically_derived]
         impl #parameters #private::Message for #name #arguments #bounds {
-            const MANIFEST: &'static str = #manifest;
+            #constants
+
+            #protobuf
 
             fn encode(
                 &self,
@@ -55,50 +102,66 @@ pub(crate) fn implementation(
             fn decode(
                 decoder: &mut #private::Decoder<'_>,
             ) -> ::core::result::Result<Self, #private::DecodeError> {
-                let message = #decode;
-                decoder.finish()?;
-                ::core::result::Result::Ok(message)
+                #decode
             }
         }
     }
 }
 
 struct Options {
-    manifest: LitStr,
+    /// There is one, or `protobuf`, or both.
+    manifest: Option<LitStr>,
     krate: Option<Path>,
+    protobuf: bool,
+    json: bool,
 }
 
 impl Options {
     fn read(input: &DeriveInput) -> syn::Result<Self> {
         let (mut manifest, mut krate) = (None, None);
+        let (mut protobuf, mut json) = (false, false);
+        let mut json_at = None;
         for attribute in input.attrs.iter().filter(|a| a.path().is_ident("message")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("manifest") {
                     options::set_manifest(&mut manifest, &meta)
                 } else if meta.path.is_ident("crate") {
                     options::set(&mut krate, &meta)
+                } else if meta.path.is_ident("protobuf") {
+                    options::set_flag(&mut protobuf, &meta)
+                } else if meta.path.is_ident("json") {
+                    json_at = meta.path.get_ident().map(Ident::span);
+                    options::set_flag(&mut json, &meta)
                 } else {
                     Err(options::unknown(&meta, KNOWN))
                 }
             })?;
         }
         let name = &input.ident;
-        let manifest = manifest.ok_or_else(|| {
+        if let Some(at) = json_at
+            && !protobuf
+        {
+            return Err(syn::Error::new(
+                at,
+                "`json` reads what a peer of the protobuf wire wrote as JSON: write `protobuf, json`",
+            ));
+        }
+        if manifest.is_none() && !protobuf {
             let suggested = manifest::suggest(&name.to_string());
-            syn::Error::new(
+            return Err(syn::Error::new(
                 name.span(),
                 format!(
                     "a message that may cross a wire needs a name there: \
                      write `#[message(manifest = \"{suggested}\")]` above `{name}`"
                 ),
-            )
-        })?;
-        Ok(Self { manifest, krate })
+            ));
+        }
+        Ok(Self { manifest, krate, protobuf, json })
     }
 }
 
 /// Refuses what compiles but cannot work, and what would fail with a worse message.
-fn check_shape(input: &DeriveInput) -> syn::Result<()> {
+fn check_shape(input: &DeriveInput, options: &Options) -> syn::Result<Option<Forms>> {
     let mut faults = Faults::default();
     for lifetime in input.generics.lifetimes() {
         faults.add(
@@ -107,11 +170,25 @@ fn check_shape(input: &DeriveInput) -> syn::Result<()> {
              `String` for `&'a str`, `Vec<T>` for `&'a [T]`",
         );
     }
+    for attribute in misplaced(&input.data, options.protobuf) {
+        let why = if protobuf::is_native(core::slice::from_ref(attribute), &mut Faults::default()) {
+            "`native` keeps a variant off the protobuf wire, which this message does not cross: remove it, or write \
+             `protobuf` above the type"
+        } else {
+            "`#[message(..)]` belongs above the type, not on a part of it"
+        };
+        faults.add(attribute, why);
+    }
+    let forms = options.protobuf.then(|| Forms::read(input, options.json, &mut faults));
+    if options.manifest.is_none() {
+        // Nothing of serde's is used.
+        if let Data::Union(data) = &input.data {
+            faults.add(data.union_token, UNION);
+        }
+        return faults.finish().map(|()| forms);
+    }
     if !check_serde(&input.attrs, &mut faults).iter().any(|key| key == "bound") {
         check_bounds(input, &mut faults);
-    }
-    for attribute in misplaced(&input.data) {
-        faults.add(attribute, "`#[message(..)]` belongs above the type, not on a part of it");
     }
     match &input.data {
         Data::Struct(data) => check_fields(&data.fields, &mut faults),
@@ -135,14 +212,13 @@ fn check_shape(input: &DeriveInput) -> syn::Result<()> {
             }
         }
         Data::Union(data) => {
-            faults.add(
-                data.union_token,
-                "a union has no serialized form: make the message a struct or an enum",
-            );
+            faults.add(data.union_token, UNION);
         }
     }
-    faults.finish()
+    faults.finish().map(|()| forms)
 }
+
+const UNION: &str = "a union has no serialized form: make the message a struct or an enum";
 
 fn check_fields(fields: &Fields, faults: &mut Faults) {
     for field in fields {
@@ -228,7 +304,7 @@ fn check_bounds(input: &DeriveInput, faults: &mut Faults) {
 }
 
 /// Every identifier in `tokens`.
-fn words(tokens: TokenStream) -> Vec<String> {
+pub(crate) fn words(tokens: TokenStream) -> Vec<String> {
     let words = tokens.into_iter().flat_map(|token| match token {
         TokenTree::Ident(ident) => vec![ident.to_string()],
         TokenTree::Group(group) => words(group.stream()),
@@ -245,9 +321,12 @@ fn fields(data: &Data) -> Vec<&Field> {
     }
 }
 
-fn misplaced(data: &Data) -> Vec<&Attribute> {
+/// Attributes of ours that stand where they mean nothing. Those of variants mean something on the protobuf wire.
+fn misplaced(data: &Data, protobuf: bool) -> Vec<&Attribute> {
     let mut attributes: Vec<&Attribute> = fields(data).into_iter().flat_map(|field| &field.attrs).collect();
-    if let Data::Enum(data) = data {
+    if let Data::Enum(data) = data
+        && !protobuf
+    {
         attributes.extend(data.variants.iter().flat_map(|variant| &variant.attrs));
     }
     attributes.retain(|attribute| attribute.path().is_ident("message"));

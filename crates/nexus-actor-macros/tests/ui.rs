@@ -6,7 +6,8 @@ use std::process::Command;
 #[test]
 fn errors_point_at_the_users_line() {
     let cases = trybuild::TestCases::new();
-    for case in ["actor_block", "actor_methods", "message_attributes", "message_generic"] {
+    for case in ["actor_block", "actor_methods", "message_attributes", "message_generic", "message_protobuf"]
+    {
         cases.compile_fail(format!("tests/ui/{case}.rs"));
     }
 }
@@ -24,7 +25,13 @@ fn errors_of_the_compiler_point_at_the_users_line() {
         return;
     }
     let cases = trybuild::TestCases::new();
-    for case in ["actor_not_send", "actor_without_serde", "message_missing", "message_without_serde"] {
+    for case in [
+        "actor_not_send",
+        "actor_without_serde",
+        "message_missing",
+        "message_no_protobuf",
+        "message_without_serde",
+    ] {
         cases.compile_fail(format!("tests/ui/{case}.rs"));
     }
 }

@@ -111,6 +111,8 @@
 //! | `std` | yes | the tokio runtime and, with `remote`, TCP; without it the crate is `no_std` with `alloc` |
 //! | `macros` | yes | [`#[derive(Message)]`](macro@Message), [`#[actor]`](macro@actor) |
 //! | `remote` | yes | [`remote`]: talking to other nodes |
+//! | `protobuf` | no | `#[message(protobuf)]`: messages of `prost` inside messages of actors, for the protoactor wire |
+//! | `json` | no | `#[message(protobuf, json)]`: those are also read where a peer wrote them as JSON |
 //! | `tracing` | yes | dead letters and, with `remote`, what happens to associations and messages as events of `tracing` |
 //!
 //! The features are additive: no combination takes anything away.
@@ -135,6 +137,9 @@ pub use nexus_actor_core::StdTickDriverConfig;
 
 pub use nexus_actor_core::actor_ref::Sending;
 pub use nexus_actor_core::serialization::Message;
+#[cfg(feature = "protobuf")]
+#[cfg_attr(docsrs, doc(cfg(feature = "protobuf")))]
+pub use nexus_actor_core::serialization::ProtobufValue;
 
 #[cfg(feature = "macros")]
 pub use nexus_actor_macros::{Message, actor};
@@ -153,7 +158,7 @@ pub use nexus_actor_core::{
 pub mod provider {
     pub use nexus_actor_core::builder::ActorRefProviderFactory;
     pub use nexus_actor_core::remote::{
-        ActorRefProvider, Encode, PendingReply, RemoteTermination, ReplyKey, ReplyTo, Route,
+        ActorRefProvider, Encode, PendingReply, RemoteTermination, ReplyKey, ReplyTo, Route, Wire,
     };
 }
 

@@ -142,7 +142,7 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// [`EncodeError::TooLarge`] when the limit would be passed; nothing is appended then.
     #[cfg(feature = "protobuf")]
-    pub fn protobuf<T: prost::Message + prost::Name>(&mut self, value: &T) -> Result<(), EncodeError> {
+    pub fn protobuf<T: super::ProtobufValue>(&mut self, value: &T) -> Result<(), EncodeError> {
         if value.encoded_len() > self.limit - self.written() {
             return Err(EncodeError::TooLarge { limit: self.limit });
         }

@@ -87,7 +87,7 @@ impl Named<'_> {
     /// Whether this says that it is a `T`.
     #[inline]
     #[must_use]
-    pub fn is<T: prost::Name>(&self) -> bool {
+    pub fn is<T: ProtobufValue>(&self) -> bool {
         TypeName::of::<T>().matches(self.type_name)
     }
 
@@ -169,8 +169,16 @@ impl fmt::Debug for Named<'_> {
 /// Types that `prost` generates with `enable_type_names` are. So are Rust's own where protobuf has a wrapper: `String`,
 /// `bool`, `i32`, `i64`, `u32`, `u64`, `f32`, `f64`, `Vec<u8>`, and `()` for `google.protobuf.Empty`.
 #[cfg(feature = "protobuf")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no protobuf message with a name",
+    label = "not a payload or an answer of the protobuf wire",
+    note = "use a type that `prost` generates with `enable_type_names`, or one that has a wrapper in protobuf (`String`, \
+            `bool`, `i32`, `i64`, `u32`, `u64`, `f32`, `f64`, `Vec<u8>`, `()`), or mark the variant \
+            `#[message(native)]`"
+)]
 pub trait ProtobufValue: prost::Message + prost::Name + Default + Send + 'static {}
 #[cfg(feature = "protobuf")]
+#[diagnostic::do_not_recommend]
 impl<T: prost::Message + prost::Name + Default + Send + 'static> ProtobufValue for T {}
 
 /// One variant of a message as it is on a protobuf wire.
@@ -197,14 +205,14 @@ impl ProtobufForm {
     /// [`tell`](Self::tell) with the name of `T`, which is checked against what `T` says it is called.
     #[cfg(feature = "protobuf")]
     #[must_use]
-    pub const fn tell_of<T: prost::Name>() -> Self {
+    pub const fn tell_of<T: ProtobufValue>() -> Self {
         Self { type_name: TypeName::of::<T>(), asks: false, full_name: Some(T::full_name) }
     }
 
     /// [`ask`](Self::ask) with the name of `T`, which is checked against what `T` says it is called.
     #[cfg(feature = "protobuf")]
     #[must_use]
-    pub const fn ask_of<T: prost::Name>() -> Self {
+    pub const fn ask_of<T: ProtobufValue>() -> Self {
         Self { type_name: TypeName::of::<T>(), asks: true, full_name: Some(T::full_name) }
     }
 
