@@ -470,7 +470,14 @@ mod tests {
     /// Covers: S120
     #[test]
     fn addresses_are_read_and_refused_at_the_fault() {
-        for text in ["fraktor://a", "fraktor.tcp://a-b_c.d@h:1", "x+y.z-1://9@[::1]:1"] {
+        for text in [
+            "fraktor://a",
+            "fraktor.tcp://a-b_c.d@h:1",
+            "x+y.z-1://9@[::1]:1",
+            "protoactor://h:1",
+            "protoactor://[::1]:1",
+            "protoactor://",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         for (text, position) in [
@@ -485,6 +492,8 @@ mod tests {
             ("fraktor://a@", 12),
             ("fraktor://@h:1", 10),
             ("fraktor://a@b@h:1", 13),
+            ("protoactor://a@h:1", 14),
+            ("protoactor://h", 14),
         ] {
             assert_eq!(text.parse::<Address>().expect_err(text).position, position, "{text}");
         }

@@ -600,6 +600,10 @@ mod tests {
             "fraktor.loopback://s@h:0/user/$a/-_.*$+:@&=,!~';()#1",
             "mine+x://s@h:1/temp/%E6%97%A5%20%25#7",
             "fraktor.tls://s@h:1/user/%2E%2E/%-/%2E/...",
+            "protoactor://10.0.0.2:8090/user/echo",
+            "protoactor://[::1]:8090/user/future$1#7",
+            "protoactor:///user/echo",
+            "protoactor:///",
         ] {
             let path = parse(text);
             assert_eq!(path.to_string(), text);
@@ -642,6 +646,10 @@ mod tests {
             ("fraktor://s@h:1/user/a#x", 23),
             ("fraktor://s@h:1/user/a#1x", 24),
             ("fraktor://s@h:1/user/a#-1", 23),
+            ("protoactor://s@h:1/user/a", 14),
+            ("protoactor://s/user/a", 14),
+            ("protoactor://h:1", 16),
+            ("protoactor://h:x/user/a", 15),
             ("fraktor://s@h:1/user/a#01", 23),
             ("fraktor://s@h:1/user/a#1#2", 24),
             ("fraktor://s@h:1/user/a#18446744073709551616", 23),
@@ -739,6 +747,8 @@ mod tests {
                 "/user/a",
                 "fraktor.tcp://s@h:1/user/a#3",
             ),
+            ("protoactor://h:1", None, Some("h:1"), "/", "protoactor://h:1"),
+            ("protoactor://H:1/user/a", None, Some("h:1"), "/user/a", "protoactor://h:1/user/a"),
         ] {
             let parts: ActorPathParts = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(parts.system(), system, "{text}");
@@ -750,18 +760,24 @@ mod tests {
         assert_eq!(parts.address("mine").to_string(), "fraktor.tcp://mine@h:1");
         assert_eq!(parts.with_system("x").path("mine").to_string(), "fraktor.tcp://x@h:1/");
         assert!(ActorPathParts::from_authority("fraktor.tcp://s@h:1").is_err());
+        let nameless =
+            ActorPathParts::from_authority("h:1").unwrap().with_scheme(ActorPathScheme::Protoactor);
+        assert_eq!(nameless.address("mine").to_string(), "protoactor://h:1");
+        assert_eq!(&*nameless.with_system("x").address("mine").system, "", "no such address names a system");
     }
 
     prop_compose! {
         fn any_path()(
-            scheme in "[a-z][a-z0-9+.-]{0,8}",
+            scheme in prop_oneof!["[a-z][a-z0-9+.-]{0,8}", Just("protoactor".to_string())],
             system in "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,8}",
             node in prop::option::of(("[a-z0-9]{1,8}(\\.[a-z0-9-]{1,8}){0,2}", any::<u16>())),
             names in prop::collection::vec("[^/]{0,10}", 0..8),
             uid in any::<u64>(),
         ) -> ActorPath {
             let authority = node.map(|(host, port)| Authority::new(&host, port));
-            let address = Address { scheme: ActorPathScheme::from_name(&scheme), system: Arc::from(system), authority };
+            let scheme = ActorPathScheme::from_name(&scheme);
+            let system = if scheme.names_system() { Arc::from(system) } else { Arc::from("") };
+            let address = Address { scheme, system, authority };
             let mut elements = String::new();
             for name in &names {
                 elements.push('/');

@@ -366,6 +366,10 @@ mod tests {
             prop_assert_eq!(&Pid::from_path(&path), &pid, "{}", path);
             if pid.id.len() < 100 {
                 prop_assert!(validate_elements(path.elements()).is_ok(), "{}", path);
+                // Such a wire has no system names: the whole path is in its text all the same.
+                let nameless = pid.to_path(ActorPathScheme::Protoactor, "ignored").unwrap();
+                prop_assert_eq!(&Pid::from_path(&nameless), &pid);
+                prop_assert_eq!(nameless.to_string().parse(), Ok(nameless));
             }
         }
 

@@ -301,3 +301,66 @@ impl<M> fmt::Debug for ProtobufCodec<M> {
         f.debug_list().entries(self.forms).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_name_matches_its_full_name_and_nothing_else() {
+        for (package, name, full) in [
+            ("google.protobuf", "StringValue", "google.protobuf.StringValue"),
+            ("remote", "ActorPidRequest", "remote.ActorPidRequest"),
+            ("", "Bare", "Bare"),
+        ] {
+            let type_name = TypeName { package, name };
+            assert_eq!(type_name.to_string(), full);
+            assert!(type_name.matches(full));
+            for other in ["", ".", name, package, &full[1..], &full[..full.len() - 1]] {
+                assert_eq!(type_name.matches(other), other == full, "{other}");
+            }
+            for (before, after) in [(".", ""), ("", "."), ("/", ""), ("", "x"), (" ", "")] {
+                let other = format!("{before}{full}{after}");
+                assert!(!type_name.matches(&other), "{other}");
+            }
+        }
+        let type_name = TypeName { package: "a.b", name: "C" };
+        for other in ["a.bC", "a.bxC", "a.b..C", "a.C", "A.b.C"] {
+            assert!(!type_name.matches(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn one_payload_type_is_at_most_two_variants() {
+        let (one, other) = (TypeName { package: "a", name: "B" }, TypeName { package: "a", name: "C" });
+        for (name, forms, part) in [
+            ("none", &[][..], ""),
+            ("two", &[ProtobufForm::tell(one), ProtobufForm::tell(other)], ""),
+            ("one of each", &[ProtobufForm::ask(one), ProtobufForm::tell(one)], ""),
+            ("two tells", &[ProtobufForm::tell(one), ProtobufForm::tell(one)], "`a.B` without a `Reply`"),
+            (
+                "two asks",
+                &[ProtobufForm::ask(one), ProtobufForm::tell(one), ProtobufForm::ask(one)],
+                "`a.B` with a `Reply`",
+            ),
+        ] {
+            let found = check(forms);
+            match part {
+                "" => assert_eq!(found, Ok(()), "{name}"),
+                part => assert!(found.as_ref().is_err_and(|rule| rule.contains(part)), "{name}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_peer_is_cut_and_its_payload_is_not_shown() {
+        let name = "x\n".repeat(1000);
+        let serializer = SerializerId::PROTOBUF;
+        let named = Named { type_name: &name, serializer, payload: b"secret", has_sender: true };
+        let (shown, error) = (format!("{named:?}"), named.unknown::<u8>().to_string());
+        assert!(shown.len() < 400 && error.len() < 400, "{shown} {error}");
+        assert!(!shown.contains("secret") && shown.contains("6 bytes, with a sender"), "{shown}");
+        assert!(!error.contains('\n') && error.contains("u8 has no variant"), "{error}");
+    }
+}

@@ -13,6 +13,7 @@ mod asks;
 mod delivery;
 mod failures;
 mod houses;
+mod in_order;
 mod life;
 mod many;
 mod names;
@@ -23,3 +24,5 @@ mod supervision;
 mod threads;
 mod timers;
 mod watching;
+#[cfg(feature = "json")]
+mod wires;
