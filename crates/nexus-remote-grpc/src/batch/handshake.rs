@@ -75,6 +75,7 @@ fn server(bytes: &[u8], limits: &BatchLimits) -> Result<ServerConnection, Messag
                 server.address = text(address, "address", Part::Address, limits.address_bytes)?;
             }
             BLOCK_LIST => {
+                let id = field.bytes().map_err(&broken)?;
                 let count = server.block_list.len() + 1;
                 if count > limits.blocked_ids {
                     return Err(MessageFault::TooMany {
@@ -83,7 +84,10 @@ fn server(bytes: &[u8], limits: &BatchLimits) -> Result<ServerConnection, Messag
                         limit: limits.blocked_ids,
                     });
                 }
-                server.block_list.push(member_id(field.bytes().map_err(&broken)?, limits)?);
+                // Nobody has an empty id, and many of them would take more memory than they came in.
+                if !id.is_empty() {
+                    server.block_list.push(member_id(id, limits)?);
+                }
             }
             NEXUS => server.nexus = Some(nexus(field.bytes().map_err(&broken)?)?),
             _ => {}
