@@ -534,7 +534,10 @@ impl EndpointState {
                 self.terminate(TerminatedReason::PeerLeft);
             }
             (Link::Connected { .. }, _) => self.lost(now, cause),
-            (Link::Connecting { .. }, _) => self.attempt_failed(now, cause),
+            (Link::Connecting { .. }, _) => {
+                self.push(EndpointAction::Disconnect { cause: cause.clone() });
+                self.attempt_failed(now, cause);
+            }
             // It ended before, and that was acted upon.
             (Link::Idle | Link::Waiting { .. } | Link::Held | Link::Blocked | Link::Closed, _) => {}
         }
@@ -812,3 +815,6 @@ impl EndpointState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
