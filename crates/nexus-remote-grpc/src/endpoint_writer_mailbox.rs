@@ -713,3 +713,6 @@ impl fmt::Debug for EndpointWriterMailbox {
         f.debug_struct("EndpointWriterMailbox").field("state", &self.state()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
