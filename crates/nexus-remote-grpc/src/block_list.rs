@@ -205,3 +205,6 @@ impl fmt::Debug for BlockListListener {
         f.debug_struct("BlockListListener").field("id", &self.id).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
