@@ -43,7 +43,8 @@ pub struct EndpointTerminatedEvent {
     pub statistics: EndpointStatisticsSnapshot,
 }
 
-/// The way to an address reached another level. Published once for each change.
+/// The way to an address reached another level. Published once for each change, and at level `Normal` after a
+/// reconnect, when nothing waits that would be worth a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointThrottledEvent {
     /// `host:port`.
@@ -63,4 +64,40 @@ pub struct EndpointReconnectEvent {
     pub address: Arc<str>,
     /// Which attempt since the connection was lost, from 1.
     pub attempt: u32,
+}
+
+/// Any of the events of this module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndpointEvent {
+    /// See [`EndpointConnectedEvent`].
+    Connected(EndpointConnectedEvent),
+    /// See [`ClientConnectedEvent`].
+    ClientConnected(ClientConnectedEvent),
+    /// See [`EndpointTerminatedEvent`].
+    Terminated(EndpointTerminatedEvent),
+    /// See [`EndpointThrottledEvent`].
+    Throttled(EndpointThrottledEvent),
+    /// See [`EndpointReconnectEvent`].
+    Reconnect(EndpointReconnectEvent),
+}
+
+macro_rules! from_event {
+    ($($event:ident => $variant:ident,)*) => {
+        $(
+            impl From<$event> for EndpointEvent {
+                fn from(event: $event) -> Self {
+                    Self::$variant(event)
+                }
+            }
+        )*
+    };
+}
+
+from_event! {
+    EndpointConnectedEvent => Connected,
+    ClientConnectedEvent => ClientConnected,
+    EndpointTerminatedEvent => Terminated,
+    EndpointThrottledEvent => Throttled,
+    EndpointReconnectEvent => Reconnect,
 }

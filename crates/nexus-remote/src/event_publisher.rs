@@ -9,6 +9,7 @@ use nexus_actor_core::{CorrelationId, Instant};
 
 use crate::backpressure::BackpressureListeners;
 use crate::endpoint::ListenerFault;
+use crate::endpoint_event::EndpointEvent;
 use crate::event::{RemotingBackpressureEvent, RemotingEvent, RemotingLifecycleEvent, StartWarning};
 use crate::flight_recorder::RemotingFlightRecorder;
 use crate::log;
@@ -86,6 +87,18 @@ impl EventPublisher {
         }
         let event = RemotingBackpressureEvent { listener: None, ..event };
         self.tell(now, event, EventStreamEvent::RemotingBackpressure);
+    }
+
+    /// Publishes what both wires tell of their endpoints, as itself. It is not recorded or written to `tracing`: on the
+    /// native wire a [`RemotingLifecycleEvent`] says the same and more.
+    pub fn publish_endpoint(&self, event: impl Into<EndpointEvent>) {
+        match event.into() {
+            EndpointEvent::Connected(event) => self.stream.publish(event),
+            EndpointEvent::ClientConnected(event) => self.stream.publish(event),
+            EndpointEvent::Terminated(event) => self.stream.publish(event),
+            EndpointEvent::Throttled(event) => self.stream.publish(event),
+            EndpointEvent::Reconnect(event) => self.stream.publish(event),
+        }
     }
 
     /// Publishes the figures of one peer.

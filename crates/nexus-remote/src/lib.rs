@@ -55,10 +55,12 @@ pub mod wire;
 
 pub use endpoint::{EndpointManagerCommand, ListenerFault, RemoteWatcherDaemon, StrangerEvent};
 pub use endpoint_event::{
-    BackpressureLevel, ClientConnectedEvent, EndpointConnected, EndpointConnectedEvent,
+    BackpressureLevel, ClientConnectedEvent, EndpointConnected, EndpointConnectedEvent, EndpointEvent,
     EndpointReconnectEvent, EndpointTerminatedEvent, EndpointThrottledEvent,
 };
-pub use endpoint_statistics::{EndpointStatistics, EndpointStatisticsSnapshot};
+pub use endpoint_statistics::{
+    EndedEndpoints, EndpointReport, EndpointSource, EndpointStatistics, EndpointStatisticsSnapshot,
+};
 pub use error::RemotingError;
 pub use event_publisher::EventPublisher;
 pub use extension::{RemotingControl, RemotingControlHandle, RemotingExtension, RemotingExtensionConfig};

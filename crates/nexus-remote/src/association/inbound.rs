@@ -93,6 +93,10 @@ pub struct Inbound<C = ()> {
     session: u64,
     next: u64,
     position: u64,
+    /// Messages of sessions before; where the numbers of this one began, and how many of them are definitions.
+    before: u64,
+    start: u64,
+    defined: u64,
     references: Vec<Option<ReferenceEntry<C>>>,
     manifests: Vec<Option<ManifestEntry>>,
     bytes: usize,
@@ -113,6 +117,9 @@ impl<C> Inbound<C> {
             session: 0,
             next: 0,
             position: 0,
+            before: 0,
+            start: 0,
+            defined: 0,
             references: Vec::new(),
             manifests: Vec::new(),
             bytes: 0,
@@ -137,8 +144,10 @@ impl<C> Inbound<C> {
         self.connection = Some(attachment.connection);
         let mut gone = Vec::new();
         if attachment.session != self.session {
+            self.before = self.messages();
             self.session = attachment.session;
             self.next = attachment.start;
+            (self.start, self.defined) = (attachment.start, 0);
             gone = core::mem::take(&mut self.references).into_iter().flatten().collect();
             self.manifests.clear();
             self.bytes = 0;
@@ -151,6 +160,12 @@ impl<C> Inbound<C> {
     #[must_use]
     pub const fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Messages taken over all sessions: every numbered frame that is no definition.
+    #[must_use]
+    pub const fn messages(&self) -> u64 {
+        self.before + (self.next - self.start - self.defined)
     }
 
     /// The session whose numbers these are.
@@ -185,6 +200,7 @@ impl<C> Inbound<C> {
         };
         self.position += 1;
         self.next += 1;
+        self.defined += u64::from(placed == Placed::Defined);
         Ok(placed)
     }
 
@@ -326,6 +342,8 @@ impl<C> Inbound<C> {
     /// The session has ended without a next one: everything that waited may be delivered.
     #[must_use = "to be dropped outside the lock"]
     pub fn detach(&mut self) -> Vec<ReferenceEntry<C>> {
+        self.before = self.messages();
+        (self.start, self.defined) = (0, 0);
         self.session = 0;
         self.connection = None;
         self.manifests.clear();

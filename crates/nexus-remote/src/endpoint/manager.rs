@@ -139,6 +139,7 @@ impl EndpointManager {
                     resumed,
                     correlation_id,
                 });
+                self.node.endpoint_connected(peer, &remote);
                 self.doubt_ended(peer, Some(remote.uid()), system);
             }
             AssociationEvent::Disconnected { uid, cause } => {
@@ -150,8 +151,11 @@ impl EndpointManager {
                     correlation_id,
                 });
             }
-            AssociationEvent::AttemptFailed { cause, .. } | AssociationEvent::GivenUp { cause, .. } => {
-                peer.note_error(&alloc::format!("{cause:?}"));
+            AssociationEvent::AttemptFailed { cause, .. } => peer.note_error(&alloc::format!("{cause:?}")),
+            AssociationEvent::GivenUp { cause, .. } => {
+                let cause = alloc::format!("{cause:?}");
+                peer.note_error(&cause);
+                self.node.endpoint_ended(peer, &cause);
             }
             AssociationEvent::RefusedByPeer { reason, .. } => {
                 peer.note_error(&alloc::format!("refused: {reason}"));
@@ -186,6 +190,7 @@ impl EndpointManager {
                     deadline,
                     correlation_id,
                 });
+                self.node.endpoint_ended(peer, reason.as_str());
             }
             AssociationEvent::Recovered { uid } => {
                 authorities.clear(peer.authority());
@@ -204,6 +209,7 @@ impl EndpointManager {
                     reason,
                     correlation_id,
                 });
+                self.node.endpoint_ended(peer, &alloc::format!("by the peer: {reason}"));
             }
             AssociationEvent::Left { uid } => {
                 authorities.clear(peer.authority());
@@ -213,6 +219,7 @@ impl EndpointManager {
                     uid,
                     correlation_id,
                 });
+                self.node.endpoint_ended(peer, "left");
             }
             AssociationEvent::Lost(lost) => self.lost(peer, lost, system),
             AssociationEvent::SystemMessageLost { message, reason } => {
@@ -288,13 +295,15 @@ impl EndpointManager {
                 self.doubt_ended(peer, None, system);
                 // The ways into mailboxes hold this peer, and it them.
                 self.session_ended(peer);
+                self.node.endpoint_ended(peer, "shutdown");
                 peer.closed();
             }
             AssociationEvent::Unused => {
-                if self.node.forget(peer, |association, now| association.is_unused(now))
-                    && self.node.registry.at(peer.authority()).is_empty()
-                {
-                    authorities.clear(peer.authority());
+                if self.node.forget(peer, |association, now| association.is_unused(now)) {
+                    if self.node.registry.at(peer.authority()).is_empty() {
+                        authorities.clear(peer.authority());
+                    }
+                    self.node.endpoint_ended(peer, "unused");
                 }
             }
         }
@@ -317,6 +326,7 @@ impl EndpointManager {
             correlation_id: peer.last_sent(),
         };
         self.node.publisher.signal(system.now(), &self.node.listeners, event);
+        self.node.endpoint_throttled(peer, signal, (messages, bytes));
     }
 
     /// The detector's doubt is over: the peer was heard, or is another one now.
@@ -381,6 +391,7 @@ impl EndpointManager {
                     attempt: *attempt,
                     correlation_id,
                 });
+                self.node.endpoint_attempt(peer, *attempt);
             }
             AssociationState::Gated { until, cause } => {
                 self.node.publish(RemotingLifecycleEvent::Gated {

@@ -8,6 +8,7 @@ mod away;
 mod backlog;
 mod connection;
 mod dials;
+mod figures;
 mod home;
 mod inbox;
 mod manager;

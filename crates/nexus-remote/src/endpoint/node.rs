@@ -26,6 +26,7 @@ use super::registry::{EndpointRegistry, Origin, Reserved};
 use super::watcher::{RemoteWatcherMessage, WatchCommand, Watching};
 use crate::association::{Admission, Association, AssociationConfig, ConnectionNumber, QuarantineMemory};
 use crate::backpressure::BackpressureListeners;
+use crate::endpoint_statistics::EndedEndpoints;
 use crate::event::{RefusedBy, RemotingLifecycleEvent};
 use crate::event_publisher::EventPublisher;
 use crate::extension::RemotingExtensionConfig;
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     refusals: Lock<Throttle<(Authority, RefuseReason)>>,
     pub(crate) recorder: Arc<RemotingFlightRecorder>,
     pub(crate) listeners: BackpressureListeners,
+    /// Held while an association is forgotten and while reports are made.
+    pub(super) ended_endpoints: Lock<EndedEndpoints>,
     pub(crate) publisher: EventPublisher,
     pub(crate) admission: Lock<Admission>,
     pub(crate) transport: Lock<Option<Arc<dyn RemoteTransport>>>,
@@ -107,6 +110,7 @@ impl Node {
             refused: Lock::new(QuarantineMemory::new(DEAD_UIDS_MAX, config.dead_uid_memory())),
             recorder,
             listeners,
+            ended_endpoints: Lock::default(),
             publisher,
             admission: Lock::new(admission),
             transport: Lock::new(None),
@@ -430,9 +434,13 @@ impl Node {
                 Reserved::Free(number) => break number,
                 Reserved::Full(_) if room_made => return None,
                 Reserved::Full(candidates) => {
-                    let gone = candidates
-                        .into_iter()
-                        .any(|peer| self.forget(&peer, |association, now| association.is_spare(now)));
+                    let gone = candidates.into_iter().any(|peer| {
+                        let gone = self.forget(&peer, |association, now| association.is_spare(now));
+                        if gone {
+                            self.endpoint_ended(&peer, "unused");
+                        }
+                        gone
+                    });
                     if !gone {
                         return None;
                     }
@@ -468,8 +476,12 @@ impl Node {
         // The ways into mailboxes hold the peer. They are found anew when something comes.
         let ways = peer.intake.lock().inbound.take_cached();
         drop(ways);
-        if !self.registry.remove_if(peer, || peer.read(|association| may(association, now))) {
-            return false;
+        {
+            let mut ended = self.ended_endpoints.lock();
+            if !self.registry.remove_if(peer, || peer.read(|association| may(association, now))) {
+                return false;
+            }
+            ended.add(&peer.authority().to_string(), peer.endpoint_statistics());
         }
         let uids: Vec<_> = peer.read(|association| association.quarantined_uids().copied().collect());
         self.refused.lock().keep(now, peer.address(), uids);

@@ -21,6 +21,7 @@ use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, In
 use super::backlog::Backlog;
 use super::connection::Connection;
 use super::dials::DialSlot;
+use super::figures::EndpointLife;
 use super::inbox::Posted;
 use super::manager::EndpointManagerCommand;
 use super::node::{Latch, Node};
@@ -70,6 +71,7 @@ struct Facts {
     pressure: Pressure,
     thresholds: ThresholdWatch,
     suspended: bool,
+    endpoint: EndpointLife,
     /// The answer last refused, and recorded.
     answer_refused: Option<ReplyKey>,
 }
@@ -550,6 +552,16 @@ impl Peer {
 
     pub(crate) fn remote_uid(&self) -> ActorUid {
         self.read(|association| association.remote().map_or(ActorUid::ANY, RemoteNodeId::uid))
+    }
+
+    /// The level of pressure that was told last.
+    pub(super) fn signal(&self) -> BackpressureSignal {
+        self.facts.lock().told.unwrap_or(BackpressureSignal::Normal)
+    }
+
+    /// Notes a turn in the life of what both wires call the endpoint.
+    pub(super) fn note_endpoint<R>(&self, f: impl FnOnce(&mut EndpointLife) -> R) -> R {
+        f(&mut self.facts.lock().endpoint)
     }
 
     /// The figures of this peer now.

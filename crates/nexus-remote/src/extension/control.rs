@@ -16,6 +16,7 @@ use crate::backpressure::{ListenerGuard, RemotingBackpressureListener};
 use crate::endpoint::{
     EndpointManagerCommand, EndpointSupervisor, Node, Origin, Peer, SupervisorCommand, bind, serve,
 };
+use crate::endpoint_statistics::{EndpointReport, EndpointSource, EndpointStatisticsSnapshot};
 use crate::error::RemotingError;
 use crate::event::{RemotingLifecycleEvent, StartWarning};
 use crate::failure_detector::HealthSnapshot;
@@ -128,6 +129,12 @@ impl RemotingControlHandle {
         Some(peer.read(crate::association::Association::statistics))
     }
 
+    /// The figures that both wires have, of the endpoint of `authority`; `None` when there is none.
+    #[must_use]
+    pub fn get_endpoint_statistics(&self, authority: &str) -> Option<EndpointStatisticsSnapshot> {
+        Some(self.peers(authority).first()?.endpoint_statistics())
+    }
+
     /// What the failure detector thinks now of the node at `authority`; `None` without an association.
     #[must_use]
     pub fn health(&self, authority: &str) -> Option<HealthSnapshot> {
@@ -213,7 +220,7 @@ impl RemotingControlHandle {
             node.within(&system, grace, async move { rest.work_off_all().await }).await;
             let authority = node.own_authority();
             node.publish(RemotingLifecycleEvent::Shutdown { authority, correlation_id: CorrelationId::NIL });
-            node.registry.close();
+            node.close_registry();
             let transport = node.transport.lock().take();
             drop(transport);
             node.ended.set();
@@ -349,6 +356,12 @@ impl RemotingControl for RemotingControlHandle {
 
     fn connections_snapshot(&self) -> Vec<RemoteAuthoritySnapshot> {
         self.node.registry.all().iter().map(|peer| peer.snapshot()).collect()
+    }
+}
+
+impl EndpointSource for RemotingControlHandle {
+    fn endpoints(&self) -> Vec<EndpointReport> {
+        self.node.endpoint_reports()
     }
 }
 

@@ -17,6 +17,7 @@ mod puppet;
 mod backpressure;
 mod configuration;
 mod control;
+mod endpoint_events;
 mod events;
 mod faults;
 mod frames;

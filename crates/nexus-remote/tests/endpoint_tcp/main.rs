@@ -20,6 +20,8 @@ mod puppet;
 mod backpressure;
 #[path = "../endpoint/configuration.rs"]
 mod configuration;
+#[path = "../endpoint/endpoint_events.rs"]
+mod endpoint_events;
 #[path = "../endpoint/events.rs"]
 mod events;
 #[path = "../endpoint/faults.rs"]
