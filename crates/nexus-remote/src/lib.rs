@@ -9,7 +9,7 @@
 //!
 //! | target | level | when |
 //! | --- | --- | --- |
-//! | `nexus_remote::lifecycle` | error | a peer was quarantined for a reason without a deadline: an operator must act |
+//! | `nexus_remote::lifecycle` | error | a peer was quarantined for a reason without a deadline, but for the block list: an operator must act |
 //! | | warn | gated, quarantined (by us or by the peer), refused, suspect |
 //! | | info | listen started, connected, disconnected, suspended, resumed, lifted, left, reachable, shutdown |
 //! | | debug | each attempt to connect |

@@ -307,6 +307,9 @@ impl Association {
         if *node.address() != self.peer_node {
             return Verdict::Refuse(RefuseReason::ProtocolFault);
         }
+        if self.is_blocked() {
+            return Verdict::Refuse(RefuseReason::Blocked);
+        }
         if self.book.get(uid, now).is_some() {
             return Verdict::Refuse(RefuseReason::Quarantined);
         }

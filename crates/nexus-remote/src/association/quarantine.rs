@@ -12,7 +12,7 @@ use super::event::{AssociationEvent, CloseReason, LostCause};
 use super::session::{Ending, Unsent};
 use super::state::AssociationState;
 use super::timer::Timer;
-use crate::wire::{ControlFrame, QuarantineReason};
+use crate::wire::{ControlFrame, QuarantineReason, RefuseReason};
 
 /// One refused incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +142,73 @@ impl Association {
             self.book.remove(uid);
         }
         self.lifted(now, uid);
+    }
+
+    /// Follows the node's block list. While `blocked` the peer is refused whatever its incarnation: it is told, the
+    /// session ends, what waits is recorded, and nothing is accepted or dialled.
+    ///
+    /// No incarnation is remembered for it: the list is what remembers, and lifting it lifts all of this.
+    pub fn set_blocked(&mut self, now: Instant, blocked: bool) {
+        match (blocked, self.is_blocked()) {
+            (true, false) => self.block(now),
+            (false, true) => self.unblock(now),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Whether the peer is refused because it is on the block list.
+    #[must_use]
+    pub const fn is_blocked(&self) -> bool {
+        matches!(self.state, AssociationState::Quarantined { reason: QuarantineReason::Blocked, .. })
+    }
+
+    fn block(&mut self, now: Instant) {
+        if self.closing.is_some() || self.closed {
+            return;
+        }
+        let reason = QuarantineReason::Blocked;
+        let uid = match self.state {
+            AssociationState::Quarantined { uid, .. } => uid,
+            AssociationState::Unassociated
+            | AssociationState::Associating { .. }
+            | AssociationState::Connected { .. }
+            | AssociationState::Suspended { .. }
+            | AssociationState::Gated { .. } => self.session.as_ref().map(|s| s.remote.uid()),
+        };
+        self.say_goodbye(now, CloseReason::Quarantined, |uid| ControlFrame::Quarantined { uid, reason });
+        self.drop_attempts(CloseReason::Refused(RefuseReason::Blocked));
+        self.stop_attempts();
+        self.suspended = false;
+        self.wish = false;
+        self.end_session(
+            now,
+            Ending {
+                unsent: Unsent::Lost(DeadLetterReason::Blocked),
+                watchers: TerminationReason::Quarantined,
+                asks: AskError::Blocked,
+            },
+        );
+        self.timers.stop(Timer::QuarantineDeadline);
+        self.backoff.reset();
+        self.enter(now, AssociationState::Quarantined { uid, deadline: None, reason });
+        let facts = String::from("the block list of this node");
+        self.events.push_back(AssociationEvent::Quarantined { uid, reason, deadline: None, facts });
+        self.wake_driver();
+    }
+
+    fn unblock(&mut self, now: Instant) {
+        let AssociationState::Quarantined { uid, .. } = self.state else { return };
+        // What was refused for itself before its address was, still is.
+        let held = uid.and_then(|uid| self.book.get(uid, now).copied());
+        let Some(QuarantinedUid { reason, deadline, .. }) = held else {
+            return self.lifted(now, uid);
+        };
+        if let Some(at) = deadline {
+            self.timers.set(Timer::QuarantineDeadline, at);
+        }
+        self.enter(now, AssociationState::Quarantined { uid, deadline, reason });
+        let facts = String::from("refused before it was blocked");
+        self.events.push_back(AssociationEvent::Quarantined { uid, reason, deadline, facts });
     }
 
     pub(super) fn lifted(&mut self, now: Instant, uid: Option<ActorUid>) {

@@ -190,6 +190,7 @@ impl Association {
         }
         let reason = match ending.asks {
             AskError::Quarantined => DeadLetterReason::Quarantined,
+            AskError::Blocked => DeadLetterReason::Blocked,
             AskError::Shutdown => DeadLetterReason::Shutdown,
             _ => DeadLetterReason::Unreachable,
         };

@@ -70,7 +70,9 @@ impl Peer {
         EndpointReport {
             protocol: PROTOCOL,
             address: self.authority().to_string().into(),
-            state: self.read(|association| association.state().kind().as_str()),
+            state: self.read(|association| {
+                if association.is_blocked() { "blocked" } else { association.state().kind().as_str() }
+            }),
             statistics: self.endpoint_statistics(),
         }
     }

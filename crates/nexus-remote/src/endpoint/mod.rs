@@ -6,6 +6,7 @@
 mod aftermath;
 mod away;
 mod backlog;
+mod block_list;
 mod connection;
 mod dials;
 mod figures;

@@ -17,6 +17,7 @@ use nexus_actor_core::{ActorRef, CorrelationId, Instant, Refusal};
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::away::Away;
+use super::block_list::BlockList;
 use super::dials::Dials;
 use super::inbox::Inbox;
 use super::manager::{EndpointManager, EndpointManagerCommand};
@@ -53,6 +54,7 @@ pub(crate) struct Node {
     refusals: Lock<Throttle<(Authority, RefuseReason)>>,
     pub(crate) recorder: Arc<RemotingFlightRecorder>,
     pub(crate) listeners: BackpressureListeners,
+    pub(crate) block_list: BlockList,
     /// Held while an association is forgotten and while reports are made.
     pub(super) ended_endpoints: Lock<EndedEndpoints>,
     pub(crate) publisher: EventPublisher,
@@ -110,6 +112,7 @@ impl Node {
             refused: Lock::new(QuarantineMemory::new(DEAD_UIDS_MAX, config.dead_uid_memory())),
             recorder,
             listeners,
+            block_list: BlockList::new(&config),
             ended_endpoints: Lock::default(),
             publisher,
             admission: Lock::new(admission),
@@ -304,11 +307,14 @@ impl Node {
 
     /// Whether an operator refuses this system or authority.
     pub(crate) fn is_blocked(&self, address: &Address) -> bool {
-        let authority = address.authority.as_ref().map(ToString::to_string);
-        self.config
-            .blocked_systems()
-            .iter()
-            .any(|blocked| **blocked == *address.system || Some(blocked) == authority.as_ref())
+        self.block_list.refuses(address)
+    }
+
+    /// Brings every association in line with the block list.
+    pub(crate) fn apply_block_list(&self) {
+        for peer in self.registry.all() {
+            peer.follow_block_list();
+        }
     }
 
     // Accepted connections
@@ -462,6 +468,10 @@ impl Node {
         if self.is_closing() {
             // The shutdown may have told the others already.
             peer.apply(|association, now| association.leave(now));
+        }
+        if self.is_blocked(address) {
+            // So it has been since the caller asked, and who blocked it may not have found this one.
+            peer.follow_block_list();
         }
         Some(peer)
     }

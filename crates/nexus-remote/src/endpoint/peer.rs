@@ -559,6 +559,12 @@ impl Peer {
         self.facts.lock().told.unwrap_or(BackpressureSignal::Normal)
     }
 
+    /// Refuses the peer from now on, or no longer, as the node's block list says at this moment.
+    pub(crate) fn follow_block_list(&self) {
+        // The list is asked under the machine's lock: whoever comes last has the last word.
+        self.apply(|association, now| association.set_blocked(now, self.node.is_blocked(&self.address)));
+    }
+
     /// Notes a turn in the life of what both wires call the endpoint.
     pub(super) fn note_endpoint<R>(&self, f: impl FnOnce(&mut EndpointLife) -> R) -> R {
         f(&mut self.facts.lock().endpoint)

@@ -1,6 +1,6 @@
 //! What an application does with remoting: start, associate, quarantine, recover, look, shut down.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,6 +13,7 @@ use portable_atomic::Ordering;
 
 use crate::association::AssociationStatistics;
 use crate::backpressure::{ListenerGuard, RemotingBackpressureListener};
+use crate::config_error::Violations;
 use crate::endpoint::{
     EndpointManagerCommand, EndpointSupervisor, Node, Origin, Peer, SupervisorCommand, bind, serve,
 };
@@ -48,7 +49,7 @@ pub trait RemotingControl: Send + Sync {
     /// Ends a quarantine: both nodes agree a new session without a restart.
     ///
     /// # Errors
-    /// When there is no association with that authority.
+    /// When there is no association with that authority, or the block list refuses it.
     fn recover(&self, authority: &str) -> Result<(), RemotingError>;
 
     /// Stops sending to and accepting from a node until [`resume`](Self::resume).
@@ -62,6 +63,30 @@ pub trait RemotingControl: Send + Sync {
     /// # Errors
     /// When there is no association with that authority.
     fn resume(&self, authority: &str) -> Result<(), RemotingError>;
+
+    /// Refuses a system, by its name or by `host:port`, from now on, without a restart: its connections are closed, which it
+    /// is told, what waits for it is recorded as *blocked*, and neither side's dials get through. Its incarnations are not
+    /// remembered: [`unblock_system`](Self::unblock_system) makes it welcome again.
+    ///
+    /// # Errors
+    /// When the text can name no system. Nothing has changed.
+    fn block_system(&self, system: &str) -> Result<(), RemotingError>;
+
+    /// Ends a block, and dials who had been cut off. True when the system was in the list.
+    fn unblock_system(&self, system: &str) -> bool;
+
+    /// The block list, sorted.
+    fn list_blocked_systems(&self) -> Vec<String>;
+
+    /// Refuses, as [`block_system`](Self::block_system) does, all systems but those named; `None` allows all. What is on the
+    /// block list is refused in any case.
+    ///
+    /// # Errors
+    /// When a text can name no system. Nothing has changed.
+    fn set_allowed_systems(&self, systems: Option<Vec<String>>) -> Result<(), RemotingError>;
+
+    /// The systems that alone are allowed, sorted; `None` when all are.
+    fn list_allowed_systems(&self) -> Option<Vec<String>>;
 
     /// Leaves every peer in order and closes the listener, in the background. Calling it again changes nothing.
     ///
@@ -293,10 +318,7 @@ impl RemotingControl for RemotingControlHandle {
         }
         let target = Address { scheme: own.scheme.clone(), ..target };
         if self.node.is_blocked(&target) {
-            return Err(RemotingError::InvalidAddress {
-                address: target.to_string(),
-                rule: "this system is blocked by the configuration".to_string(),
-            });
+            return Err(blocked(&target));
         }
         self.node.peer(&target, Origin::Here).ok_or(RemotingError::TooManyAssociations)?;
         if let Some(manager) = self.node.manager() {
@@ -317,7 +339,12 @@ impl RemotingControl for RemotingControlHandle {
 
     fn recover(&self, authority: &str) -> Result<(), RemotingError> {
         for peer in self.known(authority)? {
+            if self.node.is_blocked(peer.address()) {
+                return Err(blocked(peer.address()));
+            }
             peer.apply(|association, now| association.recover(now));
+            // It may have been blocked just now.
+            peer.follow_block_list();
         }
         Ok(())
     }
@@ -334,6 +361,37 @@ impl RemotingControl for RemotingControlHandle {
             peer.apply(|association, now| association.resume(now));
         }
         Ok(())
+    }
+
+    fn block_system(&self, system: &str) -> Result<(), RemotingError> {
+        check_listed([system], "blocked_systems")?;
+        if self.node.block_list.block(system) {
+            self.node.apply_block_list();
+        }
+        Ok(())
+    }
+
+    fn unblock_system(&self, system: &str) -> bool {
+        let was = self.node.block_list.unblock(system);
+        if was {
+            self.node.apply_block_list();
+        }
+        was
+    }
+
+    fn list_blocked_systems(&self) -> Vec<String> {
+        self.node.block_list.blocked()
+    }
+
+    fn set_allowed_systems(&self, systems: Option<Vec<String>>) -> Result<(), RemotingError> {
+        check_listed(systems.iter().flatten().map(String::as_str), "allowed_systems")?;
+        self.node.block_list.allow_only(systems);
+        self.node.apply_block_list();
+        Ok(())
+    }
+
+    fn list_allowed_systems(&self) -> Option<Vec<String>> {
+        self.node.block_list.allowed()
     }
 
     fn shutdown(&self) -> Result<(), RemotingError> {
@@ -363,6 +421,24 @@ impl EndpointSource for RemotingControlHandle {
     fn endpoints(&self) -> Vec<EndpointReport> {
         self.node.endpoint_reports()
     }
+}
+
+fn blocked(address: &Address) -> RemotingError {
+    RemotingError::InvalidAddress {
+        address: address.to_string(),
+        rule: "this system is blocked on this node".to_string(),
+    }
+}
+
+fn check_listed<'a>(
+    systems: impl IntoIterator<Item = &'a str>,
+    field: &'static str,
+) -> Result<(), RemotingError> {
+    let mut found = Violations::new();
+    for system in systems {
+        super::config::check_listed(&mut found, field, system);
+    }
+    Ok(found.into_result()?)
 }
 
 impl fmt::Debug for RemotingControlHandle {

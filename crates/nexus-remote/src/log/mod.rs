@@ -17,6 +17,7 @@ mod written {
     use crate::endpoint::{ListenerFault, StrangerEvent};
     use crate::event::{RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent as Event, StartWarning};
     use crate::metric::{RemotingMetric, ThresholdCrossed};
+    use crate::wire::QuarantineReason;
 
     pub(crate) fn lifecycle(limit: &Limit, now: Instant, event: &Event) {
         macro_rules! say {
@@ -43,6 +44,8 @@ mod written {
             };
         }
         match event {
+            // An operator has acted already.
+            Event::Quarantined { reason: QuarantineReason::Blocked, .. } => say_at_a_pace!(warn, WARN),
             // Once, until it is lifted: never held back.
             Event::Quarantined { deadline: None, .. } => say!(error, None::<u64>),
             Event::Quarantined { .. }

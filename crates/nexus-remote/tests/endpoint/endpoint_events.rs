@@ -125,6 +125,7 @@ fn an_end_is_told_once_with_its_reason() {
         ("left", "terminated left sent 1"),
         ("shut down", "terminated shutdown sent 1"),
         ("quarantined by the peer", "terminated by the peer: by operator sent 1"),
+        ("blocked", "terminated blocked sent 1"),
         ("unused", "terminated unused sent 1"),
         ("never begun", ""),
     ] {
@@ -139,11 +140,12 @@ fn an_end_is_told_once_with_its_reason() {
             to.tell(Talk::Say(0));
             sim.run(s(25));
         }
-        let at_a = a.authority().to_string();
+        let (at_a, at_b) = (a.authority().to_string(), b.authority().to_string());
         match way {
             "left" => b.remoting().shutdown().unwrap(),
             "shut down" | "never begun" => a.remoting().shutdown().unwrap(),
             "quarantined by the peer" => b.remoting().quarantine(&at_a, QuarantineReason::ByOperator),
+            "blocked" => a.remoting().block_system(&at_b).unwrap(),
             "unused" => {
                 drop(to);
                 sim.run(s(4 * 3_600));

@@ -15,6 +15,7 @@ mod kit;
 mod puppet;
 
 mod backpressure;
+mod block_list;
 mod configuration;
 mod control;
 mod endpoint_events;

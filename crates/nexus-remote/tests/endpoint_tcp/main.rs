@@ -18,6 +18,8 @@ mod puppet;
 
 #[path = "../endpoint/backpressure.rs"]
 mod backpressure;
+#[path = "../endpoint/block_list.rs"]
+mod block_list;
 #[path = "../endpoint/configuration.rs"]
 mod configuration;
 #[path = "../endpoint/endpoint_events.rs"]

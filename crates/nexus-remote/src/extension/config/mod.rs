@@ -12,6 +12,7 @@ use core::time::Duration;
 use nexus_actor_core::path::{ActorPathScheme, Authority};
 
 use self::rules::HOUR;
+pub(crate) use self::rules::check_listed;
 use crate::association::{AdmissionConfig, AssociationConfig, Overflow, Patience, ReconnectPolicy};
 use crate::backpressure::{BackpressureMarks, RemotingBackpressureListener};
 use crate::config_error::ConfigError;
@@ -75,6 +76,7 @@ pub struct RemotingExtensionConfig {
     connection_detector: DetectorChoice,
     backpressure_listeners: Vec<Arc<dyn RemotingBackpressureListener>>,
     blocked_systems: Vec<String>,
+    allowed_systems: Option<Vec<String>>,
     transports: TransportFactory,
     values: Values,
 }
@@ -225,6 +227,7 @@ impl Default for RemotingExtensionConfig {
             connection_detector: DetectorChoice::default(),
             backpressure_listeners: Vec::new(),
             blocked_systems: Vec::new(),
+            allowed_systems: None,
             transports: TransportFactory::default(),
             values: Values::default(),
         }
@@ -457,6 +460,20 @@ impl RemotingExtensionConfig {
         self
     }
 
+    /// The systems or authorities that alone are not refused; `None`, the default, allows all. What is in
+    /// [`blocked_systems`](Self::blocked_systems) is refused in any case.
+    #[must_use]
+    pub fn allowed_systems(&self) -> Option<&[String]> {
+        self.allowed_systems.as_deref()
+    }
+
+    /// Sets [`Self::allowed_systems`].
+    #[must_use]
+    pub fn with_allowed_systems(mut self, systems: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.allowed_systems = Some(systems.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// What an operator should be told at every start; empty for a safe configuration. The start itself publishes
     /// each as a [`StartWarning`](crate::event::StartWarning) and writes it to `tracing`.
     #[must_use]
@@ -496,6 +513,7 @@ impl fmt::Debug for RemotingExtensionConfig {
             .field("connection_detector", &self.connection_detector)
             .field("backpressure_listeners", &self.backpressure_listeners.len())
             .field("blocked_systems", &self.blocked_systems)
+            .field("allowed_systems", &self.allowed_systems)
             .field("values", &self.values)
             .finish()
     }

@@ -23,6 +23,12 @@ const FRAME_MAX: u32 = limit::FRAME;
 const ASKS_MAX: u32 = 65_536;
 const SYSTEM_MESSAGES_MAX: u32 = 1_000_000;
 
+/// What may stand in a block or allow list.
+pub(crate) fn check_listed(found: &mut Violations, field: &'static str, system: &str) {
+    let rule = "must name a system or host:port in 1 to 255 bytes";
+    found.require((1..=255).contains(&system.len()), field, &system, rule);
+}
+
 impl RemotingExtensionConfig {
     /// Checks every setting and those that must agree with each other.
     ///
@@ -84,8 +90,10 @@ impl RemotingExtensionConfig {
             "must name a transport, as fraktor.tcp does: lower-case letters, digits, plus, minus and dot",
         );
         for system in &self.blocked_systems {
-            let rule = "must name a system or host:port in 1 to 255 bytes";
-            found.require((1..=255).contains(&system.len()), "blocked_systems", system, rule);
+            check_listed(found, "blocked_systems", system);
+        }
+        for system in self.allowed_systems.iter().flatten() {
+            check_listed(found, "allowed_systems", system);
         }
     }
 
@@ -386,6 +394,8 @@ mod tests {
             (config().with_canonical_host("a b").with_bind("localhost", 1), "canonical_host"),
             (config().with_blocked_systems([""]), "blocked_systems"),
             (config().with_blocked_systems(["shop", "h:1"]), ""),
+            (config().with_allowed_systems(["x".repeat(256)]), "allowed_systems"),
+            (config().with_allowed_systems(["shop", "h:1"]), ""),
             (config().with_heartbeat_interval(ms(100)), ""),
             (config().with_heartbeat_interval(ms(1)), ""),
             (config().with_heartbeat_interval(ms(1) - tick), "heartbeat_interval"),
