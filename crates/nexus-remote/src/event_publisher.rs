@@ -38,7 +38,7 @@ impl EventPublisher {
         match event {
             RemotingEvent::Lifecycle(event) => self.publish_lifecycle(now, event),
             RemotingEvent::Backpressure(event) => {
-                log::backpressure(&event);
+                log::backpressure(&self.limit, now, &event);
                 self.tell(now, event, EventStreamEvent::RemotingBackpressure);
             }
             RemotingEvent::Metric(metric) => self.publish_metric(now, metric),
@@ -79,7 +79,7 @@ impl EventPublisher {
 
     /// Tells `listeners` of a crossed mark, then publishes it, once more for each listener that was told.
     pub fn signal(&self, now: Instant, listeners: &BackpressureListeners, event: RemotingBackpressureEvent) {
-        log::backpressure(&event);
+        log::backpressure(&self.limit, now, &event);
         let told = listeners.notify(event.signal, &event.authority.to_string());
         for listener in told.told {
             let event = RemotingBackpressureEvent { listener: Some(listener), ..event.clone() };

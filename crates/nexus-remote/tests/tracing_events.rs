@@ -11,8 +11,9 @@ use nexus_actor_core::path::Authority;
 use nexus_actor_core::runtime::PumpRuntime;
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
 use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, CorrelationId, Instant, Props};
+use nexus_remote::backpressure::BackpressureSignal;
 use nexus_remote::correlation_trace::HopKind;
-use nexus_remote::event::{RefusedBy, RemotingLifecycleEvent, StartWarning};
+use nexus_remote::event::{RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent, StartWarning};
 use nexus_remote::flight_recorder::RemotingFlightRecorder;
 use nexus_remote::transport::{LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportFactory};
 use nexus_remote::wire::{QuarantineReason, RefuseReason};
@@ -210,6 +211,33 @@ fn an_open_listener_warns_at_every_start() {
     }
     assert_eq!(start("127.0.0.1", "fraktor.tcp"), ["listen_started"], "nobody else can reach it");
     assert_eq!(lines.with(&["nexus_remote::start"]).len(), 2);
+}
+
+/// A queue that goes to and fro over its mark is a line a second for each level, with the count of the others.
+///
+/// Covers: S144
+#[test]
+fn a_storm_of_marks_is_a_line_a_second() {
+    let (lines, _guard) = Lines::read(tracing::Level::INFO);
+    let publisher = EventPublisher::new(EventStream::new(), Arc::new(RemotingFlightRecorder::new(16)));
+    for millis in (0..5_000).step_by(10) {
+        for signal in [BackpressureSignal::Warning, BackpressureSignal::Normal] {
+            let event = RemotingBackpressureEvent {
+                authority: Authority::new("10.0.0.1", 1),
+                signal,
+                listener: None,
+                messages: 60,
+                bytes: 600,
+                correlation_id: CorrelationId::NIL,
+            };
+            publisher.publish(Instant::from_millis(millis), event.into());
+        }
+    }
+    for level in ["WARN nexus_remote::backpressure", "INFO nexus_remote::backpressure"] {
+        let written = lines.with(&[level]);
+        assert_eq!(written.len(), 5, "{written:?}");
+        assert!(!written[0].contains("held_back") && written[1].contains("held_back=99"), "{written:?}");
+    }
 }
 
 /// However often a peer fails, it is a line a second for each reason, and the lines say how many they stand for.

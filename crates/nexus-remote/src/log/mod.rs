@@ -91,9 +91,14 @@ mod written {
         Some(text.escape_debug().to_string())
     }
 
-    pub(crate) fn backpressure(event: &RemotingBackpressureEvent) {
+    pub(crate) fn backpressure(limit: &Limit, now: Instant, event: &RemotingBackpressureEvent) {
         macro_rules! say {
-            ($level:ident) => {
+            ($level:ident, $enabled:ident) => {
+                if !enabled!(target: "nexus_remote::backpressure", Level::$enabled) {
+                    return;
+                }
+                let key = (event.authority.clone(), "backpressure", event.signal.as_str());
+                let Some(held_back) = limit.admit_as(now, key) else { return };
                 $level!(
                     target: "nexus_remote::backpressure",
                     authority = %event.authority,
@@ -101,13 +106,18 @@ mod written {
                     signal = event.signal.as_str(),
                     messages = event.messages,
                     bytes = event.bytes,
+                    held_back = (held_back > 0).then_some(held_back),
                     "remote backpressure",
                 )
             };
         }
         match event.signal {
-            BackpressureSignal::Normal => say!(info),
-            BackpressureSignal::Warning | BackpressureSignal::Critical => say!(warn),
+            BackpressureSignal::Normal => {
+                say!(info, INFO);
+            }
+            BackpressureSignal::Warning | BackpressureSignal::Critical => {
+                say!(warn, WARN);
+            }
         }
     }
 
@@ -198,7 +208,7 @@ mod written {
     pub(crate) struct Limit;
 
     pub(crate) const fn lifecycle(_: &Limit, _: Instant, _: &RemotingLifecycleEvent) {}
-    pub(crate) const fn backpressure(_: &RemotingBackpressureEvent) {}
+    pub(crate) const fn backpressure(_: &Limit, _: Instant, _: &RemotingBackpressureEvent) {}
     pub(crate) const fn metric(_: &RemotingMetric) {}
     pub(crate) const fn threshold(_: &ThresholdCrossed) {}
     pub(crate) const fn wants_hops() -> bool {
