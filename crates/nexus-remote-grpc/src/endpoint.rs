@@ -13,7 +13,7 @@ use nexus_actor_core::path::{ActorPath, ActorPathScheme, ActorUid, Address};
 use nexus_actor_core::pid::Pid;
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, ReplyTo, Route, Wire};
 use nexus_actor_core::ring_queue::QueueError;
-use nexus_actor_core::serialization::protobuf::{Named, TypeName};
+use nexus_actor_core::serialization::protobuf::{Named, ProtobufValue, TypeName};
 use nexus_actor_core::serialization::scope::{self, LiftedReply};
 use nexus_actor_core::serialization::{DecodeError, EncodeError, Encoder, SerializerId};
 use nexus_actor_core::{
@@ -344,7 +344,7 @@ impl Endpoint {
     }
 
     /// Queues a message of the runtimes themselves that goes among the user messages.
-    pub(crate) fn deliver_proto<T: prost::Message + prost::Name>(
+    pub(crate) fn deliver_proto<T: ProtobufValue>(
         &self,
         target: Arc<PidEntry>,
         target_request_id: u32,
