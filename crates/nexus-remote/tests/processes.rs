@@ -191,6 +191,19 @@ impl Peer {
         .await;
     }
 
+    /// Bytes that have come to its socket and that it has not read.
+    fn unread(&self) -> u64 {
+        let at: std::net::SocketAddrV4 = self.authority().parse().unwrap();
+        let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port());
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let waiting = |line: &str| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let (own, queues) = (fields.next()?, fields.nth(2)?);
+            (own == local).then(|| u64::from_str_radix(queues.rsplit(':').next()?, 16).ok())?
+        };
+        sockets.lines().filter_map(waiting).max().unwrap_or(0)
+    }
+
     fn delivered(&self) -> u64 {
         std::fs::metadata(&self.notes).unwrap().len()
     }
@@ -261,6 +274,14 @@ impl Here {
         let it = self.remoting.statistics(authority).unwrap();
         assert_eq!(it.sent, it.acknowledged + it.lost + it.in_flight, "{it:?}");
         (it.sent, it.acknowledged, it.lost, it.in_flight)
+    }
+
+    /// The peer has been told of the one actor that is watched there, which `by` lives beside.
+    async fn watches(&self, authority: &str, by: &ActorRef<Talk>) {
+        until(|| self.remoting.statistics(authority).is_some_and(|it| it.watching == 1)).await;
+        // The watch goes before what is said later, and so does the news that it came.
+        assert_eq!(by.ask(|reply| Talk::Echo(3, reply)).timeout(LIMIT).await, Ok(3));
+        assert_eq!(self.remoting.statistics(authority).unwrap().system_messages, 0);
     }
 
     /// Nothing is under way any more, and what was lost has been recorded: the manager does that in turns.
@@ -437,8 +458,7 @@ async fn a_process_that_is_killed_and_starts_again_is_another() {
     for round in 0..3 {
         let by_reference = here.system.lookup::<Talk>(&format!("{address}/user/ledger")).await.unwrap();
         watcher.watch(&asked);
-        // The watch has been taken when what was said after it is answered.
-        until(|| here.remoting.statistics(&authority).unwrap().system_messages == 0).await;
+        here.watches(&authority, &asked).await;
         let kept = asked.ask(Talk::Keep).timeout(s(25));
         let before = (here.accounts(&authority), here.lost(DeadLetterReason::Unconfirmed));
         // Killed in the middle of a stream.
@@ -450,6 +470,14 @@ async fn a_process_that_is_killed_and_starts_again_is_another() {
             }
             tokio::task::yield_now().await;
         }
+        // What its socket has taken and it has not read nobody will know of.
+        peer.signal("-STOP").await;
+        peer.stands_still().await;
+        for _ in 0..200 {
+            by_name.tell(Talk::Say(told));
+            told += 1;
+        }
+        until(|| peer.unread() > 1_000).await;
         let delivered = peer.kill().await - already;
         by_reference.tell(Talk::Say(0));
         peer = Peer::start(&host, port).await;
@@ -469,12 +497,12 @@ async fn a_process_that_is_killed_and_starts_again_is_another() {
         let _next = by_name.ask(|reply| Talk::Echo(0, reply)).timeout(LIMIT).await;
         let unconfirmed = here.lost(DeadLetterReason::Unconfirmed) - before.1;
         assert!(unconfirmed > 0, "round {round}: killed in the middle");
-        let mut ids: Vec<_> =
-            here.letters.lock().unwrap().iter().map(|letter| letter.context().correlation_id).collect();
-        let all = ids.len();
-        ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), all, "round {round}: each recorded once");
+        let mut letters = here.letters.lock().unwrap().clone();
+        letters.sort_by_key(|letter| letter.context().correlation_id);
+        let twice = letters
+            .windows(2)
+            .find(|pair| pair[0].context().correlation_id == pair[1].context().correlation_id);
+        assert!(twice.is_none(), "round {round}: each recorded once: {twice:#?}");
         // Acknowledged is what was in a mailbox; what was still there when its process died, no actor saw.
         let taken = acknowledged - before.0.1;
         assert!(delivered + peer.delivered() <= told, "round {round}: nothing twice");
@@ -511,8 +539,9 @@ async fn the_end_of_an_actor_and_of_its_process_are_told_once() {
     );
     // Its process is killed: no beat, and its port refuses.
     let authority = peer.authority().to_string();
-    watcher.watch(&here.far(&peer.address, "/user/parrot"));
-    until(|| here.remoting.statistics(&authority).unwrap().system_messages == 0).await;
+    let parrot = here.far(&peer.address, "/user/parrot");
+    watcher.watch(&parrot);
+    here.watches(&authority, &parrot).await;
     let killed = Instant::now();
     let _delivered = peer.kill().await;
     let (_, reason) = watcher.terminated(LIMIT).await.unwrap();
@@ -534,9 +563,10 @@ async fn a_process_that_is_asked_to_end_delivers_says_goodbye_and_ends() {
     let authority = peer.authority().to_string();
     let counted = TestProbe::<Talk>::spawn(&here.system, "counted").unwrap();
     let watcher = TestProbe::<Talk>::spawn(&here.system, "watcher").unwrap();
-    watcher.watch(&here.far(&peer.address, "/user/parrot"));
-    until(|| here.remoting.statistics(&authority).is_some_and(|it| it.system_messages == 0)).await;
-    let kept = here.far(&peer.address, "/user/parrot").ask(Talk::Keep).timeout(s(25));
+    let parrot = here.far(&peer.address, "/user/parrot");
+    watcher.watch(&parrot);
+    here.watches(&authority, &parrot).await;
+    let kept = parrot.ask(Talk::Keep).timeout(s(25));
     // It is told to end while it has much to say.
     here.far(&peer.address, "/user/mortal").tell(Talk::CountAndStop(counted.actor().clone(), 30_000));
     assert!(matches!(counted.message(LIMIT).await, Ok(Talk::Say(0))));
