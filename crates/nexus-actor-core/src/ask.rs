@@ -758,8 +758,11 @@ std::thread_local! {
 static DROP_REASON: Lock<Option<AskError>> = Lock::new(None);
 
 fn set_drop_reason(reason: Option<AskError>) -> Option<AskError> {
+    // A thread that is ending has no such place any more, and what it still holds may drop a reply.
     #[cfg(feature = "std")]
-    return DROP_REASON.with(|cell| core::mem::replace(&mut *cell.borrow_mut(), reason));
+    return DROP_REASON
+        .try_with(|cell| core::mem::replace(&mut *cell.borrow_mut(), reason))
+        .unwrap_or_default();
     #[cfg(not(feature = "std"))]
     return core::mem::replace(&mut *DROP_REASON.lock(), reason);
 }
@@ -778,7 +781,7 @@ pub(crate) fn with_drop_reason<R>(reason: AskError, f: impl FnOnce() -> R) -> R 
 
 fn drop_reason() -> AskError {
     #[cfg(feature = "std")]
-    let reason = DROP_REASON.with(|cell| cell.borrow().clone());
+    let reason = DROP_REASON.try_with(|cell| cell.borrow().clone()).unwrap_or_default();
     #[cfg(not(feature = "std"))]
     let reason = DROP_REASON.lock().clone();
     reason.unwrap_or(AskError::NoReply)
@@ -828,6 +831,26 @@ mod tests {
             held.1 += shard.deadlines.len() - shard.free.len();
         }
         held
+    }
+
+    /// A thread that ends may drop a reply after its places for what is kept per thread are gone.
+    #[cfg(feature = "std")]
+    #[test]
+    fn a_reply_kept_by_a_thread_fails_as_the_thread_ends() {
+        use core::cell::RefCell;
+        std::thread_local! {
+            static KEPT: RefCell<Option<Reply<u64>>> = const { RefCell::new(None) };
+        }
+        let (mut answer, reply) = Ask::new();
+        let ended = std::thread::spawn(move || {
+            KEPT.set(Some(reply));
+            // Used after the other, and so gone before it.
+            with_drop_reason(AskError::Full, || ());
+            let _scope = scope::take_reply_to();
+        });
+        assert!(ended.join().is_ok());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(Pin::new(&mut answer).poll(&mut cx), Poll::Ready(Err(AskError::NoReply)));
     }
 
     /// What is answered within a tick leaves its place to the next; what is not has a deadline until it is over.

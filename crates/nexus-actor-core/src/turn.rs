@@ -455,7 +455,18 @@ struct Guard<'a, M, F> {
     stop_after: Option<Duration>,
     /// The actor stops already: the handler's time runs from its first pause.
     stopping: bool,
-    stop_at: Option<Instant>,
+    /// Boxed: most turns never need it.
+    stop_at: Option<Box<(Instant, StopTimer)>>,
+}
+
+/// Wakes the actor when its handler has had its time. Cancelled when dropped, or it would keep an actor that has ended
+/// until then.
+struct StopTimer(Cancel);
+
+impl Drop for StopTimer {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 impl<'a, M, F> Guard<'a, M, F> {
@@ -490,13 +501,12 @@ where
             let owner = &local.nest.system;
             let now = owner.now();
             let stop_after = this.stop_after;
-            let at = *this.stop_at.get_or_insert_with(|| {
+            let stop_at = this.stop_at.get_or_insert_with(|| {
                 let at = now + stop_after.unwrap_or_else(|| owner.stop_deadline());
                 let waker = cx.waker().clone();
-                owner.scheduler().schedule_at(at, move || waker.wake());
-                at
+                Box::new((at, StopTimer(owner.scheduler().schedule_at(at, move || waker.wake()))))
             });
-            if now >= at {
+            if now >= stop_at.0 {
                 // What the handler held is dropped here, and that is user code too.
                 let _ = catch(|| this.work.set(None));
                 return Poll::Ready(Ended::Stop);

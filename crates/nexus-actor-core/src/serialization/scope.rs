@@ -95,12 +95,13 @@ struct Scope {
 /// An asker that is to be told that there will be no answer.
 pub type Unanswered = (ReplyTo, AskError);
 
+/// Runs `f` on the scope of this thread. A thread that is ending has none any more: nothing happens then.
 #[cfg(feature = "std")]
-fn with<R>(f: impl FnOnce(&mut Scope) -> R) -> R {
+fn with<R: Default>(f: impl FnOnce(&mut Scope) -> R) -> R {
     std::thread_local! {
         static SCOPE: core::cell::RefCell<Scope> = core::cell::RefCell::default();
     }
-    SCOPE.with(|scope| f(&mut scope.borrow_mut()))
+    SCOPE.try_with(|scope| f(&mut scope.borrow_mut())).unwrap_or_default()
 }
 
 #[cfg(not(feature = "std"))]
@@ -278,8 +279,12 @@ pub fn lift(reply: LiftedReply) -> Result<(), &'static str> {
     if flags & LIFTED != 0 {
         return Err("a message carries at most one Reply: it travels as the envelope's reply_to");
     }
+    let mut reply = Some(reply);
+    with(|scope| scope.lifted = reply.take());
+    if reply.is_some() {
+        return Err("this thread is ending: it cannot send a Reply to another node any more");
+    }
     flags::set(flags | LIFTED);
-    with(|scope| scope.lifted = Some(reply));
     Ok(())
 }
 

@@ -67,11 +67,14 @@ fn a_handler_that_ends_before_the_deadline_ends_well() {
     actor.tell(wait(gate.passed(), "finished"));
     house.idle();
     house.log.take();
+    let timers = house.system.scheduler().pending();
     actor.stop();
-    house.advance(4999);
+    house.advance(4000);
+    assert_eq!(house.system.scheduler().pending(), timers + 1);
     gate.open();
     house.idle();
     house.log.expect(&["a: finished", "a: Stopping"]);
+    assert_eq!(house.system.scheduler().pending(), timers, "the deadline no longer holds the actor");
 }
 
 /// An actor whose last handler never ends.
