@@ -142,7 +142,7 @@ fn turns_marks_and_figures_are_written_at_their_levels() {
 
 /// A storm of losses is a few lines with their count, and the first loss is one.
 ///
-/// Covers: OBS-10
+/// Covers: OBS-10, DL-04
 #[test]
 fn dead_letters_are_warnings_of_a_bounded_rate() {
     let (lines, _guard) = Lines::read(tracing::Level::INFO);
