@@ -626,7 +626,7 @@ async fn a_peer_that_stands_still_does_not_hold_up_the_end() {
     assert!(started.elapsed() < s(14), "{:?}", started.elapsed());
     // What its socket had taken nobody knows of; everything else ends with the shutdown.
     let recorded = here.lost(DeadLetterReason::Shutdown) + here.lost(DeadLetterReason::Unconfirmed);
-    assert_eq!(recorded, 50_000);
+    assert_eq!(recorded, 50_000, "{:?}, {:?}", here.system.dead_letters(), started.elapsed());
     assert_eq!(here.remoting.tasks(), 0);
     peer.signal("-CONT").await;
 }
