@@ -5,6 +5,7 @@ use nexus_actor_core::{AskError, DeadLetterReason, Instant, TerminationReason};
 
 use super::Association;
 use super::event::{AssociationEvent, CloseReason, LostCause};
+use super::link::{Link, Phase};
 use super::session::{Ending, Unsent};
 use super::state::AssociationState;
 use super::timer::{Timer, TimerTable};
@@ -20,21 +21,39 @@ pub(super) enum Closing {
 
 impl Association {
     /// Leaves in order: what was accepted is delivered, the peer is told, and [`AssociationEvent::Closed`] follows
-    /// within the flush timeout. Nothing more is accepted and nothing is dialled.
+    /// within the flush timeout. Nothing more is accepted and nothing is dialled; a dial or a handshake under way goes on
+    /// if something waits for it.
     pub fn leave(&mut self, now: Instant) {
         if self.closing.is_some() || self.closed {
             return;
         }
         self.closing = Some(Closing::Flushing);
         self.timers.set(Timer::Leave, now + self.config.flush_timeout());
+        self.note_room();
+        if self.live.is_none() && self.is_nearly_there() {
+            // Its end, good or bad, brings the end of this.
+            return;
+        }
         self.drop_attempts(CloseReason::Left);
         self.stop_attempts();
-        self.note_room();
         if self.live.is_none() {
             return self.finish_leave(now, self.lane.is_empty() && self.system.is_empty());
         }
         self.try_leave();
         self.wake_driver();
+    }
+
+    /// Whether the connection that what waits is to go by is being made.
+    fn is_nearly_there(&self) -> bool {
+        let waits = !self.lane.is_empty() || !self.system.is_empty();
+        let held_back = self.suspended || matches!(self.state, AssociationState::Quarantined { .. });
+        let under_way = |link: &Link| match link.phase {
+            // It may wait for its turn to be dialled: that would be a new connection.
+            Phase::Dialling => self.dial_wanted != Some(link.id),
+            Phase::Requested(_) | Phase::Answered(_) => true,
+            Phase::Parked(..) | Phase::Live | Phase::Closed => false,
+        };
+        waits && !held_back && self.links.iter().any(|link| link.closing.is_none() && under_way(link))
     }
 
     /// Says goodbye once nothing waits for an acknowledgement.

@@ -161,6 +161,7 @@ impl Association {
         self.update_monitor(now);
         self.note_pressure();
         self.note_room();
+        self.try_leave();
         self.wake_driver();
     }
 

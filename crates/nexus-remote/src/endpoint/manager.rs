@@ -132,7 +132,8 @@ impl EndpointManager {
             AssociationEvent::Associated { remote, resumed, .. } => {
                 // In this order: who hears of the connection finds its state set and what waited on its way.
                 authorities.set_connected_to(peer.authority(), remote.uid());
-                peer.flush();
+                // Not a dial: the peer may have come, said something and left by now.
+                peer.wake_connections();
                 self.node.publish(RemotingLifecycleEvent::Connected {
                     authority: authority(),
                     uid: remote.uid(),

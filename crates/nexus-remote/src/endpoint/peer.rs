@@ -239,6 +239,11 @@ impl Peer {
     /// Has what waits go out: wakes the connection that serves, or begins one.
     pub(crate) fn flush(&self) {
         self.apply(|association, now| association.associate(now));
+        self.wake_connections();
+    }
+
+    /// Has the connection that serves look for what waits.
+    pub(crate) fn wake_connections(&self) {
         let wakers: Vec<_> = {
             let mut machine = self.machine.lock();
             machine.drivers.iter_mut().filter_map(|driver| driver.waker.take()).collect()

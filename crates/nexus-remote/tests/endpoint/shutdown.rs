@@ -3,7 +3,7 @@
 use nexus_actor_core::{AskError, DeadLetterReason, Refusal, TellError};
 use nexus_remote::event::RemotingLifecycleEvent as Event;
 use nexus_remote::{RemotingControl, RemotingError};
-use nexus_testkit::{DialFate, Direction, SimNode, Simulation};
+use nexus_testkit::{Cut, DialFate, Direction, SimNode, Simulation};
 
 use crate::kit::*;
 
@@ -52,6 +52,47 @@ fn a_peer_that_vanished_does_not_hold_up_the_end() {
         assert_eq!(a.remoting().tasks(), 0, "{how}");
         sim.settle();
         assert_eq!(a.tasks(), 0, "{how}: nothing of the node runs");
+    }
+}
+
+/// Who says something and ends has said it, though nobody knew the peer before.
+///
+/// Covers: S108
+#[test]
+fn what_was_said_while_the_connection_was_made_arrives_before_the_end() {
+    for when in ["the dial", "a redial", "the request"] {
+        let (sim, [a, b]) = nodes(108, ["a", "b"]);
+        let ear = probe(b.system(), "ear");
+        let to = far(&a, &b, "/user/ear");
+        if when == "a redial" {
+            to.tell(Talk::Say(0));
+            sim.run(s(1));
+            assert_eq!(numbers(&ear), [0], "{when}");
+        }
+        if when == "the request" {
+            a.link().stall(Direction::Inbound);
+        } else {
+            for node in [&a, &b] {
+                node.link().set_dials(DialFate::Hold);
+            }
+            a.link().cut(Cut::Close);
+        }
+        sim.settle();
+        to.tell(Talk::Say(1));
+        sim.settle();
+        a.system().begin_shutdown();
+        sim.run(ms(500));
+        assert_eq!(a.remoting().tasks(), 1, "{when}: the listener is gone, the attempt goes on");
+        a.link().set_dials(DialFate::Pass);
+        a.link().pass(Direction::Inbound);
+        let started = sim.now();
+        assert_eq!(shut(&sim, &a), Some(Ok(())), "{when}");
+        assert!(sim.now() - started < s(1), "{when}: {:?}", sim.now() - started);
+        sim.run(s(1));
+        assert_eq!(numbers(&ear), [1], "{when}");
+        assert!(a.letters().is_empty(), "{when}: {:?}", a.letters());
+        let turns = b.turns_of(&a);
+        assert!(turns.ends_with(&["connected", "left", "disconnected"]), "{when}: {turns:?}");
     }
 }
 
