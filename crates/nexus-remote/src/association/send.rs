@@ -103,9 +103,12 @@ impl Association {
         self.lane.unsent()
     }
 
-    /// Why the peer answers nothing, while no connection serves the association.
+    /// Why the peer answers nothing, while no connection serves the association or it is suspended by hand.
     #[must_use]
     pub fn absence(&self) -> Option<AskError> {
+        if self.suspended {
+            return Some(AskError::Suspended);
+        }
         if self.live.is_some() {
             return None;
         }

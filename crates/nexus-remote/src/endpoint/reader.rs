@@ -346,8 +346,7 @@ impl Turn<'_> {
             return Ok(());
         }
         if self.peer.is_suspended() {
-            let detail = Cow::Borrowed("the association is suspended by hand");
-            self.lost(None, DeadLetterReason::Suspended, size, id, detail);
+            self.suspended(&frame, size, id);
             return Ok(());
         }
         match frame {
@@ -359,11 +358,7 @@ impl Turn<'_> {
                     self.after.acts.push(Act::Answered { ask, payload, size, id });
                 }
             }
-            OrdinaryFrame::ReplyFailed(failed) => {
-                if let Some(ask) = self.pending(failed.key) {
-                    self.after.acts.push(Act::Failed(Box::new((ask, failed.error))));
-                }
-            }
+            OrdinaryFrame::ReplyFailed(failed) => self.failed(failed.key, failed.error),
             OrdinaryFrame::Lookup(lookup) => self.lookup(&lookup),
             OrdinaryFrame::DefineReference(_) | OrdinaryFrame::DefineManifest(_) => {}
         }
@@ -381,6 +376,36 @@ impl Turn<'_> {
             Ok(Placed::Duplicate | Placed::Stale) => Ok(false),
             Err(fault) => Err(ReadFault::protocol(&fault)),
         }
+    }
+
+    /// Nothing is accepted while the association is suspended by hand. Who asked is told: here at once, and the peer
+    /// once it is over, since nothing is sent either.
+    fn suspended(&mut self, frame: &OrdinaryFrame<'_>, size: usize, id: CorrelationId) {
+        let (reason, why) = (DeadLetterReason::Suspended, AskError::Suspended);
+        match frame {
+            OrdinaryFrame::Envelope(envelope) => self.unanswered(envelope, why),
+            OrdinaryFrame::Lookup(lookup) => {
+                let to = self.asker(lookup);
+                self.after.unanswered.push((to, why));
+            }
+            OrdinaryFrame::Reply(reply) => self.failed(reply.key, why),
+            // That there is no answer is all that its asker can learn, and it is told why.
+            OrdinaryFrame::ReplyFailed(failed) => return self.failed(failed.key, failed.error.clone()),
+            OrdinaryFrame::DefineReference(_) | OrdinaryFrame::DefineManifest(_) => {}
+        }
+        self.lost(None, reason, size, id, Cow::Borrowed("the association is suspended by hand"));
+    }
+
+    /// Tells whoever here asked under `key` that there is no answer.
+    fn failed(&mut self, key: ReplyKey, why: AskError) {
+        if let Some(ask) = self.pending(key) {
+            self.after.acts.push(Act::Failed(Box::new((ask, why))));
+        }
+    }
+
+    /// Whom to tell what a lookup has found.
+    fn asker(&self, lookup: &Lookup<'_>) -> ReplyTo {
+        ReplyTo { route: self.route.clone(), key: lookup.key(), correlation_id: lookup.correlation_id() }
     }
 
     fn envelope(&mut self, intake: &mut Intake, envelope: &Envelope<'_>, size: usize) {
@@ -505,8 +530,7 @@ impl Turn<'_> {
                 Err(error) => Err(AskError::Decode(error.to_string())),
             },
         };
-        let to =
-            ReplyTo { route: self.route.clone(), key: lookup.key(), correlation_id: lookup.correlation_id() };
+        let to = self.asker(lookup);
         self.after.acts.push(Act::Found(Box::new((to, answer))));
     }
 

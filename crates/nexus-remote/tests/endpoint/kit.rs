@@ -31,6 +31,8 @@ pub(crate) enum Talk {
     Use(ActorRef<Talk>, u64),
     /// Kept without an answer.
     Keep(Reply<u64>),
+    /// The first question kept is answered with the number.
+    Answer(u64),
     /// Says 0 to n-1 to the actor named, and stops.
     CountAndStop(ActorRef<Talk>, u64),
     /// Stops.
@@ -101,6 +103,11 @@ impl Actor for Parrot {
             Talk::Pass(to, n, reply) => to.tell(Talk::Echo(n, reply)),
             Talk::Use(who, n) => who.tell(Talk::Say(n)),
             Talk::Keep(reply) => self.kept.push(reply),
+            Talk::Answer(n) => {
+                if !self.kept.is_empty() {
+                    self.kept.remove(0).send(n);
+                }
+            }
             Talk::CountAndStop(to, n) => {
                 for i in 0..n {
                     to.tell(Talk::Say(i));

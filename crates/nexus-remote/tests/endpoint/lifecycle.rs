@@ -1,5 +1,7 @@
 //! How associations begin, break, idle and begin again.
 
+use std::sync::{Arc, Mutex};
+
 use nexus_actor_core::remote_authority::AuthorityState;
 use nexus_actor_core::{AskError, DeadLetterReason};
 use nexus_remote::RemotingControl;
@@ -371,6 +373,43 @@ fn a_suspended_association_sends_and_takes_nothing_until_it_is_resumed() {
         a.remoting().suspend("nowhere:1"),
         Err(nexus_remote::RemotingError::UnknownAuthority { .. })
     ));
+}
+
+/// Nobody waits for an answer that a suspension has made impossible.
+#[test]
+fn who_asks_across_a_suspension_is_told_of_it() {
+    let (sim, [a, b]) = nodes(1430, ["a", "b"]);
+    parrot(a.system(), "parrot");
+    let at_b = parrot(b.system(), "parrot");
+    let (to_a, to_b) = (far(&b, &a, "/user/parrot"), far(&a, &b, "/user/parrot"));
+    assert_eq!(sim.wait(s(2), to_b.ask(|r| Talk::Echo(1, r))), Some(Ok(1)));
+    let (answered_late, failed_late) = (to_b.ask(Talk::Keep), to_b.ask(Talk::Keep));
+    sim.settle();
+    let peer = b.authority().to_string();
+    a.remoting().suspend(&peer).unwrap();
+    sim.settle();
+    // An answer comes while nothing is accepted, and the news that there is none: both askers here learn at once.
+    at_b.tell(Talk::Answer(7));
+    assert_eq!(sim.wait(ms(100), answered_late), Some(Err(AskError::Suspended)));
+    at_b.stop();
+    assert_eq!(sim.wait(ms(100), failed_late), Some(Err(AskError::NoReply)));
+    assert_eq!(a.lost(DeadLetterReason::Suspended), 1, "{:?}", a.letters());
+    // Questions of the suspended peer are recorded, and answered as soon as something may be sent again.
+    let theirs = to_a.ask(|r| Talk::Echo(2, r)).timeout(s(60));
+    let (system, path, found) = (b.system().clone(), a.url("/user/parrot"), Arc::<Mutex<_>>::default());
+    let out = found.clone();
+    let lookup = async move {
+        let answer = system.lookup::<Talk>(&path).await;
+        *out.lock().unwrap() = answer.err();
+    };
+    assert_eq!(sim.wait(ms(500), lookup), None);
+    assert_eq!(a.lost(DeadLetterReason::Suspended), 3, "{:?}", a.letters());
+    // A question to it waits, and its deadline says for what.
+    let ours = to_b.ask(|r| Talk::Echo(3, r)).timeout(s(2));
+    assert_eq!(sim.wait(s(3), ours), Some(Err(AskError::Suspended)));
+    a.remoting().resume(&peer).unwrap();
+    assert_eq!(sim.wait(s(1), theirs), Some(Err(AskError::Suspended)));
+    assert_eq!(*found.lock().unwrap(), Some(AskError::Suspended));
 }
 
 /// Covers: S64
