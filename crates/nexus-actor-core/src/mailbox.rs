@@ -20,6 +20,7 @@ use crate::nest::Nest;
 use crate::path::{ActorPath, ActorUid};
 use crate::reason::Refusal;
 use crate::remote::Route;
+use crate::runtime::contained;
 use crate::signal::{Signal, TerminationReason};
 
 /// A buffer with more room than this is given back when its actor goes idle.
@@ -465,7 +466,7 @@ impl<M> Mailbox<M> {
                     let room = bounds.take_one(queue, user);
                     drop(guard);
                     for waker in room {
-                        waker.wake();
+                        contained(|| waker.wake());
                     }
                     return Taken::Work;
                 }
@@ -581,7 +582,7 @@ impl<M> Mailbox<M> {
             && let Some(bounds) = &mut extras.bounds
         {
             for waker in core::mem::take(&mut bounds.waiting) {
-                waker.wake();
+                contained(|| waker.wake());
             }
         }
         (user.unwrap_or_default(), system)

@@ -14,7 +14,7 @@ use core::time::Duration;
 use hashbrown::HashMap;
 
 use crate::lock::Lock;
-use crate::runtime::{BoxFuture, Runtime};
+use crate::runtime::{BoxFuture, Runtime, contained};
 use crate::time::Instant;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -147,17 +147,6 @@ impl Scheduler {
     }
 }
 
-/// Runs one job. A job that panics must not take the timers of the whole system with it.
-fn run(job: Job) {
-    #[cfg(feature = "std")]
-    if let Err(payload) = std::panic::catch_unwind(core::panic::AssertUnwindSafe(job)) {
-        // The panic has been reported by the hook; its payload may panic again as it is dropped.
-        core::mem::forget(payload);
-    }
-    #[cfg(not(feature = "std"))]
-    job();
-}
-
 /// The task that drives a [`Scheduler`].
 pub(crate) struct SchedulerTask {
     shared: Arc<Shared>,
@@ -193,7 +182,8 @@ impl Future for SchedulerTask {
             };
             if !due.is_empty() {
                 for job in due {
-                    run(job);
+                    // One that panics must not take the timers of the whole system with it.
+                    contained(job);
                 }
                 continue;
             }

@@ -31,7 +31,7 @@ use crate::props::Props;
 use crate::reason::{AskError, Refusal};
 use crate::remote::{ActorRefProvider, Route, Wire};
 use crate::remote_authority::RemoteAuthorityManager;
-use crate::runtime::{BoxFuture, Runtime};
+use crate::runtime::{BoxFuture, Runtime, contained};
 use crate::scheduler::Scheduler;
 use crate::serialization::{Encoder, Message, RegistrationError, SerializationRegistry, SerializerId};
 use crate::supervision::{Directive, SupervisorStrategy};
@@ -702,7 +702,7 @@ impl ActorSystem {
             };
             drop((root, providers));
             for waker in waiting {
-                waker.wake();
+                contained(|| waker.wake());
             }
         });
     }

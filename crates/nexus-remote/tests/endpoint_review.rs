@@ -1,7 +1,8 @@
 //! Corners of the endpoint layer where two things happen at once or something is left behind.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nexus_actor_core::runtime::{BoxFuture, PumpRuntime, Runtime};
@@ -11,8 +12,12 @@ use nexus_actor_core::{
     Actor, ActorError, ActorRef, ActorSystem, AskError, Context, DeadLetterReason, Directive, Instant, Props,
     Reply, Signal, SupervisorStrategy,
 };
+use nexus_remote::backpressure::BackpressureHook;
 use nexus_remote::event::RemotingLifecycleEvent;
-use nexus_remote::transport::{LoopbackNetwork, TransportFactory};
+use nexus_remote::transport::{
+    LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportBind, TransportChannel, TransportEndpoint,
+    TransportError, TransportFactory, TransportHandle,
+};
 use nexus_remote::wire::QuarantineReason;
 use nexus_remote::{
     RemotingControl, RemotingControlHandle, RemotingError, RemotingExtension, RemotingExtensionConfig,
@@ -177,6 +182,64 @@ fn start_after_a_failed_start() {
     assert_eq!(seen.load(Ordering::Relaxed), 1);
     pump.run_until_idle();
     assert_eq!(remoting.tasks(), 1);
+}
+
+/// Uses the control of its node while it is made to listen.
+struct Curious {
+    inner: LoopbackTransport,
+    control: Arc<OnceLock<RemotingControlHandle>>,
+    ends: bool,
+}
+
+impl RemoteTransport for Curious {
+    fn scheme(&self) -> &str {
+        LoopbackTransport::SCHEME
+    }
+    fn spawn_listener(&self, bind: &TransportBind) -> Result<TransportHandle, TransportError> {
+        let control = self.control.get().expect("made before the start");
+        control.start().expect("is under way");
+        if self.ends {
+            control.shutdown().expect("has begun to start");
+        }
+        self.inner.spawn_listener(bind)
+    }
+    fn open_channel(&self, remote: &TransportEndpoint) -> Result<TransportChannel, TransportError> {
+        self.inner.open_channel(remote)
+    }
+    fn install_backpressure_hook(&self, hook: Box<dyn BackpressureHook + Send + Sync>) {
+        self.inner.install_backpressure_hook(hook);
+    }
+}
+
+/// A transport is the application's: no lock is held while it begins to listen, and a shutdown from there holds.
+#[test]
+fn transport_may_use_the_control_while_it_binds() {
+    for ends in [false, true] {
+        let (pump, network) = (PumpRuntime::new(), LoopbackNetwork::new());
+        let control = Arc::<OnceLock<RemotingControlHandle>>::default();
+        let (to, of) = (control.clone(), network.clone());
+        let factory = TransportFactory::new().with_transport(LoopbackTransport::SCHEME, move || {
+            Ok(Arc::new(Curious { inner: LoopbackTransport::new(&of), control: to.clone(), ends }))
+        });
+        let system =
+            build("a", &pump, config(&network).with_auto_start(false).with_transport_factory(factory));
+        let remoting = handle(&system);
+        assert!(control.set(remoting.clone()).is_ok());
+        let (tell, told) = channel();
+        let starter = remoting.clone();
+        std::thread::spawn(move || tell.send(starter.start()));
+        let started = told.recv_timeout(LIMIT).expect("not kept waiting by its own call");
+        pump.run_until_idle();
+        if ends {
+            assert!(matches!(started, Err(RemotingError::Shutdown)), "{started:?}");
+            assert_eq!(remoting.tasks(), 0);
+        } else {
+            assert!(started.is_ok(), "{started:?}");
+            assert_eq!(remoting.tasks(), 1);
+            assert!(remoting.start().is_ok());
+        }
+        shut_down(&pump, &system);
+    }
 }
 
 /// A suspension that the machine did not take on, or gave up for a quarantine, drops no message afterwards.

@@ -6,10 +6,12 @@ use core::pin::Pin;
 
 use crate::time::Instant;
 
+mod contained;
 mod pump;
 #[cfg(feature = "std")]
 mod tokio_runtime;
 
+pub use contained::contained;
 pub use pump::PumpRuntime;
 #[cfg(feature = "std")]
 pub use tokio_runtime::TokioRuntime;

@@ -15,6 +15,7 @@ use crate::headers::Headers;
 use crate::mailbox::{Entry, Notice};
 use crate::reason::{AskError, DeadLetterReason, Refusal};
 use crate::remote::Route;
+use crate::runtime::contained;
 use crate::serialization::scope;
 
 /// Decodes messages for one actor and hands them over in batches: one lock and one wake-up per batch.
@@ -67,10 +68,10 @@ impl Aftermath {
     pub fn run(&mut self) {
         // A wake-up that is missing costs more than a record: those first.
         for waker in self.wakers.drain(..) {
-            waker.wake();
+            contained(|| waker.wake());
         }
         for record in self.refused.drain(..) {
-            record();
+            contained(record);
         }
     }
 

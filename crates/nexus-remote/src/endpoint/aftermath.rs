@@ -11,6 +11,7 @@ use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, SerializationFailure};
 use nexus_actor_core::path::{ActorPath, ActorUid};
 use nexus_actor_core::remote::{PendingReply, ReplyTo};
+use nexus_actor_core::runtime::contained;
 use nexus_actor_core::serialization::{Aftermath, SerializerId, scope};
 use nexus_actor_core::system::ActorSystem;
 use nexus_actor_core::{AskError, CorrelationId, DeadLetterReason, Instant};
@@ -96,14 +97,15 @@ impl After {
         *self = Self::new();
     }
 
-    /// Does everything and leaves nothing but the memory. Inside the decode scope, outside any lock.
+    /// Does everything and leaves nothing but the memory, also when something in it panics: the frames have been taken.
+    /// Inside the decode scope, outside any lock.
     pub(super) fn run(&mut self, peer: &Arc<Peer>, system: &ActorSystem, frames: &FrameReader, now: Instant) {
         for (id, size) in self.hops.drain(..) {
             log::hop(peer.authority(), HopKind::Receive, id, size);
         }
         self.handed.run();
         for act in self.acts.drain(..) {
-            match act {
+            contained(|| match act {
                 Act::Answered { ask, payload, size, id } => {
                     let payload = frames.bytes(payload);
                     if let Err(error) = ask.complete(payload) {
@@ -124,16 +126,18 @@ impl After {
                 }
                 Act::Found(found) => answer_lookup(*found),
                 Act::Lost(lost) => lost.record(peer, system, now),
-            }
+            });
         }
         for (to, why) in self.unanswered.drain(..) {
-            to.route.reply_failed(to.key, to.correlation_id, why);
+            contained(|| to.route.reply_failed(to.key, to.correlation_id, why));
         }
         peer.fulfil(&mut self.wants);
         for notice in self.released.drain(..) {
             peer.node.tell_watcher(WatchCommand::Notify { peer: peer.clone(), notice });
         }
-        self.gone.clear();
+        for gone in self.gone.drain(..) {
+            contained(|| drop(gone));
+        }
     }
 }
 

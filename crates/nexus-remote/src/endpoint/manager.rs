@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::path::{ActorPath, ActorUid, Address, Authority};
 use nexus_actor_core::remote_authority::RemoteAuthorityManager;
+use nexus_actor_core::runtime::contained;
 use nexus_actor_core::system::ActorSystem;
 use nexus_actor_core::{Actor, ActorError, Context, CorrelationId, DeadLetterReason, Refusal};
 
@@ -226,7 +227,7 @@ impl EndpointManager {
             AssociationEvent::SystemMessageLost { message, reason } => {
                 self.system_message_lost(peer, &message, reason, system);
             }
-            AssociationEvent::AskFailed { ask, error } => ask.fail(error),
+            AssociationEvent::AskFailed { ask, error } => contained(|| ask.fail(error)),
             AssociationEvent::Terminated(notice) => {
                 if peer.read(|association| association.session()) != Some(notice.session) {
                     // It ended with its session: no message of that session follows the news.

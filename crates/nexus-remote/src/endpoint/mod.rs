@@ -18,6 +18,7 @@ mod peer;
 mod pressure;
 mod reader;
 mod registry;
+mod room;
 mod supervisor;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ use super::manager::{EndpointManager, EndpointManagerCommand};
 use super::peer::Peer;
 use super::pressure::{self, Ways};
 use super::registry::{EndpointRegistry, Origin, Reserved};
+use super::room::wake_all;
 use super::watcher::{RemoteWatcherMessage, WatchCommand, Watching};
 use crate::association::{Admission, Association, AssociationConfig, ConnectionNumber, QuarantineMemory};
 use crate::backpressure::BackpressureListeners;
@@ -606,9 +607,7 @@ impl Latch {
     pub(crate) fn set(&self) {
         self.set.store(true, Ordering::Release);
         let waiting = core::mem::take(&mut *self.waiting.lock());
-        for waker in waiting {
-            waker.wake();
-        }
+        wake_all(waiting);
     }
 
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {

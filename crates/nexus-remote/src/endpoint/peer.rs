@@ -27,6 +27,7 @@ use super::manager::EndpointManagerCommand;
 use super::node::{Latch, Node};
 use super::pressure::Pressure;
 use super::reader::Intake;
+use super::room::Room;
 use super::watcher::WatchCommand;
 use crate::association::{Association, AssociationState, ConnectionId, DialError, LostCause, Sent};
 use crate::backpressure::BackpressureSignal;
@@ -49,7 +50,7 @@ pub(crate) struct Peer {
     /// What only readers use.
     pub(crate) intake: Lock<Intake>,
     /// Senders that wait for room.
-    room: Lock<Vec<Waker>>,
+    room: Lock<Room>,
     /// Another [`STRETCH`] waits for the connection: the next sender that may wait lets others run.
     ahead: AtomicBool,
     /// What the machine said last of accepting ordinary frames.
@@ -628,10 +629,8 @@ impl Peer {
 
     /// Wakes every sender that waits for room.
     pub(crate) fn wake_room(&self) {
-        let waiting = core::mem::take(&mut *self.room.lock());
-        for waker in waiting {
-            waker.wake();
-        }
+        let waiting = self.room.lock().take();
+        waiting.wake();
     }
 
     #[cold]
@@ -757,14 +756,16 @@ impl Route for Peer {
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        {
-            let mut room = self.room.lock();
-            if !room.iter().any(|waker| waker.will_wake(cx.waker())) {
-                room.push(cx.waker().clone());
-            }
+        if self.read(Association::has_room) {
+            return Poll::Ready(());
         }
+        self.room.lock().enter(cx.waker());
         // Asked after registering: room made in between is not missed.
-        if self.read(Association::has_room) { Poll::Ready(()) } else { Poll::Pending }
+        if !self.read(Association::has_room) {
+            return Poll::Pending;
+        }
+        self.forget_room(cx.waker());
+        Poll::Ready(())
     }
 
     #[inline]
@@ -777,11 +778,7 @@ impl Route for Peer {
     }
 
     fn forget_room(&self, waker: &Waker) {
-        let gone = {
-            let mut room = self.room.lock();
-            let at = room.iter().position(|other| other.will_wake(waker));
-            at.map(|at| room.swap_remove(at))
-        };
+        let gone = self.room.lock().leave(waker);
         // Another send of the same task may have shared its place, and registers anew.
         if let Some(waker) = gone {
             waker.wake();

@@ -28,7 +28,7 @@ use crate::wire::QuarantineReason;
 
 /// The operations on one node's remoting.
 pub trait RemotingControl: Send + Sync {
-    /// Starts listening. Calling it again changes nothing.
+    /// Starts listening. Calling it again changes nothing, also while another call is at it.
     ///
     /// # Errors
     /// When the address cannot be bound; nothing is left running and it may be called again. After a shutdown it
@@ -115,7 +115,18 @@ pub struct RemotingControlHandle {
 #[derive(Default)]
 pub(crate) struct Life {
     supervisor: Option<ActorRef<SupervisorCommand>>,
+    /// Somebody is at it.
+    starting: bool,
     over: bool,
+}
+
+/// A start under way; over when dropped, also by a panic of the transport.
+struct Starting<'a>(&'a Lock<Life>);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().starting = false;
+    }
 }
 
 impl RemotingControlHandle {
@@ -272,24 +283,38 @@ impl RemotingControl for RemotingControlHandle {
             if life.over || system.is_shutting_down() {
                 return Err(RemotingError::Shutdown);
             }
-            if life.supervisor.is_some() {
+            if life.starting || life.supervisor.is_some() {
                 return Ok(());
             }
-            // Bound before there is an actor: a start that fails leaves no name behind that is still taken.
-            let listener = bind(&self.node)?;
-            let spawned = system.spawn_system("remoting", EndpointSupervisor::props(self.node.clone()));
-            let supervisor = match spawned {
-                Ok(supervisor) => supervisor,
-                Err(error) => {
-                    listener.close();
-                    self.node.clear_local();
-                    return Err(RemotingError::Actor(error));
-                }
-            };
-            serve(&self.node, listener, &supervisor);
-            life.supervisor = Some(supervisor);
+            life.starting = true;
         }
-        // Outside the lock: subscribers may start or end remoting.
+        let starting = Starting(&self.life);
+        // Outside the lock: a transport, like a subscriber below, may do anything. And bound before there is an actor: a
+        // start that fails leaves no name behind that is still taken.
+        let listener = bind(&self.node)?;
+        let spawned = system.spawn_system("remoting", EndpointSupervisor::props(self.node.clone()));
+        let supervisor = match spawned {
+            Ok(supervisor) => supervisor,
+            Err(error) => {
+                listener.close();
+                self.node.clear_local();
+                return Err(RemotingError::Actor(error));
+            }
+        };
+        serve(&self.node, listener, &supervisor);
+        let over = {
+            let mut life = self.life.lock();
+            if !life.over {
+                life.supervisor = Some(supervisor.clone());
+            }
+            life.over
+        };
+        drop(starting);
+        if over {
+            // A shutdown that came in between does not know of it; what accepts ends by itself.
+            supervisor.stop();
+            return Err(RemotingError::Shutdown);
+        }
         self.node.publish_listening();
         for text in self.node.config.warnings() {
             let authority = self.node.own_authority();
@@ -397,7 +422,7 @@ impl RemotingControl for RemotingControlHandle {
     fn shutdown(&self) -> Result<(), RemotingError> {
         {
             let life = self.life.lock();
-            if life.supervisor.is_none() && !life.over {
+            if life.supervisor.is_none() && !life.starting && !life.over {
                 return Err(RemotingError::NotStarted);
             }
         }

@@ -1,6 +1,14 @@
 //! Sessions over links that fail at every byte.
 
-use nexus_actor_core::DeadLetterReason;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use nexus_actor_core::{AskError, DeadLetterReason};
+use nexus_remote::RemotingControl;
+use nexus_remote::wire::QuarantineReason;
 use nexus_testkit::{Cut, Direction, SimNode};
 
 use crate::kit::*;
@@ -297,4 +305,71 @@ fn books_with_a_message_missing_do_not_balance() {
     far(&a, &b, "/user/ear").tell(Talk::Say(10));
     let found = imbalance(&a, &b, &Ledger { tried: 11, delivered });
     assert!(found.is_some_and(|it| it.starts_with("nothing is in flight")));
+}
+
+/// Panics when it is woken, and counts how often.
+#[derive(Default)]
+struct Landmine(AtomicUsize);
+
+impl Wake for Landmine {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("on purpose: a waker with a bug");
+    }
+}
+
+/// An executor whose wake-ups panic harms nobody who waits for the same: answers in one batch, the end of a session, room
+/// in a lane, the end of a node.
+#[test]
+fn a_waker_that_panics_costs_nobody_else_anything() {
+    let sim = simulation(3600);
+    let (a, b) = (know(sim.node_with("a", |c| c.with_queue_messages_max(10))), know(sim.node("b")));
+    let at_b = parrot(b.system(), "parrot");
+    let to = far(&a, &b, "/user/parrot");
+    let mine = Arc::<Landmine>::default();
+    let waker = Waker::from(mine.clone());
+    let mut cx = Context::from_waker(&waker);
+    let woken = || mine.0.swap(0, Ordering::SeqCst);
+
+    let mut first = pin!(to.ask(Talk::Keep));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    let second = to.ask(Talk::Keep);
+    sim.settle();
+    for n in [1, 2] {
+        at_b.tell(Talk::Answer(n));
+    }
+    assert_eq!(sim.wait(s(1), second), Some(Ok(2)));
+    assert_eq!(woken(), 1);
+    assert_eq!(a.turns_of(&b), ["connected"], "and the connection goes on");
+
+    a.link().stall(Direction::Inbound);
+    while to.try_tell(Talk::Say(0)).is_ok() {}
+    let mut first = pin!(to.send(Talk::Say(1)));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    let (second, waits) = (to.clone(), Arc::new(()));
+    let held = waits.clone();
+    let second = async move {
+        let sent = second.send(Talk::Say(2)).await;
+        drop(held);
+        sent.is_ok()
+    };
+    assert_eq!(sim.wait(ms(10), second), None);
+    a.link().pass(Direction::Inbound);
+    sim.run(s(1));
+    assert_eq!(Arc::strong_count(&waits), 1, "the second has been sent");
+    assert_eq!(woken(), 1);
+
+    let mut first = pin!(to.ask(Talk::Keep));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    let second = to.ask(Talk::Keep);
+    sim.settle();
+    a.remoting().quarantine(&b.authority().to_string(), QuarantineReason::ByOperator);
+    assert_eq!(sim.wait(s(1), second), Some(Err(AskError::Quarantined)));
+    assert_eq!(woken(), 1);
+
+    let (remoting, again) = (a.remoting().clone(), a.remoting().clone());
+    let mut first = pin!(remoting.shutdown_and_wait());
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(sim.wait(s(12), async move { again.shutdown_and_wait().await }), Some(()));
+    assert_eq!(woken(), 1);
 }
