@@ -134,6 +134,8 @@ pub enum Refusal {
     Suspended,
     /// A bound on something else than a queue was reached; the text names it.
     Limit(&'static str),
+    /// No way leads to that address from here, whoever lives there; the text says why.
+    NoRoute(&'static str),
     /// The node is shutting down.
     Shutdown,
 }
@@ -155,6 +157,7 @@ impl Refusal {
             Self::Denied => DeadLetterReason::Denied,
             Self::Suspended => DeadLetterReason::Suspended,
             Self::Limit(_) => DeadLetterReason::Limit,
+            Self::NoRoute(_) => DeadLetterReason::Unreachable,
             Self::Shutdown => DeadLetterReason::Shutdown,
         }
     }
@@ -178,6 +181,7 @@ impl fmt::Display for Refusal {
             }
             Self::Encode(why) => write!(f, "encode: {why}"),
             Self::Limit(which) => write!(f, "limit: {which}"),
+            Self::NoRoute(why) => write!(f, "no way to that node: {why}"),
             other => f.write_str(other.reason().as_str()),
         }
     }
@@ -236,7 +240,7 @@ impl From<Refusal> for AskError {
             Refusal::MailboxFull { .. } | Refusal::QueueFull { .. } | Refusal::Limit(_) => Self::Full,
             Refusal::TooLarge { size, limit } => Self::TooLarge { size, limit },
             Refusal::Encode(why) => Self::Encode(why),
-            Refusal::Unreachable => Self::Unreachable,
+            Refusal::Unreachable | Refusal::NoRoute(_) => Self::Unreachable,
             Refusal::Quarantined => Self::Quarantined,
             Refusal::Blocked => Self::Blocked,
             Refusal::Denied => Self::Denied,

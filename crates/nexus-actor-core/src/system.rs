@@ -905,8 +905,6 @@ impl fmt::Display for ResolveError {
             Self::InvalidProtobuf { type_name, rule } => {
                 write!(f, "the form of {type_name} on the protobuf wire is not valid: {rule}")
             }
-            // Not a matter of a limit but of the address or the state of this node.
-            Self::Refused(Refusal::Limit(why)) => write!(f, "no way to that node: {why}"),
             Self::Refused(refusal) => fmt::Display::fmt(refusal, f),
         }
     }

@@ -54,6 +54,8 @@ impl Association {
                 }
             }
             Timer::SystemGiveUp => self.on_system_give_up(now),
+            // That it runs no more is what it is for.
+            Timer::SystemAllowance => {}
             Timer::Idle => self.on_idle(now),
             Timer::Liveness => self.on_liveness(now),
             Timer::RefusedVerdict => self.judge_refused(now),

@@ -122,6 +122,10 @@ impl Association {
         self.system_acknowledge_now = true;
         self.last_used = now;
         self.wake_driver();
+        // Repetitions cost as much as others.
+        if let Some(at) = self.allowance.take(now) {
+            self.timers.set(Timer::SystemAllowance, at);
+        }
         let Some(session) = &mut self.session else { return };
         if seq != session.system_next {
             // Earlier: a repetition, acknowledged again. Later: one is missing, and will be sent again.
@@ -167,6 +171,13 @@ impl Association {
                 self.events.push_back(AssociationEvent::StopRequested { path, uid });
             }
         }
+    }
+
+    /// Whether nothing more is to be read from the peer for now: it sends system messages faster than it may (L17). A
+    /// deadline says when that is over.
+    #[must_use]
+    pub const fn is_flooded(&self) -> bool {
+        self.timers.get(Timer::SystemAllowance).is_some()
     }
 
     /// Ordinary frames of `conn` have been taken: `next` is the receiving side's next expected number, `bytes` what

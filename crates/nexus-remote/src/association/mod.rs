@@ -23,6 +23,7 @@
 //! attempt has come to an end, so an attempt that fails costs nothing.
 
 mod admission;
+mod allowance;
 mod config;
 mod deadline;
 mod event;
@@ -58,6 +59,7 @@ use nexus_actor_core::path::{ActorPath, ActorUid, Address};
 use nexus_actor_core::remote::{PendingReply, ReplyKey};
 use nexus_actor_core::{CorrelationId, Instant, Refusal};
 
+use self::allowance::Allowance;
 use self::lane::{Lane, Salvage};
 use self::leave::Closing;
 use self::link::Link;
@@ -126,6 +128,8 @@ pub struct Association {
     /// The ask of the message accepted last, on its way out.
     asked: Option<(Arc<dyn PendingReply>, ReplyKey)>,
     system: SystemOut,
+    /// What of the peer's system messages may come now.
+    allowance: Allowance,
     watches: WatchBook,
     peer_watches: PeerWatches,
     book: QuarantineBook,
@@ -208,6 +212,7 @@ impl Association {
         if !config.connection_detector().is_same(config.detector()) {
             monitor = monitor.with_connection_detector(config.connection_detector().build()?);
         }
+        let allowance = Allowance::new(config.system_rate(), config.system_burst());
         let mut rng = fastrand::Rng::with_seed(seed);
         let correlation = CorrelationId::new(rng.u64(1..), rng.u32(..));
         Ok(Self {
@@ -238,6 +243,7 @@ impl Association {
             correlation,
             lane: Lane::new(),
             system: SystemOut::default(),
+            allowance,
             watches: WatchBook::default(),
             peer_watches: PeerWatches::default(),
             book: QuarantineBook::default(),

@@ -26,6 +26,8 @@ pub enum Timer {
     SystemResend,
     /// The oldest system message is given up.
     SystemGiveUp,
+    /// The peer may be read again, which has sent system messages too fast.
+    SystemAllowance,
     /// The connection is closed when it carried nothing for long.
     Idle,
     /// The peer is asked for a sign of life when nothing was heard for long.
@@ -56,6 +58,7 @@ impl Timer {
         Self::Heartbeat,
         Self::SystemResend,
         Self::SystemGiveUp,
+        Self::SystemAllowance,
         Self::Idle,
         Self::Liveness,
         Self::RefusedVerdict,

@@ -11,7 +11,7 @@ pub(super) struct Backlog {
     most: usize,
     /// The association has more to tell than it may hand out.
     more: AtomicBool,
-    /// What makes more of it is not to be read.
+    /// Nothing more is to be read from the peer: it makes more of it, or sends too fast.
     behind: AtomicBool,
 }
 

@@ -526,10 +526,10 @@ impl Node {
             return Err(Refusal::Shutdown);
         }
         let Some(own) = self.address() else {
-            return Err(Refusal::Limit("remoting has not been started: call `start` first"));
+            return Err(Refusal::NoRoute("remoting has not been started: call `start` first"));
         };
         if address.scheme != own.scheme {
-            return Err(Refusal::Limit("no transport for the scheme of this address"));
+            return Err(Refusal::NoRoute("no transport for the scheme of this address"));
         }
         if own.authority == address.authority {
             // Our own address under another system's name.

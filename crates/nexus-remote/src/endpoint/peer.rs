@@ -91,6 +91,8 @@ struct Machine {
     /// Counts timers, so that each knows whether it still is the one.
     timers: u64,
     drivers: Vec<Driver>,
+    /// The association was flooded when it was last asked.
+    flooded: bool,
     /// Readers that wait until the node has caught up.
     readers: Vec<Waker>,
     /// It waits for its turn to dial.
@@ -166,6 +168,7 @@ impl Peer {
                 armed: None,
                 timers: 0,
                 drivers: Vec::new(),
+                flooded: false,
                 readers: Vec::new(),
                 queued: false,
                 granted: None,
@@ -260,15 +263,26 @@ impl Peer {
     }
 
     fn harvest(&self, machine: &mut Machine, now: Instant, wants: &mut Wants) {
-        let Machine { association, busy_since, armed, timers, drivers, readers, queued, granted, .. } =
-            machine;
+        let Machine {
+            association,
+            busy_since,
+            armed,
+            timers,
+            drivers,
+            flooded,
+            readers,
+            queued,
+            granted,
+            ..
+        } = machine;
         if !association.is_live() {
             *busy_since = None;
         }
         self.suspended.store(!association.accepts_ordinary(), Ordering::Release);
-        if association.has_event() || self.backlog.has_more() {
+        let was_flooded = core::mem::replace(flooded, association.is_flooded());
+        if association.has_event() || self.backlog.has_more() || *flooded || was_flooded {
             self.post(association, wants);
-            let behind = association.events_waiting() > 0;
+            let behind = association.events_waiting() > 0 || *flooded;
             if self.backlog.note_behind(behind) && !behind {
                 wants.wakers.append(readers);
             }
@@ -327,7 +341,8 @@ impl Peer {
         }
     }
 
-    /// Whether something may be read from the peer: not while the node is behind with what that leads to.
+    /// Whether something may be read from the peer: not while the node is behind with what that leads to, or the peer
+    /// ahead of what it may send.
     pub(crate) fn poll_caught_up(&self, cx: &Context<'_>) -> Poll<()> {
         if !self.backlog.is_behind() {
             return Poll::Ready(());

@@ -185,8 +185,10 @@ impl Hand {
 fn a_flood_of_system_messages_waits_where_it_came_from() {
     const BATCH: usize = 50;
     let house = House::new();
-    let (system, node) =
-        house.node_with("a", |config| config.with_endpoint_manager_batch_size(u32::try_from(BATCH).unwrap()));
+    let (system, node) = house.node_with("a", |config| {
+        let batch = u32::try_from(BATCH).unwrap();
+        config.with_endpoint_manager_batch_size(batch).with_system_message_burst(1_000_000)
+    });
     let hand = Hand::connect(&house, &system);
     let mut flood = Vec::new();
     let count: u64 = 40_000;
@@ -223,6 +225,52 @@ fn a_flood_of_system_messages_waits_where_it_came_from() {
     assert_eq!(peer.read(|association| association.events_waiting()), 0);
     assert_eq!(peer.read(|association| association.statistics().watched), 0);
     assert!(peer.read(|association| association.live_connection().is_some()));
+}
+
+/// What a peer sends of system messages beyond its burst is taken at the rate, not faster and not slower.
+///
+/// L17: below, at and above the limit.
+#[test]
+fn system_messages_are_taken_no_faster_than_they_may_come() {
+    const RATE: u64 = 100;
+    const BURST: u64 = 1_000;
+    for count in [BURST - 1, BURST, BURST + 1, 3 * BURST] {
+        let house = House::new();
+        let (system, node) =
+            house.node_with("a", |c| c.with_system_message_rate(100).with_system_message_burst(1_000));
+        let hand = Hand::connect(&house, &system);
+        let peer = node.registry.all().pop().unwrap();
+        let mut flood = Vec::new();
+        for seq in 0..count {
+            let (path, uid) = (WirePath::new("/user/nobody").unwrap(), ActorUid::new(1 + seq));
+            ControlFrame::System { seq, message: SystemMessage::Unwatch { path, uid } }.encode(&mut flood);
+        }
+        // So many fit into what is read at once, and are taken before they are counted.
+        let at_once = 64 * 1024 / (flood.len() as u64 / count);
+        let mut answers = FrameReader::new();
+        answers.established(256 * 1024);
+        let (started, mut sent, mut taken) = (house.pump.now(), 0, 0);
+        let passed = || (house.pump.now() - started).as_secs();
+        while taken < count {
+            if sent > 0 {
+                house.pump.advance(Duration::from_secs(1));
+            }
+            sent += hand.write(&flood[sent..]);
+            house.pump.run_until_idle();
+            let (bytes, mut at) = (hand.read(), 0);
+            while at < bytes.len() {
+                at += answers.feed(&bytes[at..]);
+                while let Some(raw) = answers.next_frame().unwrap() {
+                    if let Ok(ControlFrame::SystemAcknowledge { next, .. }) = ControlFrame::decode(raw) {
+                        taken = next;
+                    }
+                }
+            }
+            assert!(taken <= BURST + passed() * RATE + at_once, "{count}: {taken} after {} s", passed());
+            assert!(taken >= count.min(BURST + passed() * RATE), "{count}: {taken} after {} s", passed());
+        }
+        assert!(peer.read(|association| association.live_connection().is_some()));
+    }
 }
 
 /// The rest of a frame that the node has not read is not missing: its connection lives on, and ends where it is.

@@ -249,6 +249,25 @@ impl AssociationConfigBuilder {
         self
     }
 
+    /// How many system messages a second are taken from the peer in the long run (L17); beyond it nothing is read from it
+    /// for as long as they are too many.
+    ///
+    /// Default 10,000; from 1 to 1,000,000.
+    #[must_use]
+    pub const fn system_rate(mut self, per_second: u32) -> Self {
+        self.config.system_rate = per_second;
+        self
+    }
+
+    /// How many are taken at once after a pause (L17).
+    ///
+    /// Default 20,000; from 1 to 1,000,000.
+    #[must_use]
+    pub const fn system_burst(mut self, value: u32) -> Self {
+        self.config.system_burst = value;
+        self
+    }
+
     /// How many actors are watched in one direction (L18); the next is answered *limit*.
     ///
     /// Default 100,000; at least 1.

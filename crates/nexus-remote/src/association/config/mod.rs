@@ -83,6 +83,8 @@ pub struct AssociationConfig {
     system_window: usize,
     system_queue_max: usize,
     system_queue_bytes_max: usize,
+    system_rate: u32,
+    system_burst: u32,
     watches_max: usize,
     watchers_max: usize,
     lane_messages_max: usize,
@@ -142,6 +144,8 @@ impl AssociationConfig {
                 system_window: 1_024,
                 system_queue_max: 20_000,
                 system_queue_bytes_max: 8 * 1024 * 1024,
+                system_rate: 10_000,
+                system_burst: 20_000,
                 watches_max: 100_000,
                 watchers_max: 10_000,
                 lane_messages_max: 1_000_000,
@@ -340,6 +344,18 @@ impl AssociationConfig {
     #[must_use]
     pub const fn watchers_max(&self) -> usize {
         self.watchers_max
+    }
+
+    /// See [`AssociationConfigBuilder::system_rate`].
+    #[must_use]
+    pub const fn system_rate(&self) -> u32 {
+        self.system_rate
+    }
+
+    /// See [`AssociationConfigBuilder::system_burst`].
+    #[must_use]
+    pub const fn system_burst(&self) -> u32 {
+        self.system_burst
     }
 
     /// See [`AssociationConfigBuilder::lane_messages_max`].

@@ -99,6 +99,8 @@ impl AssociationConfig {
             &self.system_queue_bytes_max,
             "must be at least 4 KiB",
         );
+        found.within("system_rate", self.system_rate, 1..=1_000_000);
+        found.within("system_burst", self.system_burst, 1..=1_000_000);
         found.at_least("watches_max", self.watches_max, 1);
         found.at_least("watchers_max", self.watchers_max, 1);
         found.at_least("lane_messages_max", self.lane_messages_max, 1);
@@ -196,6 +198,8 @@ mod tests {
             .liveness_interval(s(20))
             .warning_mark(0.9)
             .reconnect_jitter(f64::NAN)
+            .system_rate(0)
+            .system_burst(1_000_001)
             .lane_messages_max(0)
             .asks_max(65_537);
         let error = builder.clone().build().unwrap_err();
@@ -209,6 +213,8 @@ mod tests {
                 "handshake_timeout",
                 "reconnect_jitter",
                 "idle_timeout",
+                "system_rate",
+                "system_burst",
                 "lane_messages_max",
                 "warning_mark",
                 "critical_mark",

@@ -177,6 +177,11 @@ values! {
     system_messages_max, with_system_messages_max: u32 = 20_000;
     /// Their bytes (L16); 8 MiB by default, at least `frame_bytes_max`.
     system_bytes_max, with_system_bytes_max: usize = 8 * 1024 * 1024;
+    /// System messages a second taken from one peer in the long run (L17); 10,000 by default, 1 to 1,000,000. Beyond it
+    /// nothing is read from that peer for as long as they are too many.
+    system_message_rate, with_system_message_rate: u32 = 10_000;
+    /// System messages taken at once from a peer that was quiet before (L17); 20,000 by default, 1 to 1,000,000.
+    system_message_burst, with_system_message_burst: u32 = 20_000;
     /// Bytes of one frame (L7); 256 KiB by default and at most, at least 8 KiB. The smaller of both nodes' holds.
     frame_bytes_max, with_frame_bytes_max: u32 = 256 * 1024;
     /// Asks of one association waiting for an answer (L19); 65,536 by default and at most, at least 1.
@@ -423,6 +428,8 @@ impl RemotingExtensionConfig {
             .system_window(SYSTEM_WINDOW.min(self.system_messages_max() as usize))
             .system_resend_max(SYSTEM_RESEND.min(self.system_messages_max() as usize))
             .system_queue_bytes_max(self.system_bytes_max())
+            .system_rate(self.system_message_rate())
+            .system_burst(self.system_message_burst())
             .watches_max(self.watches_max() as usize)
             .lane_messages_max(self.queue_messages_max() as usize)
             .lane_bytes_max(self.queue_bytes_max())

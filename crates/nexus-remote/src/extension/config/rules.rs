@@ -190,6 +190,8 @@ impl RemotingExtensionConfig {
             format!("must be at least endpoint_manager_batch_size ({})", v.endpoint_manager_batch_size),
         );
         found.within("system_messages_max", v.system_messages_max, 1..=SYSTEM_MESSAGES_MAX);
+        found.within("system_message_rate", v.system_message_rate, 1..=SYSTEM_MESSAGES_MAX);
+        found.within("system_message_burst", v.system_message_burst, 1..=SYSTEM_MESSAGES_MAX);
         found.within("pending_asks_max", v.pending_asks_max, 1..=ASKS_MAX);
         let jitter = v.reconnect_jitter;
         found.require((0.0..1.0).contains(&jitter), "reconnect_jitter", &jitter, "must be from 0 to below 1");
@@ -356,6 +358,12 @@ mod tests {
             (config().with_pending_asks_max(65_537), "pending_asks_max"),
             (config().with_system_messages_max(1_000_000), ""),
             (config().with_system_messages_max(1_000_001), "system_messages_max"),
+            (config().with_system_message_rate(0), "system_message_rate"),
+            (config().with_system_message_rate(1), ""),
+            (config().with_system_message_rate(1_000_001), "system_message_rate"),
+            (config().with_system_message_burst(0), "system_message_burst"),
+            (config().with_system_message_burst(1_000_000), ""),
+            (config().with_system_message_burst(1_000_001), "system_message_burst"),
             (config().with_system_bytes_max(256 * 1024 - 1), "system_bytes_max"),
             (config().with_frame_bytes_max(FRAME_MAX), ""),
             (config().with_frame_bytes_max(FRAME_MAX + 1), "frame_bytes_max"),
@@ -489,9 +497,11 @@ mod tests {
             }
             changes.push(Box::new(move |config| set(config, tick)));
         }
-        let counts: [Setter<u32>; 5] = [
+        let counts: [Setter<u32>; 7] = [
             RemotingExtensionConfig::with_queue_messages_max,
             RemotingExtensionConfig::with_system_messages_max,
+            RemotingExtensionConfig::with_system_message_rate,
+            RemotingExtensionConfig::with_system_message_burst,
             RemotingExtensionConfig::with_frame_bytes_max,
             RemotingExtensionConfig::with_pending_asks_max,
             RemotingExtensionConfig::with_watches_max,
