@@ -83,6 +83,17 @@ impl Intake {
     }
 }
 
+#[cfg(test)]
+impl Intake {
+    /// How many of the recipients `ids` have a buffer that is larger than a quiet one's.
+    pub(super) fn large_buffers(&mut self, ids: core::ops::Range<u32>) -> usize {
+        let is_large = |entry: &crate::association::ReferenceEntry<Cached>| {
+            entry.cached.as_ref().is_some_and(|cached| cached.inlet.is_large())
+        };
+        ids.filter(|id| self.inbound.reference_mut(*id).is_some_and(|entry| is_large(entry))).count()
+    }
+}
+
 /// What ends a connection from the reading side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReadFault {

@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
+use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorPathScheme, ActorUid};
 use nexus_actor_core::remote::Route;
 use nexus_actor_core::runtime::{PumpRuntime, Runtime};
-use nexus_actor_core::serialization::SerializerId;
+use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message, SerializerId};
 use nexus_actor_core::system::ActorSystem;
-use nexus_actor_core::{CorrelationId, DeadLetterReason};
+use nexus_actor_core::{Actor, ActorError, CorrelationId, DeadLetterReason, Instant, MailboxConfig, Props};
 use portable_atomic::{AtomicBool, Ordering};
 
 use super::inbox::{Inbox, Posted};
@@ -19,13 +21,16 @@ use super::node::Node;
 use super::peer::Peer;
 use super::registry::Origin;
 use crate::association::AssociationEvent;
+use crate::correlation_trace::HopKind;
+use crate::flight_recorder::FlightKind;
 use crate::transport::{
     LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportChannel, TransportEndpoint,
     TransportFactory,
 };
 use crate::wire::{
-    Acknowledge, AssociationHandshake, CapabilityFlags, ControlFrame, FrameReader, NodeAddress, Preamble,
-    RemoteNodeId, Request, SessionLimits, SystemMessage, WirePath,
+    Acknowledge, AssociationHandshake, CapabilityFlags, ControlFrame, DefineManifest, DefineReference,
+    Envelope, FrameReader, NodeAddress, OrdinaryFrame, Preamble, RemoteNodeId, Request, SessionLimits,
+    SystemMessage, WirePath,
 };
 use crate::{RemotingExtension, RemotingExtensionConfig, WithRemoting};
 
@@ -271,6 +276,156 @@ fn system_messages_are_taken_no_faster_than_they_may_come() {
         }
         assert!(peer.read(|association| association.live_connection().is_some()));
     }
+}
+
+/// A number; 255 cannot be read.
+struct Num(u8);
+
+impl Message for Num {
+    const MANIFEST: &'static str = "tests.num@1";
+    fn encode(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.postcard(&self.0)
+    }
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        match decoder.postcard()? {
+            255 => Err(DecodeError::failed("not a number of ours")),
+            n => Ok(Self(n)),
+        }
+    }
+}
+
+/// Takes numbers and does nothing.
+struct Sink;
+
+impl Actor for Sink {
+    type Msg = Num;
+    async fn receive(
+        &mut self,
+        _: Num,
+        _: &mut nexus_actor_core::Context<'_, Self>,
+    ) -> Result<(), ActorError> {
+        Ok(())
+    }
+}
+
+/// The frames that define the number of [`Num`] and those of the actors `/user/n0` and so on.
+fn definitions(actors: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let manifest = DefineManifest::new(0, SerializerId::POSTCARD, Num::MANIFEST).unwrap();
+    OrdinaryFrame::DefineManifest(manifest).encode(&mut bytes);
+    for n in 0..actors {
+        let path = format!("/user/n{n}");
+        let reference = DefineReference::new(n, ActorUid::ANY, &path).unwrap();
+        OrdinaryFrame::DefineReference(reference).encode(&mut bytes);
+    }
+    bytes
+}
+
+fn say(recipient: u32, n: u8, times: usize, bytes: &mut Vec<u8>) {
+    for _ in 0..times {
+        let envelope = Envelope {
+            recipient,
+            manifest: 0,
+            correlation_id: CorrelationId::new(9, 9),
+            reply_to: None,
+            headers: None,
+            payload: &[n],
+        };
+        OrdinaryFrame::Envelope(envelope).encode(bytes);
+    }
+}
+
+/// A peer that sends a large batch to one actor after the other leaves few large buffers behind, not one for each.
+#[test]
+fn few_recipients_keep_a_large_buffer() {
+    const ACTORS: u32 = 40;
+    let house = House::new();
+    let (system, node) = house.node("a");
+    system.register::<Num>().unwrap();
+    for n in 0..ACTORS {
+        // Behind it stands a mailbox that takes each message by itself and leaves the buffer here.
+        let props = Props::from_fn(|| Sink).with_mailbox(MailboxConfig::bounded(10_000));
+        system.spawn(&format!("n{n}"), props).unwrap();
+    }
+    let hand = Hand::connect(&house, &system);
+    let peer = node.registry.all().pop().unwrap();
+    assert!(hand.write(&definitions(ACTORS)) > 0);
+    let mut most = 0;
+    for n in 0..ACTORS {
+        let mut bytes = Vec::new();
+        say(n, 1, 300, &mut bytes);
+        assert_eq!(hand.write(&bytes), bytes.len());
+        house.pump.run_until_idle();
+        most = most.max(peer.intake.lock().large_buffers(0..ACTORS));
+    }
+    assert_eq!(most, 8, "kept while they are in use, and no more");
+    assert_eq!(peer.intake.lock().inbound.next(), 1 + u64::from(ACTORS) * 301);
+}
+
+/// Usual messages that cannot be read are recorded a few at a time, in between frames, and not when all of what was read
+/// has been gone through.
+#[test]
+fn a_flood_of_unreadable_messages_is_interrupted_to_record_them() {
+    let house = House::new();
+    let (system, node) = house.node("a");
+    system.register::<Num>().unwrap();
+    system.spawn("n0", Props::from_fn(|| Sink)).unwrap();
+    let hand = Hand::connect(&house, &system);
+    let peer = node.registry.all().pop().unwrap();
+    let mut bytes = definitions(1);
+    // The first has its recipient found; the others are the usual ones.
+    say(0, 1, 1, &mut bytes);
+    say(0, 255, 1_500, &mut bytes);
+    let taken = Arc::<Lock<Vec<u64>>>::default();
+    let (of, to) = (peer.clone(), taken.clone());
+    let record = move |_: &DeadLetterEvent| {
+        let next = of.intake.lock().inbound.next();
+        to.lock().push(next);
+    };
+    system.event_stream().subscribe(record).forever();
+    assert_eq!(hand.write(&bytes), bytes.len());
+    house.pump.run_until_idle();
+    let taken = taken.lock();
+    assert_eq!(taken.len(), 1_500);
+    for (recorded, taken) in taken.iter().enumerate() {
+        let waiting = taken - 3 - recorded as u64;
+        assert!(waiting <= 256, "{waiting} wait to be recorded");
+    }
+}
+
+/// Senders take the time of the one before for the time, and not for ever: the connection's task may not come to look at
+/// the clock.
+#[test]
+fn a_borrowed_time_is_looked_at_again_soon() {
+    let house = House::new();
+    let (system, node) = house
+        .node_with("a", |config| config.with_trace_sampling(crate::correlation_trace::TraceSampling::All));
+    let _hand = Hand::connect(&house, &system);
+    let peer = node.registry.all().pop().unwrap();
+    let path = "fraktor.loopback://hand@10.0.0.9:9/user/x".parse().unwrap();
+    let recipient = peer.intern(&path, SerializerId::POSTCARD, Num::MANIFEST).unwrap();
+    let say = |times: usize| {
+        for _ in 0..times {
+            peer.send(recipient, None, &mut |encoder| encoder.postcard(&1_u8)).unwrap();
+        }
+    };
+    let before = house.pump.now();
+    say(1);
+    // Time passes, and nobody runs.
+    let later = before + Duration::from_secs(10);
+    house.pump.set_time(later);
+    say(600);
+    let snapshot = node.recorder.snapshot();
+    let sent = |at: Instant| {
+        let is_sent = |kind: &FlightKind| matches!(kind, FlightKind::Hop { hop: HopKind::Send, .. });
+        snapshot
+            .records
+            .iter()
+            .filter(|record| is_sent(&record.event.kind) && record.event.time == at)
+            .count()
+    };
+    assert_eq!(sent(before) + sent(later), 601);
+    assert_eq!(sent(before), 1 + 256, "borrowed");
 }
 
 /// The rest of a frame that the node has not read is not missing: its connection lives on, and ends where it is.
