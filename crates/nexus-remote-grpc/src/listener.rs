@@ -55,12 +55,6 @@ impl Strangers {
         Arc::new(Self { table: Lock::default(), max, max_per_ip, handshake })
     }
 
-    /// How many there are.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.table.lock().guards.len()
-    }
-
     /// Lets a connection in; the one of the same address, or of all, that has been silent longest goes for it.
     fn admit(self: &Arc<Self>, ip: IpAddr) -> Arc<Guard> {
         let guard = Arc::new(Guard {

@@ -88,6 +88,9 @@ struct Link {
     sent: Mutex<Vec<String>>,
 }
 
+/// A payload, its protobuf type and the reply lifted from it.
+type Encoded = (Vec<u8>, Option<TypeName>, Option<LiftedReply>);
+
 impl Link {
     /// Both directions between `a` and `b`, who are reached at these addresses.
     fn pair(kind: Kind, named: bool, a: (&ActorSystem, &str), b: (&ActorSystem, &str)) -> [Arc<Self>; 2] {
@@ -119,7 +122,7 @@ impl Link {
     }
 
     /// The payload, its protobuf type and the reply.
-    fn encode(encode: Encode<'_>) -> Result<(Vec<u8>, Option<TypeName>, Option<LiftedReply>), Refusal> {
+    fn encode(encode: Encode<'_>) -> Result<Encoded, Refusal> {
         let (mut payload, mut type_name) = (Vec::new(), None);
         let (written, lifted) = scope::encode(|| {
             let mut encoder = Encoder::new(&mut payload, 1000);
