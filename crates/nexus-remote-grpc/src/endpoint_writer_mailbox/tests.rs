@@ -272,7 +272,7 @@ fn the_figures_follow_the_queue() {
     assert_eq!(sizes(), (100, 0));
 }
 
-/// Covers: BP-11, CFG-11, CFG-12, S94, FLOW-06
+/// Covers: BP-11, CFG-11, CFG-12, S94
 #[test]
 fn a_level_is_told_once_for_each_crossing_of_either_bound() {
     use BackpressureSignal::{Critical, Normal, Warning};
