@@ -205,4 +205,8 @@ mod guides {
 
     #[doc = include_str!("../../../docs/ja/remoting-quickstart.md")]
     struct RemotingQuickstartJa;
+
+    #[cfg(feature = "metrics")]
+    #[doc = include_str!("../../../docs/guides/metrics.md")]
+    struct Metrics;
 }

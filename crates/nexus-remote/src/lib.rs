@@ -48,6 +48,8 @@ pub mod host;
 mod json;
 mod log;
 pub mod metric;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod provider;
 mod throttle;
 pub mod transport;
