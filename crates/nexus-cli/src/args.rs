@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nexus_actor::path::Authority;
 
+use crate::http::HttpUrl;
 use crate::target::Target;
 
 /// Run, demonstrate and measure nexus nodes.
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Run a node with /user/echo, /user/sink and /user/counter.
     Node(NodeOptions),
+    /// Show the endpoints of a node that runs with `--http`.
+    Endpoints(EndpointsOptions),
     /// Measure round trips to an actor of a node.
     Ping(PingOptions),
     /// Measure throughput and latency.
@@ -63,12 +66,28 @@ pub(crate) struct NodeOptions {
     /// The address announced to others, when it differs from the one bound.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) canonical: Option<Authority>,
+    /// Serve /metrics, /endpoints and /healthz over HTTP here; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) http: Option<Authority>,
     /// Allow listening beyond this host although there is no TLS.
     #[arg(long)]
     pub(crate) insecure_plaintext: bool,
     /// Shut down when standard input ends, so that a node does not outlive whoever started it.
     #[arg(long, hide = true)]
     pub(crate) until_stdin_ends: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EndpointsOptions {
+    /// Where the node serves HTTP, as it printed it.
+    #[arg(value_name = "http://HOST:PORT")]
+    pub(crate) url: HttpUrl,
+    /// Print the JSON object that the node gave instead of a table.
+    ///
+    /// `endpoints`, each with `protocol`, `address` and `state`; `queue_size` and `queue_capacity` in messages; and in messages
+    /// since the endpoint began `sent`, `send_failures`, `dead_letters`, `received`, `unknown`; `reconnect_attempts`.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// The node that asks: every command that talks to another node is one.

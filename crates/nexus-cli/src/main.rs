@@ -8,6 +8,7 @@ mod bench;
 mod child;
 mod commands;
 mod console;
+mod http;
 mod measure;
 mod payload;
 mod target;
@@ -44,6 +45,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(options) => commands::demo::run(options).await,
         Command::Node(options) => commands::node::run(options).await,
+        Command::Endpoints(options) => commands::endpoints::run(options).await,
         Command::Ping(options) => commands::ping::run(options).await,
         Command::Bench { command: BenchCommand::Local(options) } => bench::local::run(options).await,
         Command::Bench { command: BenchCommand::Remote(options) } => bench::remote::run(options).await,

@@ -41,7 +41,11 @@ struct Node {
 
 impl Node {
     fn start(bind: &str) -> Self {
-        let mut child = command(&["node", "--system", "b", "--bind", bind]).spawn().expect("starts");
+        Self::of(&["node", "--system", "b", "--bind", bind])
+    }
+
+    fn of(arguments: &[&str]) -> Self {
+        let mut child = command(arguments).spawn().expect("starts");
         let mut out = BufReader::new(child.stdout.take().expect("is piped"));
         let mut line = String::new();
         out.read_line(&mut line).expect("prints a line");
@@ -81,6 +85,47 @@ fn a_node_says_where_it_listens_and_answers() {
     assert!(readable.status.success());
     assert!(text(&readable.stdout).contains("2 sent, 2 answered, 0 lost"), "{}", text(&readable.stdout));
     assert!(!text(&readable.stdout).contains('\x1b'), "a pipe gets no colours");
+}
+
+/// Covers: TOOL-01
+#[test]
+fn a_node_shows_its_endpoints_over_http() {
+    let arguments = ["node", "--system", "b", "--bind", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let mut node = Node::of(&arguments);
+    let mut line = String::new();
+    node.out.read_line(&mut line).expect("prints a line");
+    let url = line.strip_prefix("http ").expect("says where").trim_end().to_string();
+    let show = |arguments: &[&str]| run(&[&["endpoints", &url], arguments].concat());
+    assert_eq!(text(&show(&[]).stdout), "no endpoints: this node has spoken with nobody\n");
+    assert_eq!(json(&show(&["--json"]))["endpoints"].as_array().map(Vec::len), Some(0));
+    let answer = json(&run(&["ping", &node.address, "--count", "3", "--interval", "0ms", "--json"]));
+    assert_eq!(number(&answer, "lost"), 0.0);
+    let shown = json(&show(&["--json"]));
+    let endpoint = &shown["endpoints"][0];
+    assert_eq!((&endpoint["protocol"], number(endpoint, "sent")), (&"fraktor".into(), 3.0), "{shown}");
+    assert!(number(endpoint, "received") >= 3.0, "{shown}");
+    let table = show(&[]);
+    let table = text(&table.stdout);
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(
+        table.starts_with("ADDRESS") && table.contains("  fraktor  ") && table.contains("0/1,000,000"),
+        "{table}"
+    );
+
+    node.signal("-TERM");
+    assert_eq!(node.child.wait().expect("ends").code(), Some(0));
+    let gone = show(&[]);
+    assert!(!gone.status.success());
+    assert!(text(&gone.stderr).contains("--http"), "{}", text(&gone.stderr));
+    for wrong in [
+        &["endpoints", "127.0.0.1:1"][..],
+        &["node", "--system", "b", "--bind", "127.0.0.1:0", "--http", "0.0.0.0:0"],
+    ] {
+        let refused = run(wrong);
+        assert!(!refused.status.success(), "{wrong:?}");
+        let says = text(&refused.stderr);
+        assert!(says.contains("http://HOST:PORT") || says.contains("--insecure-plaintext"), "{says}");
+    }
 }
 
 /// Covers: S113

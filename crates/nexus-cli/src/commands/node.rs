@@ -1,8 +1,12 @@
 //! `nexus-cli node`: a node with a few actors that others can talk to.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, anyhow};
+use nexus_actor::path::Authority;
 use nexus_actor::prelude::*;
-use nexus_actor::remote::RemotingExtensionConfig;
+use nexus_actor::remote::metrics::{HttpError, HttpOptions, HttpServer, MetricsRegistry};
+use nexus_actor::remote::{RemotingControl, RemotingExtension, RemotingExtensionConfig};
 use tokio::io::AsyncReadExt;
 
 use crate::args::NodeOptions;
@@ -31,7 +35,14 @@ pub(crate) async fn run(options: NodeOptions) -> anyhow::Result<()> {
         .context("the node does not start")?;
     actors::start(&system)?;
     start_remoting(&system)?;
+    let http = match &options.http {
+        Some(at) => Some(start_http(&system, at, options.insecure_plaintext).await?),
+        None => None,
+    };
     console::line(format_args!("listening {}", system.address()))?;
+    if let Some(http) = http {
+        console::line(format_args!("http http://{http}"))?;
+    }
     tokio::select! {
         () = ending.wait() => {}
         () = stdin_ends(), if options.until_stdin_ends => {}
@@ -41,9 +52,30 @@ pub(crate) async fn run(options: NodeOptions) -> anyhow::Result<()> {
 }
 
 fn start_remoting(system: &ActorSystem) -> anyhow::Result<()> {
-    use nexus_actor::remote::{RemotingControl, RemotingExtension};
-
     system.extension::<RemotingExtension>()?.handle().start().context("the node does not start")
+}
+
+/// Serves the figures of `system` until it ends; returns where.
+async fn start_http(
+    system: &ActorSystem,
+    at: &Authority,
+    insecure_plaintext: bool,
+) -> anyhow::Result<SocketAddr> {
+    let found = tokio::net::lookup_host((at.host(), at.port())).await;
+    let address = found.with_context(|| format!("no address for {at}"))?.next();
+    let address = address.with_context(|| format!("no address for {at}"))?;
+    let registry = MetricsRegistry::new();
+    registry.add_source(system.extension::<RemotingExtension>()?.handle());
+    registry.add_system(system);
+    let options = HttpOptions::default().with_insecure_plaintext(insecure_plaintext);
+    let server = HttpServer::bind_with(address, registry, options).await;
+    let server = server.map_err(|error| match error {
+        HttpError::Exposed(_) => anyhow!("{error}\nhere: --insecure-plaintext allows it"),
+        error => anyhow::Error::from(error).context("the HTTP server does not start"),
+    })?;
+    let bound = server.local_address();
+    server.end_with(system);
+    Ok(bound)
 }
 
 async fn stdin_ends() {
