@@ -10,13 +10,16 @@ use nexus_actor_core::remote::Route as _;
 use nexus_actor_core::serialization::Message;
 use nexus_actor_core::system::ResolveError;
 use nexus_actor_core::{ActorRef, AnyRef, Refusal};
-use nexus_remote::{EndpointStatistics, EndpointStatisticsSnapshot};
+use nexus_remote::{EndpointReport, EndpointSource, EndpointStatistics, EndpointStatisticsSnapshot};
 
 use crate::client_connection::ClientResponseSender;
 use crate::endpoint::Endpoint;
 use crate::endpoint_state::{ConnectionState, EndpointState};
 use crate::node::Node;
 use crate::proto::remote::RemoteMessage;
+
+/// The name of this wire in reports and metrics.
+const PROTOCOL: &str = "protoactor";
 
 /// What operators and tests do with the endpoints of a node. A handle: clones are the same manager.
 ///
@@ -25,17 +28,6 @@ use crate::proto::remote::RemoteMessage;
 #[derive(Clone, Debug)]
 pub struct EndpointManager {
     node: Arc<Node>,
-}
-
-/// How one endpoint stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointReport {
-    /// `host:port`, or the name under which a client is reached.
-    pub address: Arc<str>,
-    /// How it stands.
-    pub state: ConnectionState,
-    /// Its figures.
-    pub statistics: EndpointStatisticsSnapshot,
 }
 
 impl EndpointManager {
@@ -121,15 +113,7 @@ impl EndpointManager {
     /// Every endpoint, in the order of addresses.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointReport> {
-        let endpoints: Vec<_> = self.node.endpoints.iter().map(|entry| entry.value().clone()).collect();
-        let mut all: Vec<_> = endpoints
-            .iter()
-            .map(|endpoint| EndpointReport {
-                address: endpoint.address().clone(),
-                state: endpoint.connection_state(),
-                statistics: endpoint.statistics().snapshot(),
-            })
-            .collect();
+        let mut all: Vec<_> = self.node.all_endpoints().iter().map(|endpoint| report(endpoint)).collect();
         all.sort_by(|a, b| a.address.cmp(&b.address));
         all
     }
@@ -207,6 +191,26 @@ impl EndpointManager {
         let path = path_of(pid)?;
         let authority = path.address().authority.as_ref().ok_or(Refusal::NoSuchActor)?;
         Ok((self.node.endpoint(&authority.to_string())?, path))
+    }
+}
+
+fn report(endpoint: &Endpoint) -> EndpointReport {
+    EndpointReport {
+        protocol: PROTOCOL,
+        address: endpoint.address().clone(),
+        state: endpoint.connection_state().as_str(),
+        statistics: endpoint.statistics().snapshot(),
+    }
+}
+
+impl EndpointSource for EndpointManager {
+    /// Those there are, and the sums of those that ended.
+    fn endpoints(&self) -> Vec<EndpointReport> {
+        // Held while an endpoint leaves as well: it is in one of the two, never in both.
+        let ended = self.node.ended.lock();
+        let mut all: Vec<_> = ended.reports(PROTOCOL).collect();
+        all.extend(self.node.all_endpoints().iter().map(|endpoint| report(endpoint)));
+        all
     }
 }
 

@@ -14,6 +14,7 @@ use nexus_actor_core::serialization::scope::DecodeScope;
 use nexus_actor_core::serialization::{Encoder, SerializerId};
 use nexus_actor_core::{ActorSystem, AnyRef, AskError, Headers, Refusal};
 use nexus_remote::EndpointStatistics;
+use nexus_remote::endpoint_statistics::EndedEndpoints;
 use portable_atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
@@ -47,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) asks: PendingAsks,
     pub(crate) endpoints: DashMap<Arc<str>, Arc<Endpoint>>,
     pub(crate) statistics: DashMap<String, Arc<EndpointStatistics>>,
+    /// What those counted that are no more.
+    pub(crate) ended: Lock<EndedEndpoints>,
     pub(crate) client_connections: DashMap<Arc<str>, ClientResponseSender>,
     pub(crate) block_list: BlockList,
     pub(crate) kinds: Arc<Kinds>,
@@ -146,6 +149,7 @@ impl Node {
             asks: PendingAsks::new(random.u64(..), config.get_limits().pending_asks),
             endpoints: DashMap::new(),
             statistics: DashMap::new(),
+            ended: Lock::default(),
             client_connections: DashMap::new(),
             block_list,
             kinds,
@@ -237,11 +241,20 @@ impl Node {
         Ok(endpoint)
     }
 
+    pub(crate) fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.endpoints.iter().map(|entry| entry.value().clone()).collect()
+    }
+
     /// Removes an endpoint of which nobody has any use.
     pub(crate) fn forget_if_idle(&self, endpoint: &Endpoint) {
+        let mut ended = self.ended.lock();
         let removed = self.endpoints.remove_if(endpoint.address(), |_, found| {
             std::ptr::eq(Arc::as_ptr(found), endpoint) && found.is_idle()
         });
+        if let Some((address, endpoint)) = &removed {
+            ended.add(address, endpoint.statistics().snapshot());
+        }
+        drop(ended);
         if removed.is_some() {
             self.statistics.remove(&**endpoint.address());
             self.forms.remove(endpoint.address());

@@ -20,7 +20,6 @@ use tokio::sync::watch;
 
 use crate::block_list::{BlockList, BlockListChange, BlockListListener};
 use crate::config::Config;
-use crate::endpoint::Endpoint;
 use crate::endpoint_manager::EndpointManager;
 use crate::endpoint_state::{ConnectionState, EndpointState};
 use crate::endpoint_supervisor::EndpointSupervisor;
@@ -333,7 +332,7 @@ impl Remote {
     /// Stops all traffic: what arrives is recorded, what is sent waits within the bounds of the queues.
     pub fn suspend(&self) {
         if !self.0.node.suspended.swap(true, Ordering::AcqRel) {
-            for endpoint in self.endpoints() {
+            for endpoint in self.0.node.all_endpoints() {
                 endpoint.apply(|state, _| state.suspend());
             }
         }
@@ -342,7 +341,7 @@ impl Remote {
     /// Lets traffic go on.
     pub fn resume(&self) {
         if self.0.node.suspended.swap(false, Ordering::AcqRel) {
-            for endpoint in self.endpoints() {
+            for endpoint in self.0.node.all_endpoints() {
                 endpoint.apply(EndpointState::resume);
             }
         }
@@ -352,10 +351,6 @@ impl Remote {
     #[must_use]
     pub fn get_suspend(&self) -> bool {
         self.0.node.is_suspended()
-    }
-
-    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.0.node.endpoints.iter().map(|entry| entry.value().clone()).collect()
     }
 
     /// Questions of this node that wait for an answer from elsewhere.
@@ -398,7 +393,7 @@ impl Inner {
         for call in calls {
             call.end(End::Goodbye);
         }
-        let endpoints: Vec<_> = node.endpoints.iter().map(|entry| entry.value().clone()).collect();
+        let endpoints = node.all_endpoints();
         for endpoint in &endpoints {
             endpoint.apply(|state, _| state.close());
             endpoint.mailbox.close(Refusal::Shutdown);
@@ -440,6 +435,12 @@ impl Inner {
     }
 }
 
+impl nexus_remote::EndpointSource for Remote {
+    fn endpoints(&self) -> Vec<nexus_remote::EndpointReport> {
+        nexus_remote::EndpointSource::endpoints(&self.0.manager)
+    }
+}
+
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Remote").field("node", &self.0.node).finish_non_exhaustive()
@@ -456,7 +457,7 @@ fn block_list_changed(node: &Arc<Node>, _: &BlockListChange) {
             call.end(End::Blocked);
         }
     }
-    let endpoints: Vec<_> = node.endpoints.iter().map(|entry| entry.value().clone()).collect();
+    let endpoints = node.all_endpoints();
     for endpoint in endpoints {
         let system_id = endpoint.read(|state| state.system_id().cloned());
         let permitted = match &system_id {
