@@ -243,8 +243,8 @@ impl fmt::Debug for ProtobufForm {
 pub struct ProtobufCodec<M> {
     /// The variants that cross this wire.
     pub forms: &'static [ProtobufForm],
-    /// Writes the payload, notes its type ([`Encoder::protobuf`] does) and lifts a `Reply` into the envelope
-    /// ([`Encoder::reply_protobuf`]).
+    /// Writes the payload, notes its type (`Encoder::protobuf` does) and lifts a `Reply` into the envelope
+    /// (`Encoder::reply_protobuf`).
     pub encode: fn(&M, &mut Encoder<'_>) -> Result<(), EncodeError>,
     /// Reads a payload.
     pub decode: fn(&Named<'_>) -> Result<M, DecodeError>,

@@ -88,7 +88,7 @@ struct Link {
     sent: Mutex<Vec<String>>,
 }
 
-/// A payload, its protobuf type and the reply lifted from it.
+/// The payload, its protobuf type and the reply.
 type Encoded = (Vec<u8>, Option<TypeName>, Option<LiftedReply>);
 
 impl Link {
@@ -121,7 +121,6 @@ impl Link {
         self.back.get().and_then(Weak::upgrade).expect("both directions live")
     }
 
-    /// The payload, its protobuf type and the reply.
     fn encode(encode: Encode<'_>) -> Result<Encoded, Refusal> {
         let (mut payload, mut type_name) = (Vec::new(), None);
         let (written, lifted) = scope::encode(|| {
