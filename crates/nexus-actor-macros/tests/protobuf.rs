@@ -280,7 +280,7 @@ fn json_is_read_where_it_is_asked_for_and_never_written() {
     assert!(refused.contains("`json` beside `protobuf`"), "{refused}");
 }
 
-/// Covers: T16
+/// Limit L13: a payload that is nested deeper is refused, and nothing recurses further.
 #[test]
 fn nesting_is_bounded_in_both_formats() {
     /// A message of any depth.

@@ -126,7 +126,7 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    /// Notes what the payload is on a wire that names types. [`protobuf`](Self::protobuf) does so itself.
+    /// Notes what the payload is on a wire that names types. `Encoder::protobuf` does so itself.
     pub fn set_type_name(&mut self, type_name: TypeName) {
         self.type_name = Some(type_name);
     }
