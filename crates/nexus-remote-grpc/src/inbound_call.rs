@@ -417,7 +417,9 @@ impl Stream for InboundCall {
             }
             match Pin::new(&mut this.requests).poll_next(cx) {
                 Poll::Ready(Some(Ok(bytes))) => this.message(bytes),
-                Poll::Ready(Some(Err(_)) | None) => this.phase = Phase::Ended,
+                // A message that is too long, for one. Ended without an error, a Go node would not open the call again.
+                Poll::Ready(Some(Err(status))) => this.fail(status),
+                Poll::Ready(None) => this.phase = Phase::Ended,
                 Poll::Pending => {
                     if !this.timer_armed || this.timer.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
