@@ -215,12 +215,15 @@ impl EndpointWriter {
         let endpoint = &self.endpoint;
         let node = endpoint.node();
         log::connected(endpoint.address(), system_id);
-        if is_new_incarnation {
-            // Whom we watched and asked there is gone with the process.
-            endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
-            node.fail_asks(endpoint.address(), &AskError::Unreachable);
-        } else {
-            endpoint.watch_again();
+        // At a first connection, or after an end, all who watch or ask there wait in the mailbox.
+        match (again, is_new_incarnation) {
+            (false, _) => {}
+            (true, false) => endpoint.watch_again(),
+            (true, true) => {
+                // Whom we watched and asked there is gone with the process.
+                endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
+                node.fail_asks(endpoint.address(), &AskError::Unreachable);
+            }
         }
         let events = node.system.event_stream();
         events.publish_with(|| EndpointConnectedEvent {
@@ -402,6 +405,10 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
         return Err(ConnectFault::Blocked);
     }
     let is_nexus = response.nexus.is_some();
+    if endpoint.read(|state| state.system_id().is_some_and(|before| **before != *response.member_id)) {
+        // Another process, perhaps of the other generation.
+        node.forget_form(&address);
+    }
     let form = form_of(&endpoint, &control, is_nexus).await;
     let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false));
     let link = Link { responses, control, form, inbound };
