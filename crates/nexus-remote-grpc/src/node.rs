@@ -291,12 +291,14 @@ impl Node {
     /// Whether the program at `address` knows a type, where the configuration says what it knows: a Go node of one
     /// generation ends over a name that it does not know.
     pub(crate) fn check_type(&self, address: &str, type_name: TypeName) -> Result<(), Refusal> {
-        if !self.config.restricts_type_names() || self.config.knows_type_name(address, &type_name.to_string())
+        if !self.config.restricts_type_names()
+            || is_of_protocol(type_name)
+            || self.config.knows_type_name(address, &type_name.to_string())
         {
             return Ok(());
         }
         Err(Refusal::Encode(format!(
-            "{type_name} is not among the types known to {address}; say so with `ConfigOption::with_known_types`"
+            "{type_name} is not among the types known to {address}; say so with `ConfigOption::with_known_type_names`"
         )))
     }
 
@@ -391,6 +393,15 @@ impl std::fmt::Debug for Node {
             .field("endpoints", &self.endpoints.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether every node links the type, for without it there is no remoting.
+fn is_of_protocol(type_name: TypeName) -> bool {
+    matches!(
+        (type_name.package, type_name.name),
+        ("actor", "Touched" | "PoisonPill" | "DeadLetterResponse")
+            | ("remote", "ActorPidRequest" | "ActorPidResponse")
+    )
 }
 
 /// The host part of the addresses under which clients that only dial out are reached.
