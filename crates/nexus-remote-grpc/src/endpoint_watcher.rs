@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::ActorPath;
 use nexus_actor_core::{Actor, ActorError, ActorRef, AnyRef, Context, Props, Signal, TerminationReason};
+use portable_atomic::{AtomicU64, Ordering};
 
 use crate::endpoint::Endpoint;
 use crate::pid_entry::PidEntry;
@@ -128,6 +129,8 @@ pub(crate) struct PeerWatcher {
     watched: HashMap<AnyRef, Vec<ByPeer>>,
     /// How many of the entries are each peer's.
     counts: HashMap<Arc<str>, usize>,
+    /// How many there are in all, for others to see.
+    total: Arc<AtomicU64>,
 }
 
 struct ByPeer {
@@ -137,8 +140,13 @@ struct ByPeer {
 }
 
 impl PeerWatcher {
-    pub(crate) fn props() -> Props<Self> {
-        Props::from_fn(Self::default)
+    pub(crate) fn props(total: Arc<AtomicU64>) -> Props<Self> {
+        Props::from_fn(move || Self { total: total.clone(), ..Self::default() })
+    }
+
+    fn count(&self) {
+        let total: usize = self.counts.values().sum();
+        self.total.store(total as u64, Ordering::Release);
     }
 
     fn watch(&mut self, actor: AnyRef, by: ByPeer, cx: &mut Context<'_, Self>) {
@@ -200,6 +208,7 @@ impl Actor for PeerWatcher {
             }
             PeerWatch::Gone { address } => self.strike(cx, |by| *by.endpoint.address() == address),
         }
+        self.count();
         Ok(())
     }
 
@@ -209,6 +218,7 @@ impl Actor for PeerWatcher {
                 release(&mut self.counts, by.endpoint.address());
                 by.endpoint.send_terminated(&by.watcher, &by.id, TerminatedReason::Stopped);
             }
+            self.count();
         }
         Ok(())
     }

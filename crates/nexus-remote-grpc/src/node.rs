@@ -58,6 +58,8 @@ pub(crate) struct Node {
     /// The form of the last batch from each address.
     forms: DashMap<Arc<str>, WireForm>,
     pub(crate) form_learned: tokio::sync::Notify,
+    /// Watches of peers on actors here.
+    pub(crate) peer_watches: Arc<AtomicU64>,
     /// Nothing is accepted and nothing sent.
     pub(crate) suspended: Arc<AtomicBool>,
     pub(crate) calls: Lock<HashMap<u64, Arc<CallControl>>>,
@@ -157,6 +159,7 @@ impl Node {
             activator: OnceLock::new(),
             forms: DashMap::new(),
             form_learned: tokio::sync::Notify::new(),
+            peer_watches: Arc::default(),
             suspended: Arc::new(AtomicBool::new(false)),
             calls: Lock::default(),
             next_call: AtomicU64::new(0),

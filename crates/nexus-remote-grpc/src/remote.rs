@@ -158,7 +158,7 @@ impl Remote {
         });
         let spawned = |name| move |error| RemoteError::Spawn { name, error };
         let watcher = system
-            .spawn_system("protoactor_watcher", PeerWatcher::props())
+            .spawn_system("protoactor_watcher", PeerWatcher::props(node.peer_watches.clone()))
             .map_err(spawned("protoactor_watcher"))?;
         let activator =
             system.spawn(ACTIVATOR, Activator::props(&kinds, node.config.get_limits())).map_err(|error| {
@@ -357,6 +357,12 @@ impl Remote {
     #[must_use]
     pub fn pending_asks(&self) -> usize {
         self.0.node.asks.len()
+    }
+
+    /// Watches of peers on actors of this node.
+    #[must_use]
+    pub fn peer_watches(&self) -> u64 {
+        self.0.node.peer_watches.load(Ordering::Acquire)
     }
 
     /// Tasks of this node under way: none once it has shut down.
