@@ -5,3 +5,9 @@
 
 mod go_node;
 mod go_to_go;
+mod go_to_rust;
+mod restarts;
+mod rust_node;
+mod rust_to_go;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,297 @@
+//! From our node to live Go nodes of both generations.
+
+use std::time::Duration;
+
+use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_actor_core::pid::Pid;
+use nexus_actor_core::{AskError, DeadLetterReason, Headers};
+use nexus_remote::{EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent};
+use nexus_remote_grpc::batch::WireForm;
+use nexus_remote_grpc::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
+use serde_json::json;
+
+use crate::go_node::{Generation, GoNode, text};
+use crate::rust_node::{Numbers, ORDERED, RustNode, STRING};
+use crate::support::{Echo, within};
+
+/// The form that the generation does not read: with it as the default, whatever arrives was sent in a form found out.
+fn wrong_default(generation: Generation) -> ConfigOption {
+    ConfigOption::with_default_wire_form(match generation {
+        Generation::W1 => WireForm::W2,
+        Generation::W2 => WireForm::W1,
+    })
+}
+
+async fn pair(generation: Generation) -> Option<(RustNode, GoNode)> {
+    let go = GoNode::start(generation, &[]).await?;
+    Some((RustNode::with([wrong_default(generation)]).await, go))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_questions_and_headers_reach_a_go_node() {
+    for generation in Generation::BOTH {
+        let Some((node, mut go)) = pair(generation).await else { continue };
+        let echo = node.at(go.address(), "echo");
+        // A Go echo gives back what it gets.
+        assert_eq!(node.ask(&echo, "hi").await.as_deref(), Ok("hi"));
+        let recorder = node.at(go.address(), "recorder");
+        recorder.tell_with_headers(Echo::Note("v".to_owned()), Headers::new().with("trace", "abc"));
+        let received = go.event("received", |event| event["type"] == STRING).await;
+        assert_eq!((&received["value"], &received["headers"]), (&json!("v"), &json!({ "trace": "abc" })));
+        assert!(received["sender"].is_null(), "{received}");
+
+        // A question has a sender, and the answer of whoever knows it is taken.
+        let asked = recorder.ask(|reply| Echo::Say("who asks?".to_owned(), reply));
+        let received = go.event("received", |event| event["value"] == "who asks?").await;
+        let sender = text(&received, "sender").to_owned();
+        go.run(json!({ "do": "tell", "to": sender, "type": STRING, "value": "you" })).await;
+        assert_eq!(within("the answer", asked).await.as_deref(), Ok("you"));
+
+        // A question that nobody takes is answered by a dead letter response.
+        let nobody = node.at(go.address(), "nosuch");
+        assert_eq!(node.ask(&nobody, "x").await, Err(AskError::NoSuchActor));
+        let target = go.actor("nosuch");
+        let dead = go.event("dead_letter", |event| event["target"] == target).await;
+        assert_eq!(dead["type"], STRING);
+        node.stop().await;
+    }
+}
+
+/// Covers: S104
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_of_a_go_node_is_looked_up_by_a_touch() {
+    for generation in Generation::BOTH {
+        let Some((node, mut go)) = pair(generation).await else { continue };
+        let path = |id: &str| format!("protoactor://{}/user/{id}", go.address());
+        let found = within("recorder", node.system.lookup::<Echo>(&path("recorder"))).await;
+        let missing = within("nobody", node.system.lookup::<Echo>(&path("nosuch"))).await;
+        assert_eq!(missing.err(), Some(AskError::NoSuchActor));
+        go.event("received", |event| event["type"] == "actor.Touch").await;
+        found.expect("it lives").tell(Echo::Note("found".to_owned()));
+        go.event("received", |event| event["value"] == "found").await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_node_spawns_for_us_what_it_is_known_to_have() {
+    for generation in Generation::BOTH {
+        let Some(mut go) = GoNode::start(generation, &[]).await else { continue };
+        let address = go.address().to_owned();
+        let node = RustNode::with([
+            wrong_default(generation),
+            ConfigOption::with_known_kinds(&address, ["echo", "recorder"]),
+        ])
+        .await;
+        let bob = within("bob", node.remote.spawn_remote_named(&address, "bob", "echo")).await.expect("ok");
+        assert_eq!(bob.to_string(), go.actor("activator/Remote$bob"));
+        let again = within("bob", node.remote.spawn_remote_named(&address, "bob", "echo")).await;
+        let Err(SpawnRemoteError::Status { status, pid }) = again else { panic!("{again:?}") };
+        assert_eq!((status, pid.as_ref()), (ResponseStatusCode::ProcessNameAlreadyExist, Some(&bob)));
+        let any = within("any", node.remote.spawn_remote(&address, "recorder")).await.expect("ok");
+        assert!(any.id.starts_with("activator/Remote$$"), "{any}");
+
+        // Asked for a kind that it does not have, it would stop all of these.
+        let unknown = within("unknown", node.remote.spawn_remote(&address, "unheard-of")).await;
+        assert!(matches!(unknown, Err(SpawnRemoteError::KindNotKnown { .. })), "{unknown:?}");
+        let bob = node.remote.resolve::<Echo>(&bob).expect("a pid");
+        assert_eq!(node.ask(&bob, "alive").await.as_deref(), Ok("alive"));
+        assert!(!go.has_event("stopped", |event| event["actor"] == "activator/Remote$bob"));
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actors_of_a_go_node_are_watched_and_stopped() {
+    for generation in Generation::BOTH {
+        let Some((node, mut go)) = pair(generation).await else { continue };
+        let address = go.address().to_owned();
+        for name in ["poisoned", "halted", "unwatched"] {
+            go.run(json!({ "do": "spawn", "name": name, "kind": "recorder" })).await;
+            node.watch(&address, name);
+            let watched = go.event("watched", |event| event["actor"] == name).await;
+            assert_eq!(text(&watched, "watcher"), node.actor("$system/protoactor_watcher"));
+        }
+        let poisoned = node.at(&address, "poisoned");
+        poisoned.tell(Echo::Note("before the end".to_owned()));
+        poisoned.to_any().stop_in_order();
+        go.event("received", |event| event["value"] == "before the end").await;
+        node.told("poisoned stopped").await;
+        node.at(&address, "halted").stop();
+        node.told("halted stopped").await;
+
+        node.unwatch(&address, "unwatched");
+        go.event("unwatched", |event| event["actor"] == "unwatched").await;
+        node.at(&address, "unwatched").to_any().stop_in_order();
+        go.event("stopped", |event| event["actor"] == "unwatched").await;
+
+        // One generation does not answer the watch of an actor that is not there, so we also ask for a sign of life.
+        node.watch(&address, "nosuch");
+        node.told("nosuch never existed").await;
+
+        node.watch(&address, "echo");
+        go.event("watched", |event| event["actor"] == "echo").await;
+        go.kill().await;
+        node.told("echo unreachable").await;
+        assert!(!node.ends.all().iter().any(|end| end.starts_with("unwatched ")), "{:?}", node.ends.all());
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_messages_reach_a_go_node_in_order() {
+    for generation in Generation::BOTH {
+        let Some((node, mut go)) = pair(generation).await else { continue };
+        let sink = node.sink_at(go.address());
+        for number in 1..=ORDERED as i64 {
+            within("room", sink.send(Numbers::Number(number))).await.expect("it is taken");
+        }
+        let done = go.run(json!({ "do": "sink", "count": ORDERED, "timeout_ms": 60_000 })).await;
+        let whole = json!({ "count": ORDERED, "first": 1, "last": ORDERED, "missing": 0, "reordered": 0 });
+        assert_eq!(done["tally"], whole);
+        let counted = within("a count", sink.ask(|reply| Numbers::Count(String::new(), reply))).await;
+        assert_eq!(counted, Ok(ORDERED as i64));
+        assert_eq!(node.system.dead_letters().total(), 0);
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_node_that_says_goodbye_is_left_and_found_again() {
+    for generation in Generation::BOTH {
+        let Some((node, mut go)) = pair(generation).await else { continue };
+        let (address, port) = (go.address().to_owned(), go.port().to_owned());
+        let mut ended = node.events::<EndpointTerminatedEvent>();
+        let echo = node.at(&address, "echo");
+        assert_eq!(node.ask(&echo, "a").await.as_deref(), Ok("a"));
+        node.watch(&address, "echo");
+        go.event("watched", |event| event["actor"] == "echo").await;
+
+        let shut = go.run(json!({ "do": "shutdown", "graceful": true })).await;
+        // After ten seconds it would have ended by force.
+        assert!(shut["took_us"].as_u64().is_some_and(|took| took < 5_000_000), "{shut}");
+        let end = ended.next("the goodbye").await;
+        assert_eq!((&*end.address, &*end.reason), (&*address, "the peer disconnected"));
+        node.told("echo unreachable").await;
+        go.kill().await;
+
+        let again = GoNode::start(generation, &["-port", &port]).await.expect("it started before");
+        assert_eq!(node.ask(&echo, "b").await.as_deref(), Ok("b"));
+        drop(again);
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_node_that_blocks_us_is_not_pressed() {
+    for generation in Generation::BOTH {
+        let Some((node, mut go)) = pair(generation).await else { continue };
+        let address = go.address().to_owned();
+        go.run(json!({ "do": "block", "systems": [node.remote.system_id()] })).await;
+        let mut ended = node.events::<EndpointTerminatedEvent>();
+        let mut letters = node.events::<DeadLetterEvent>();
+        let (recorder, echo) = (node.at(&address, "recorder"), node.at(&address, "echo"));
+        recorder.tell(Echo::Note("not welcome".to_owned()));
+        assert_eq!(&*ended.next("the refusal").await.reason, "blocked");
+        let letter = letters.next("a dead letter").await;
+        assert_eq!(letter.reason(), DeadLetterReason::Blocked);
+        assert_eq!(letter.pid, Some(Pid::new(&*address, "recorder")));
+        assert_eq!(node.ask(&echo, "x").await, Err(AskError::Blocked));
+        // What a Go node would have taken all the same.
+        go.run(json!({ "do": "stats" })).await;
+        assert!(!go.has_event("received", |event| event["value"] == "not welcome"));
+        node.stop().await;
+    }
+}
+
+/// A Go node that another one, of the other generation, replaces at its address is written to in the new one's form.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_form_is_found_out_again_when_the_node_there_is_another_one() {
+    for (before, after) in [(Generation::W1, Generation::W2), (Generation::W2, Generation::W1)] {
+        let Some((node, go)) = pair(before).await else { continue };
+        let (address, port) = (go.address().to_owned(), go.port().to_owned());
+        let mut connected = node.events::<EndpointConnectedEvent>();
+        let echo = node.at(&address, "echo");
+        assert_eq!(node.ask(&echo, "before").await.as_deref(), Ok("before"));
+        connected.next("the first").await;
+        go.kill().await;
+        let Some(_go) = GoNode::start(after, &["-port", &port]).await else { continue };
+        connected.next("the second").await;
+        assert_eq!(node.ask(&echo, "after").await.as_deref(), Ok("after"));
+        node.stop().await;
+    }
+}
+
+/// Asked for signs of life all the time, a Go node goes on; hung, it is noticed, and found again when it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_go_node_is_noticed_and_one_that_is_only_silent_is_not_annoyed() {
+    for generation in Generation::BOTH {
+        let Some(go) = GoNode::start(generation, &[]).await else { continue };
+        let (interval, timeout) = (Duration::from_millis(50), Duration::from_secs(1));
+        let node = RustNode::with([
+            wrong_default(generation),
+            ConfigOption::with_endpoint_heartbeat_interval(interval),
+            ConfigOption::with_endpoint_heartbeat_timeout(timeout),
+            ConfigOption::with_handshake_timeout(timeout),
+            ConfigOption::with_endpoint_reconnect_max_retries(100),
+            ConfigOption::with_endpoint_reconnect_max_backoff(timeout),
+        ])
+        .await;
+        let mut connected = node.events::<EndpointConnectedEvent>();
+        let mut reconnecting = node.events::<EndpointReconnectEvent>();
+        let echo = node.at(go.address(), "echo");
+        assert_eq!(node.ask(&echo, "a").await.as_deref(), Ok("a"));
+        connected.next("the first").await;
+        // Each sign of life is one message received: forty of them without a word of ours between.
+        let received = || node.remote.get_endpoint_statistics(go.address()).expect("an endpoint").received;
+        let enough = received() + 40;
+        within("signs of life", async {
+            while received() < enough {
+                tokio::time::sleep(interval).await;
+            }
+        })
+        .await;
+        assert!(reconnecting.try_next().is_none(), "nothing was lost");
+        go.signal("STOP");
+        reconnecting.next("the loss").await;
+        go.signal("CONT");
+        connected.next("the second").await;
+        assert_eq!(node.ask(&echo, "b").await.as_deref(), Ok("b"));
+        node.stop().await;
+    }
+}
+
+/// What a Go node does not link could end it; what the protocol itself needs goes to every node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_a_go_node_does_not_know_is_not_sent() {
+    for generation in Generation::BOTH {
+        let Some(mut go) = GoNode::start(generation, &[]).await else { continue };
+        let address = go.address().to_owned();
+        let node = RustNode::with([
+            wrong_default(generation),
+            ConfigOption::with_known_type_names(&address, [STRING]),
+        ])
+        .await;
+        let recorder = node.at(&address, "recorder");
+        let mut letters = node.events::<DeadLetterEvent>();
+        recorder.tell(Echo::Count(1));
+        let letter = letters.next("a dead letter").await;
+        assert_eq!(letter.reason(), DeadLetterReason::Encode);
+        recorder.tell(Echo::Note("known".to_owned()));
+        let received = go.event("received", |_| true).await;
+        assert_eq!(received["value"], "known");
+        // A sign of life, an answer to one, a spawn and its answer, and the end of an actor.
+        let touched = go.run(json!({ "do": "ask", "to": node.actor("echo"), "type": "actor.Touch" })).await;
+        assert_eq!(touched["type"], "actor.Touched");
+        let spawned = go
+            .run(json!({ "do": "spawn_remote", "to": node.remote.address(), "name": "x", "kind": "echo" }))
+            .await;
+        assert_eq!(spawned["status"], 0);
+        let refused = go.try_run(json!({ "do": "ask", "to": node.actor("nosuch"), "type": STRING })).await;
+        assert_eq!(refused.expect_err("nobody is there"), "future: dead letter");
+        within("ann", node.remote.spawn_remote_named(&address, "ann", "echo")).await.expect("spawned");
+        recorder.to_any().stop_in_order();
+        go.event("stopped", |event| event["actor"] == "recorder").await;
+        node.stop().await;
+    }
+}
