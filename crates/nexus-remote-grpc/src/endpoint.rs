@@ -200,14 +200,15 @@ impl Endpoint {
     /// Changes the state, then has what comes of it done: the mailbox opens or closes, the driver wakes or begins.
     pub(crate) fn apply<R>(&self, f: impl FnOnce(&mut EndpointState, Instant) -> R) -> R {
         let now = self.node.system.now();
-        let result = {
+        let (result, wakes) = {
             let mut state = self.state.lock();
             let result = f(&mut state, now);
             // Under the lock, or a later state's answer might be overwritten by an earlier one's.
-            self.mailbox.set_refusal(state.refusal());
+            let wakes = self.mailbox.set_refusal_and_wake_later(state.refusal());
             self.suspended.store(state.is_suspended(), Ordering::Release);
-            result
+            (result, wakes)
         };
+        drop(wakes);
         self.drive();
         result
     }
@@ -582,6 +583,8 @@ impl Route for Endpoint {
         }
         let pid = Arc::new(PidEntry::new(self.address.clone(), id_of(path)));
         self.node.check_target(&pid)?;
+        // It may have been forgotten since it was looked up.
+        self.node.keep(self);
         let mut recipients = self.recipients.lock();
         let recipient = Some(pid);
         if let Some(number) = recipients.free.pop() {

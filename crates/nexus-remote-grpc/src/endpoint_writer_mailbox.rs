@@ -327,7 +327,8 @@ struct Inner {
 
 /// Woken after the lock is left.
 #[derive(Default)]
-struct Wakes {
+#[must_use = "who waits is woken when this is dropped"]
+pub(crate) struct Wakes {
     receiver: Option<Waker>,
     throttle: Option<Waker>,
     room: Vec<Waker>,
@@ -535,16 +536,21 @@ impl EndpointWriterMailbox {
 
     /// From now on user messages are refused for this reason, or taken. Those that wait stay.
     pub fn set_refusal(&self, refusal: Option<Refusal>) {
+        drop(self.set_refusal_and_wake_later(refusal));
+    }
+
+    /// The same for a caller that holds a lock: whoever waits for room is woken when what this returns is dropped.
+    pub(crate) fn set_refusal_and_wake_later(&self, refusal: Option<Refusal>) -> Wakes {
         let mut wakes = Wakes::default();
         let mut inner = self.inner.lock();
         if inner.closed {
-            return;
+            return wakes;
         }
         if refusal.is_some() {
             wakes.room = core::mem::take(&mut inner.room);
         }
         inner.refusal = refusal;
-        drop(inner);
+        wakes
     }
 
     /// Why user messages are refused now.

@@ -183,6 +183,11 @@ impl Node {
         });
     }
 
+    /// A task that the end of the node does not wait for: the end itself.
+    pub(crate) fn spawn_last(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -242,6 +247,16 @@ impl Node {
             endpoint.apply(|state, _| state.suspend());
         }
         Ok(endpoint)
+    }
+
+    /// Puts an endpoint that somebody still has a use for back in its place.
+    pub(crate) fn keep(&self, endpoint: &Endpoint) {
+        if !self.is_closing()
+            && !self.endpoints.contains_key(endpoint.address())
+            && let Some(endpoint) = endpoint.arc()
+        {
+            self.endpoints.entry(endpoint.address().clone()).or_insert(endpoint);
+        }
     }
 
     pub(crate) fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {

@@ -379,7 +379,7 @@ impl Remote {
     pub async fn shutdown(&self, graceful: bool) {
         if self.0.node.begin_closing() {
             let inner = self.0.clone();
-            tokio::spawn(async move { inner.end(graceful).await });
+            self.0.node.spawn_last(async move { inner.end(graceful).await });
         }
         let mut done = self.0.done.subscribe();
         // The sender lives in `self`.
