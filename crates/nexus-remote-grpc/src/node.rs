@@ -139,7 +139,7 @@ impl Node {
             runtime,
         } = parts;
         let mut random = fastrand::Rng::with_seed(seed);
-        let limits = BatchLimits::default();
+        let limits = config.get_batch_limits();
         Arc::new(Self {
             system,
             limits,
