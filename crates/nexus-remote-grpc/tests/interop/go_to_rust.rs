@@ -31,7 +31,7 @@ fn parity(port: u16) -> Config {
     Config::protoactor_parity().with([ConfigOption::with_host("127.0.0.1"), ConfigOption::with_port(port)])
 }
 
-/// Covers: S102
+/// Covers: S33, S129, S150
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_questions_and_headers_come_from_a_go_node() {
     for generation in Generation::BOTH {
@@ -69,10 +69,18 @@ async fn messages_questions_and_headers_come_from_a_go_node() {
         assert_eq!(told["value"], target);
         let missing = go.try_run(json!({ "do": "ask", "to": nosuch, "type": "actor.Touch" })).await;
         assert_eq!(missing.expect_err("nobody is there"), "future: dead letter");
+
+        // So is who asks with a type that the actor here does not take. It would have ended a Go node of one generation.
+        let mut letters = node.events::<DeadLetterEvent>();
+        let unknown =
+            go.try_run(json!({ "do": "ask", "to": echo, "type": "google.protobuf.Timestamp" })).await;
+        assert_eq!(unknown.expect_err("it cannot be read"), "future: dead letter");
+        assert_eq!(letters.next("a dead letter").await.reason(), DeadLetterReason::Decode);
         node.stop().await;
     }
 }
 
+/// Covers: S130, S150
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_has_actors_spawned_here() {
     for generation in Generation::BOTH {
@@ -112,6 +120,7 @@ async fn watches(node: &RustNode, count: u64) {
     .await;
 }
 
+/// Covers: S150
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_watches_actors_here() {
     for generation in Generation::BOTH {
@@ -147,7 +156,7 @@ async fn a_go_node_watches_actors_here() {
     }
 }
 
-/// Covers: S129
+/// Covers: S150
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_stops_actors_here_only_where_it_may() {
     for generation in Generation::BOTH {
@@ -194,6 +203,8 @@ async fn a_hundred_thousand_messages_come_from_a_go_node_in_order() {
 }
 
 /// The call of a Go node that ends without a goodbye or an error would never be opened again.
+///
+/// Covers: S150
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_finds_our_node_again_after_every_end() {
     for generation in Generation::BOTH {
@@ -215,7 +226,7 @@ async fn a_go_node_finds_our_node_again_after_every_end() {
             assert_eq!(told["why"], "AddressTerminated");
             node.stop().await;
 
-            node = RustNode::start(local().with([ConfigOption::with_port(port)])).await;
+            node = RustNode::start_again(local().with([ConfigOption::with_port(port)])).await;
             reaches(&mut go, &node).await;
         }
         node.stop().await;

@@ -36,6 +36,7 @@ async fn load(sink: ActorRef<Numbers>, mut stop: oneshot::Receiver<()>) -> i64 {
     number
 }
 
+/// Covers: S151
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_killed_under_load_ten_times_is_delivered_to_again() {
     for generation in Generation::BOTH {
@@ -144,10 +145,16 @@ async fn kill_ours_ten_times(generation: Generation) {
     let port = address.rsplit(':').next().expect("a port").to_owned();
     let to = format!("{address}/sink");
     let load = go.send(json!({ "do": "burst", "to": to, "every_us": 100 })).await;
-    for _ in 0..RESTARTS {
+    // Behind the load it has arrived, long before the first number that is waited for.
+    go.run(json!({ "do": "watch", "from": "recorder", "to": to })).await;
+    for life in 0..RESTARTS {
         ours.line("carries ").await;
         ours.child.kill().await.expect("it is ours");
         go.event("disconnected", |event| event["address"] == address).await;
+        if life == 0 {
+            let told = go.event("terminated", |event| event["who"] == to).await;
+            assert_eq!(told["why"], "AddressTerminated");
+        }
         (ours, _) = OurProcess::start(&port).await;
     }
     ours.line("carries ").await;

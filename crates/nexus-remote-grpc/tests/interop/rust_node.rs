@@ -21,6 +21,8 @@ pub(crate) const ORDERED: u64 = 100_000;
 #[derive(Debug)]
 pub(crate) enum Numbers {
     Number(i64),
+    /// Counted, and nothing else.
+    Block(Vec<u8>),
     /// How many there were.
     Count(String, Reply<i64>),
 }
@@ -28,9 +30,14 @@ pub(crate) enum Numbers {
 impl Message for Numbers {
     const MANIFEST: &'static str = "test.numbers@1";
     const PROTOBUF: Option<ProtobufCodec<Self>> = Some(ProtobufCodec {
-        forms: &[ProtobufForm::tell_of::<i64>(), ProtobufForm::ask_of::<String>()],
+        forms: &[
+            ProtobufForm::tell_of::<i64>(),
+            ProtobufForm::tell_of::<Vec<u8>>(),
+            ProtobufForm::ask_of::<String>(),
+        ],
         encode: |message, encoder| match message {
             Self::Number(number) => encoder.protobuf(number),
+            Self::Block(bytes) => encoder.protobuf(bytes),
             Self::Count(text, reply) => {
                 encoder.reply_protobuf(reply)?;
                 encoder.protobuf(text)
@@ -39,6 +46,9 @@ impl Message for Numbers {
         decode: |named: &Named<'_>| {
             if named.is::<i64>() {
                 return Ok(Self::Number(named.protobuf()?));
+            }
+            if named.is::<Vec<u8>>() {
+                return Ok(Self::Block(named.protobuf()?));
             }
             if named.is::<String>() {
                 return Ok(Self::Count(named.protobuf()?, Reply::protobuf()));
@@ -87,6 +97,7 @@ impl Actor for Sink {
     async fn receive(&mut self, message: Numbers, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
         match message {
             Numbers::Number(number) => self.0.send_modify(|tally| tally.take(number)),
+            Numbers::Block(_) => self.0.send_modify(|tally| tally.count += 1),
             Numbers::Count(_, reply) => reply.send(self.0.borrow().count as i64),
         }
         Ok(())
@@ -121,6 +132,19 @@ impl RustNode {
         let watcher =
             node.system.spawn("watcher", Props::from_fn(move || Watcher(seen.clone()))).expect("a free name");
         Self { node, tally, ends, watcher }
+    }
+
+    /// On the port of a node that has ended. A process that another test starts holds copies of this one's sockets for a
+    /// moment, so the port may be taken a little longer.
+    pub(crate) async fn start_again(config: Config) -> Self {
+        let at = (config.get_host().to_owned(), config.get_port());
+        within("the port", async {
+            while std::net::TcpListener::bind((&*at.0, at.1)).is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        Self::start(config).await
     }
 
     /// On any port, with `options`.
@@ -165,7 +189,10 @@ impl RustNode {
         self.ends.until(what, |all| all.iter().any(|one| one == what)).await;
     }
 
+    /// An orderly end, after which nothing is left.
     pub(crate) async fn stop(self) {
+        let remote = self.remote.clone();
         self.node.stop().await;
+        assert_eq!((remote.tasks(), remote.pending_asks()), (0, 0), "tasks and questions after the end");
     }
 }

@@ -1,5 +1,6 @@
 //! From our node to live Go nodes of both generations.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
@@ -9,6 +10,7 @@ use nexus_remote::{EndpointConnectedEvent, EndpointReconnectEvent, EndpointTermi
 use nexus_remote_grpc::batch::WireForm;
 use nexus_remote_grpc::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
 use serde_json::json;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
 use crate::go_node::{Generation, GoNode, text};
 use crate::rust_node::{Numbers, ORDERED, RustNode, STRING};
@@ -27,6 +29,7 @@ async fn pair(generation: Generation) -> Option<(RustNode, GoNode)> {
     Some((RustNode::with([wrong_default(generation)]).await, go))
 }
 
+/// Covers: S150
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_questions_and_headers_reach_a_go_node() {
     for generation in Generation::BOTH {
@@ -57,7 +60,6 @@ async fn messages_questions_and_headers_reach_a_go_node() {
     }
 }
 
-/// Covers: S104
 #[tokio::test(flavor = "multi_thread")]
 async fn an_actor_of_a_go_node_is_looked_up_by_a_touch() {
     for generation in Generation::BOTH {
@@ -73,6 +75,7 @@ async fn an_actor_of_a_go_node_is_looked_up_by_a_touch() {
     }
 }
 
+/// Covers: S150
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_spawns_for_us_what_it_is_known_to_have() {
     for generation in Generation::BOTH {
@@ -101,6 +104,7 @@ async fn a_go_node_spawns_for_us_what_it_is_known_to_have() {
     }
 }
 
+/// Covers: S150
 #[tokio::test(flavor = "multi_thread")]
 async fn actors_of_a_go_node_are_watched_and_stopped() {
     for generation in Generation::BOTH {
@@ -138,13 +142,14 @@ async fn actors_of_a_go_node_are_watched_and_stopped() {
     }
 }
 
+/// Covers: S97
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_messages_reach_a_go_node_in_order() {
     for generation in Generation::BOTH {
         let Some((node, mut go)) = pair(generation).await else { continue };
         let sink = node.sink_at(go.address());
         for number in 1..=ORDERED as i64 {
-            within("room", sink.send(Numbers::Number(number))).await.expect("it is taken");
+            sink.tell(Numbers::Number(number));
         }
         let done = go.run(json!({ "do": "sink", "count": ORDERED, "timeout_ms": 60_000 })).await;
         let whole = json!({ "count": ORDERED, "first": 1, "last": ORDERED, "missing": 0, "reordered": 0 });
@@ -156,6 +161,7 @@ async fn a_hundred_thousand_messages_reach_a_go_node_in_order() {
     }
 }
 
+/// Covers: S150, S151
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_that_says_goodbye_is_left_and_found_again() {
     for generation in Generation::BOTH {
@@ -182,6 +188,7 @@ async fn a_go_node_that_says_goodbye_is_left_and_found_again() {
     }
 }
 
+/// Covers: S153
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_that_blocks_us_is_not_pressed() {
     for generation in Generation::BOTH {
@@ -292,6 +299,100 @@ async fn a_type_that_a_go_node_does_not_know_is_not_sent() {
         within("ann", node.remote.spawn_remote_named(&address, "ann", "echo")).await.expect("spawned");
         recorder.to_any().stop_in_order();
         go.event("stopped", |event| event["actor"] == "recorder").await;
+        node.stop().await;
+    }
+}
+
+/// A batch of a thousand of these would be longer than a Go node accepts, and all of them lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_messages_reach_a_go_node_in_batches_that_it_accepts() {
+    const COUNT: u64 = 3_000;
+    for generation in Generation::BOTH {
+        let Some((node, mut go)) = pair(generation).await else { continue };
+        let sink = node.sink_at(go.address());
+        for _ in 0..COUNT {
+            within("room", sink.send(Numbers::Block(vec![7; 6_000]))).await.expect("it is taken");
+        }
+        // The longest that one message may be, nearly.
+        within("room", sink.send(Numbers::Block(vec![7; 4_000_000]))).await.expect("it is taken");
+        go.run(json!({ "do": "sink", "count": COUNT + 1, "timeout_ms": 60_000 })).await;
+        assert_eq!(node.system.dead_letters().total(), 0);
+        node.stop().await;
+    }
+}
+
+/// Both at once, so that neither direction holds the other up.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_directions_flow_at_once_and_in_order() {
+    for generation in Generation::BOTH {
+        let Some((mut node, mut go)) = pair(generation).await else { continue };
+        let back =
+            go.send(json!({ "do": "burst", "to": node.actor("sink"), "start": 1, "count": ORDERED })).await;
+        let sink = node.sink_at(go.address());
+        for number in 1..=ORDERED as i64 {
+            within("room", sink.send(Numbers::Number(number))).await.expect("it is taken");
+        }
+        go.answer(back).await.expect("it was sent");
+        let tally = node.counted(ORDERED).await;
+        assert_eq!((tally.count, tally.missing, tally.reordered), (ORDERED, 0, 0));
+        let done = go.run(json!({ "do": "sink", "count": ORDERED, "timeout_ms": 60_000 })).await;
+        let tally = &done["tally"];
+        assert_eq!((&tally["missing"], &tally["reordered"]), (&json!(0), &json!(0)));
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_announce_another_name_reach_each_other() {
+    for generation in Generation::BOTH {
+        // The port is not known before it listens: a free one is drawn here.
+        let port = {
+            let drawn = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            drawn.local_addr().expect("it is bound").port().to_string()
+        };
+        let advertised = format!("localhost:{port}");
+        let flags = ["-port", &*port, "-advertise", &*advertised];
+        let Some(mut go) = GoNode::start(generation, &flags).await else { continue };
+        assert_eq!(go.address(), advertised);
+        let node = RustNode::with([ConfigOption::with_advertised_host("localhost")]).await;
+        assert_eq!(node.remote.address(), format!("localhost:{}", node.port()));
+        assert_eq!(node.ask(&node.at(&advertised, "echo"), "hi").await.as_deref(), Ok("hi"));
+        let reply = go.run(json!({ "do": "ask", "to": node.actor("echo"), "type": STRING })).await;
+        assert_eq!(reply["value"], "re:");
+        node.stop().await;
+    }
+}
+
+/// With TLS a peer shows who it is, and may then stop what it spawned, which a stranger may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_reach_each_other_over_tls() {
+    let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a valid name");
+    let (certificate, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let files = ["rust-to-go.crt", "rust-to-go.key"].map(|name| folder.join(name));
+    std::fs::write(&files[0], &certificate).expect("cargo made the folder");
+    std::fs::write(&files[1], &key).expect("cargo made the folder");
+    let files = files.map(|file| file.display().to_string());
+    let flags = ["-tls-cert", &files[0], "-tls-key", &files[1], "-tls-ca", &files[0]];
+    let (ours, trusted) = (Identity::from_pem(&certificate, &key), Certificate::from_pem(&certificate));
+    let client = ClientTlsConfig::new().ca_certificate(trusted.clone()).identity(ours.clone());
+    let server = ServerTlsConfig::new().identity(ours).client_ca_root(trusted);
+    for generation in Generation::BOTH {
+        let Some(mut go) = GoNode::start(generation, &flags).await else { continue };
+        let node = RustNode::with([
+            wrong_default(generation),
+            ConfigOption::with_client_tls(client.clone()),
+            ConfigOption::with_server_tls(server.clone()),
+        ])
+        .await;
+        assert_eq!(node.ask(&node.at(go.address(), "echo"), "hi").await.as_deref(), Ok("hi"));
+        let to = node.remote.address();
+        go.run(json!({ "do": "spawn_remote", "to": to, "name": "bob", "kind": "echo" })).await;
+        go.run(json!({ "do": "poison", "to": node.actor("activator/Remote$bob") })).await;
+        node.heard.until("the end of what it spawned", |all| all == ["stopping"]).await;
+        let mut letters = node.events::<DeadLetterEvent>();
+        go.run(json!({ "do": "poison", "to": node.actor("echo") })).await;
+        assert_eq!(letters.next("a dead letter").await.reason(), DeadLetterReason::Denied);
         node.stop().await;
     }
 }
