@@ -72,6 +72,8 @@ pub struct Endpoint {
     suspended: AtomicBool,
     /// A message has waited since the state was last told.
     wanted: AtomicBool,
+    /// Connections lost since it was made.
+    losses: AtomicU64,
     /// Changes with every change of the state, for those who wait for one.
     pub(crate) changed: Notify,
     /// The peer is a node of ours.
@@ -112,6 +114,7 @@ impl Endpoint {
             wake: Notify::new(),
             suspended: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            losses: AtomicU64::new(0),
             changed: Notify::new(),
             is_nexus: AtomicBool::new(false),
             inbound: AtomicU64::new(0),
@@ -161,6 +164,15 @@ impl Endpoint {
 
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::Acquire)
+    }
+
+    /// How many connections have been lost: who asks or watches now means the process behind the next one.
+    pub(crate) fn era(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_loss(&self) {
+        self.losses.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The next thing that the state wants done.
@@ -312,7 +324,7 @@ impl Endpoint {
                     let key = self
                         .node
                         .asks
-                        .insert(reply.clone(), &self.address)
+                        .insert(reply.clone(), &self.address, self.era())
                         .ok_or(Refusal::Limit("asks pending on this node"))?;
                     deliver.sender =
                         Some(Arc::new(PidEntry::new(self.node.address.clone(), pending_asks::id_of(key))));
@@ -409,7 +421,7 @@ impl Endpoint {
 
     /// Asks the peer whether `id` lives; `answer` is told.
     pub(crate) fn touch(&self, id: &Arc<str>, answer: Arc<dyn PendingReply>) {
-        let Some(key) = self.node.asks.insert(answer.clone(), &self.address) else {
+        let Some(key) = self.node.asks.insert(answer.clone(), &self.address, self.era()) else {
             return answer.fail(AskError::Full);
         };
         let target = Arc::new(PidEntry::new(self.address.clone(), id.clone()));
@@ -660,7 +672,7 @@ impl Route for Endpoint {
         if self.read(EndpointState::is_blocked) || self.node.is_closing() {
             return watcher.notify_terminated(target, TerminationReason::Unreachable);
         }
-        if self.watcher.watch(&id, target, watcher) {
+        if self.watcher.watch(&id, target, watcher, self.era()) {
             self.send_watch(&id);
         }
     }

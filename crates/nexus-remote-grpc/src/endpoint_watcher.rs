@@ -26,20 +26,21 @@ pub struct EndpointWatcher {
 
 struct Watched {
     path: ActorPath,
-    watchers: Vec<AnyRef>,
+    /// With the number of connections that had been lost when they began.
+    watchers: Vec<(AnyRef, u64)>,
 }
 
 impl EndpointWatcher {
     /// Notes that `watcher` watches `path`, known to the peer as `id`; true when the peer is to be told.
-    pub(crate) fn watch(&self, id: &Arc<str>, path: &ActorPath, watcher: AnyRef) -> bool {
+    pub(crate) fn watch(&self, id: &Arc<str>, path: &ActorPath, watcher: AnyRef, era: u64) -> bool {
         let mut watched = self.watched.lock();
         if let Some(entry) = watched.get_mut(id) {
-            if !entry.watchers.contains(&watcher) {
-                entry.watchers.push(watcher);
+            if !entry.watchers.iter().any(|(other, _)| *other == watcher) {
+                entry.watchers.push((watcher, era));
             }
             return false;
         }
-        watched.insert(id.clone(), Watched { path: path.clone(), watchers: vec![watcher] });
+        watched.insert(id.clone(), Watched { path: path.clone(), watchers: vec![(watcher, era)] });
         true
     }
 
@@ -47,7 +48,7 @@ impl EndpointWatcher {
     pub(crate) fn unwatch(&self, id: &str, watcher: &AnyRef) -> bool {
         let mut watched = self.watched.lock();
         let Some(entry) = watched.get_mut(id) else { return false };
-        entry.watchers.retain(|other| other != watcher);
+        entry.watchers.retain(|(other, _)| other != watcher);
         if !entry.watchers.is_empty() {
             return false;
         }
@@ -70,6 +71,20 @@ impl EndpointWatcher {
             entry.tell(reason);
         }
         count
+    }
+
+    /// Tells those who began to watch before so many connections were lost: the process that they watched is gone.
+    pub(crate) fn process_gone(&self, era: u64) {
+        let mut gone = Vec::new();
+        self.watched.lock().retain(|_, entry| {
+            let (old, new) = entry.watchers.drain(..).partition(|(_, since)| *since < era);
+            gone.push(Watched { path: entry.path.clone(), watchers: old });
+            entry.watchers = new;
+            !entry.watchers.is_empty()
+        });
+        for entry in gone {
+            entry.tell(&TerminationReason::Unreachable);
+        }
     }
 
     /// The ids that the peer is to be told again after a new connection.
@@ -98,7 +113,7 @@ impl std::fmt::Debug for EndpointWatcher {
 
 impl Watched {
     fn tell(self, reason: &TerminationReason) {
-        for watcher in self.watchers {
+        for (watcher, _) in self.watchers {
             watcher.notify_terminated(&self.path, reason.clone());
         }
     }

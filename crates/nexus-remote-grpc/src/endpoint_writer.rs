@@ -216,14 +216,14 @@ impl EndpointWriter {
         let node = endpoint.node();
         log::connected(endpoint.address(), system_id);
         // At a first connection, or after an end, all who watch or ask there wait in the mailbox.
-        match (again, is_new_incarnation) {
-            (false, _) => {}
-            (true, false) => endpoint.watch_again(),
-            (true, true) => {
+        if again {
+            if is_new_incarnation {
                 // Whom we watched and asked there is gone with the process.
-                endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
-                node.fail_asks(endpoint.address(), &AskError::Unreachable);
+                let era = endpoint.era();
+                endpoint.watcher.process_gone(era);
+                node.asks.fail_before(endpoint.address(), era, &AskError::Unreachable);
             }
+            endpoint.watch_again();
         }
         let events = node.system.event_stream();
         events.publish_with(|| EndpointConnectedEvent {
@@ -250,6 +250,7 @@ impl EndpointWriter {
         if let Some(link) = self.link.take() {
             log::disconnected(self.endpoint.address(), cause);
             link.control.close();
+            self.endpoint.count_loss();
             if *cause == DisconnectCause::Shutdown {
                 // What is in the connection's buffers is still to arrive: the peer ends the call when it has it all.
                 self.endpoint.node().spawn(hang_up(self.endpoint.clone(), link));
@@ -490,7 +491,9 @@ async fn form_of(endpoint: &Arc<Endpoint>, control: &OutboundControl, is_nexus: 
         return form;
     }
     let default = node.config.get_default_wire_form();
-    let Some(key) = node.asks.insert(Arc::new(FormProbe(endpoint.clone())), address) else { return default };
+    let Some(key) = node.asks.insert(Arc::new(FormProbe(endpoint.clone())), address, endpoint.era()) else {
+        return default;
+    };
     control.push(form_probe(node, address, &pending_asks::id_of(key)));
     let learned = async {
         loop {

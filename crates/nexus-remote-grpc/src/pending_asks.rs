@@ -53,6 +53,8 @@ struct Asked {
     reply: Arc<dyn PendingReply>,
     /// Whom.
     address: Arc<str>,
+    /// Connections to it that had been lost by then.
+    era: u64,
 }
 
 impl PendingAsks {
@@ -67,14 +69,20 @@ impl PendingAsks {
         Self { table: Lock::new(table), max, max_per_address }
     }
 
-    /// Keeps a question to `address`; `None` when there is no room for one more, in all or to that address.
-    pub(crate) fn insert(&self, reply: Arc<dyn PendingReply>, address: &Arc<str>) -> Option<ReplyKey> {
+    /// Keeps a question to `address`, to which so many connections have been lost; `None` when there is no room for one
+    /// more, in all or to that address.
+    pub(crate) fn insert(
+        &self,
+        reply: Arc<dyn PendingReply>,
+        address: &Arc<str>,
+        era: u64,
+    ) -> Option<ReplyKey> {
         let mut table = self.table.lock();
         if table.counts.get(address).is_some_and(|count| *count >= self.max_per_address) {
             return None;
         }
         let secret = table.random.u64(..);
-        let ask = Some(Asked { reply, address: address.clone() });
+        let ask = Some(Asked { reply, address: address.clone(), era });
         let slot = match table.free.pop() {
             Some(slot) => {
                 table.slots[slot as usize] = Slot { secret, ask };
@@ -110,16 +118,23 @@ impl PendingAsks {
 
     /// Fails every question to `address`; returns how many there were.
     pub(crate) fn fail_all(&self, address: &str, why: &AskError) -> usize {
+        self.fail_before(address, u64::MAX, why)
+    }
+
+    /// The same of those asked before so many connections to it were lost.
+    pub(crate) fn fail_before(&self, address: &str, era: u64, why: &AskError) -> usize {
         let mut failed = Vec::new();
         {
             let mut table = self.table.lock();
-            let Table { slots, free, counts, .. } = &mut *table;
-            counts.remove(address);
+            let Table { slots, free, .. } = &mut *table;
             for (index, slot) in slots.iter_mut().enumerate() {
-                if slot.ask.as_ref().is_some_and(|asked| *asked.address == *address) {
+                if slot.ask.as_ref().is_some_and(|asked| *asked.address == *address && asked.era < era) {
                     failed.extend(slot.ask.take());
                     free.push(index as u32);
                 }
+            }
+            for _ in &failed {
+                table.count_down(address);
             }
         }
         let count = failed.len();
@@ -197,8 +212,8 @@ mod tests {
         let asks = PendingAsks::new(7, 10);
         let (a, b): (Arc<str>, Arc<str>) = ("a:1".into(), "b:1".into());
         let asker = Arc::new(Asker::default());
-        let first = asks.insert(asker.clone(), &a).expect("room");
-        let second = asks.insert(asker.clone(), &b).expect("room");
+        let first = asks.insert(asker.clone(), &a, 0).expect("room");
+        let second = asks.insert(asker.clone(), &b, 0).expect("room");
         assert_ne!(first, second);
         assert_eq!(key_of(&id_of(first)), Some(first));
         for wrong in [
@@ -227,10 +242,22 @@ mod tests {
     fn check_full(asks: &PendingAsks) {
         let at: Arc<str> = "a:1".into();
         let keys: Vec<_> =
-            (0..2).map(|_| asks.insert(Arc::new(Asker::default()), &at).expect("room")).collect();
-        assert!(asks.insert(Arc::new(Asker::default()), &at).is_none());
+            (0..2).map(|_| asks.insert(Arc::new(Asker::default()), &at, 0).expect("room")).collect();
+        assert!(asks.insert(Arc::new(Asker::default()), &at, 0).is_none());
         asks.take(keys[0]);
-        assert!(asks.insert(Arc::new(Asker::default()), &at).is_some());
+        assert!(asks.insert(Arc::new(Asker::default()), &at, 0).is_some());
+    }
+
+    #[test]
+    fn a_question_of_after_a_loss_outlives_those_before() {
+        let asks = PendingAsks::new(7, 10);
+        let at: Arc<str> = "a:1".into();
+        let [before, after] = [Arc::new(Asker::default()), Arc::new(Asker::default())];
+        asks.insert(before.clone(), &at, 0).expect("room");
+        let key = asks.insert(after.clone(), &at, 1).expect("room");
+        assert_eq!(asks.fail_before("a:1", 1, &AskError::Unreachable), 1);
+        assert_eq!((before.0.lock().len(), after.0.lock().len(), asks.len()), (1, 0, 1));
+        assert!(asks.take(key).is_some());
     }
 
     #[test]
