@@ -36,8 +36,12 @@ pub(crate) struct EndpointSupervisor {
 impl EndpointSupervisor {
     pub(crate) fn new(node: Arc<Node>, address: SocketAddr, stop: watch::Receiver<bool>) -> Self {
         let limits = node.config.get_limits();
-        let strangers =
-            Strangers::new(limits.strangers, limits.strangers_per_ip, node.config.get_handshake_timeout());
+        let strangers = Strangers::new(
+            node.connections.clone(),
+            limits.strangers,
+            limits.strangers_per_ip,
+            node.config.get_handshake_timeout(),
+        );
         Self { node, address, strangers, stop }
     }
 

@@ -42,7 +42,7 @@ const ACKNOWLEDGE_AFTER: u64 = 4_096;
 /// How long it takes at most until the peer is told.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(20);
 /// How long a peer that was told goodbye may take to hang up.
-const LINGER: Duration = Duration::from_secs(3);
+pub(crate) const LINGER: Duration = Duration::from_secs(3);
 
 /// Why a call is ended from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,9 +22,27 @@ use crate::log;
 /// The pause after a failed accept: descriptors may be used up, and some come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Every accepted connection, so that the end of the node can cut those that their peers hold on to.
+#[derive(Default)]
+pub(crate) struct Connections(Lock<HashMap<usize, Arc<Guard>>>);
+
+impl Connections {
+    pub(crate) fn cut(&self) {
+        let all: Vec<_> = self.0.lock().values().cloned().collect();
+        for guard in all {
+            guard.close();
+        }
+    }
+}
+
+fn key_of(guard: &Arc<Guard>) -> usize {
+    Arc::as_ptr(guard) as usize
+}
+
 /// The connections whose peers have not introduced themselves (limit L3).
 pub(crate) struct Strangers {
     table: Lock<Table>,
+    connections: Arc<Connections>,
     max: usize,
     max_per_ip: usize,
     handshake: Duration,
@@ -51,8 +69,13 @@ impl Table {
 }
 
 impl Strangers {
-    pub(crate) fn new(max: usize, max_per_ip: usize, handshake: Duration) -> Arc<Self> {
-        Arc::new(Self { table: Lock::default(), max, max_per_ip, handshake })
+    pub(crate) fn new(
+        connections: Arc<Connections>,
+        max: usize,
+        max_per_ip: usize,
+        handshake: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self { table: Lock::default(), connections, max, max_per_ip, handshake })
     }
 
     /// Lets a connection in; the one of the same address, or of all, that has been silent longest goes for it.
@@ -84,6 +107,7 @@ impl Strangers {
         if let Some(oldest) = oldest {
             oldest.close();
         }
+        self.connections.0.lock().insert(key_of(&guard), guard.clone());
         guard
     }
 }
@@ -136,7 +160,10 @@ impl Connected for Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        self.guard.strangers.table.lock().remove(&self.guard);
+        let Strangers { table, connections, .. } = &*self.guard.strangers;
+        table.lock().remove(&self.guard);
+        let gone = connections.0.lock().remove(&key_of(&self.guard));
+        drop(gone);
     }
 }
 
@@ -146,16 +173,16 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.guard.is_known.load(Ordering::Acquire) {
-            {
-                let mut waker = self.guard.waker.lock();
-                if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    *waker = Some(cx.waker().clone());
-                }
+        {
+            let mut waker = self.guard.waker.lock();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
             }
-            if self.guard.is_closed.load(Ordering::Acquire) || self.deadline.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
+        }
+        let is_late =
+            !self.guard.is_known.load(Ordering::Acquire) && self.deadline.as_mut().poll(cx).is_ready();
+        if is_late || self.guard.is_closed.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.io).poll_read(cx, buf)
     }

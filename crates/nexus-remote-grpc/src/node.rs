@@ -26,6 +26,7 @@ use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_watcher::{PeerWatch, PeerWatcherRef};
 use crate::inbound_call::CallControl;
 use crate::kinds::{ActivatorRef, Kinds};
+use crate::listener::Connections;
 use crate::pending_asks::{self, PendingAsks};
 use crate::pid_entry::PidEntry;
 
@@ -63,6 +64,7 @@ pub(crate) struct Node {
     /// Nothing is accepted and nothing sent.
     pub(crate) suspended: Arc<AtomicBool>,
     pub(crate) calls: Lock<HashMap<u64, Arc<CallControl>>>,
+    pub(crate) connections: Arc<Connections>,
     next_call: AtomicU64,
     closing: AtomicBool,
     runtime: Handle,
@@ -162,6 +164,7 @@ impl Node {
             peer_watches: Arc::default(),
             suspended: Arc::new(AtomicBool::new(false)),
             calls: Lock::default(),
+            connections: Arc::default(),
             next_call: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             runtime,

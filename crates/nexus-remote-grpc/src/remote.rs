@@ -24,7 +24,7 @@ use crate::endpoint_manager::EndpointManager;
 use crate::endpoint_state::{ConnectionState, EndpointState};
 use crate::endpoint_supervisor::EndpointSupervisor;
 use crate::endpoint_watcher::PeerWatcher;
-use crate::inbound_call::End;
+use crate::inbound_call::{End, LINGER};
 use crate::kinds::{ACTIVATOR, Activator, Kinds};
 use crate::log;
 use crate::node::{Node, NodeParts, client_address, new_system_id};
@@ -406,7 +406,13 @@ impl Inner {
         }
         // The server lets go of a connection when its calls have ended, or is dropped with its task.
         self.stop.send_replace(true);
-        let _ = tokio::time::timeout_at(deadline, node.tasks.all_done()).await;
+        let lingered = tokio::time::Instant::now() + LINGER + GRACE;
+        let _ = tokio::time::timeout_at(deadline.min(lingered), node.tasks.all_done()).await;
+        // A peer that hangs does not take part in the orderly end of its connection.
+        node.connections.cut();
+        let _ =
+            tokio::time::timeout_at(deadline.max(tokio::time::Instant::now() + GRACE), node.tasks.all_done())
+                .await;
         node.asks.fail_everything(&AskError::Shutdown);
         drop(self.listener.lock().take());
         node.system.remove_actor_ref_provider(&self.provider);
@@ -446,6 +452,9 @@ impl nexus_remote::EndpointSource for Remote {
         nexus_remote::EndpointSource::endpoints(&self.0.manager)
     }
 }
+
+/// What the end of a connection may take after all has been said.
+const GRACE: Duration = Duration::from_millis(500);
 
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
