@@ -1,11 +1,12 @@
 //! From our node to live Go nodes of both generations.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::pid::Pid;
-use nexus_actor_core::{AskError, DeadLetterReason, Headers};
+use nexus_actor_core::{Actor, ActorError, ActorRef, AskError, Context, DeadLetterReason, Headers, Props};
+use nexus_remote::association::Patience;
 use nexus_remote::{EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent};
 use nexus_remote_grpc::batch::WireForm;
 use nexus_remote_grpc::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
@@ -394,5 +395,97 @@ async fn nodes_reach_each_other_over_tls() {
         go.run(json!({ "do": "poison", "to": node.actor("echo") })).await;
         assert_eq!(letters.next("a dead letter").await.reason(), DeadLetterReason::Denied);
         node.stop().await;
+    }
+}
+
+/// Who asks or watches while a connection is made again means the node that is found then, not the one that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_during_a_reconnect_is_asked_of_the_node_that_comes_back() {
+    for generation in Generation::BOTH {
+        let Some(mut go) = GoNode::start(generation, &[]).await else { continue };
+        let (address, port) = (go.address().to_owned(), go.port().to_owned());
+        let node = RustNode::with([
+            wrong_default(generation),
+            ConfigOption::with_queue_patience(Patience::Keep),
+            ConfigOption::with_endpoint_reconnect_max_retries(100),
+        ])
+        .await;
+        let (echo, recorder) = (node.at(&address, "echo"), node.at(&address, "recorder"));
+        assert_eq!(node.ask(&echo, "a").await.as_deref(), Ok("a"));
+        // One question and one watch of the node that goes.
+        let lost = recorder.ask(|reply| Echo::Say("never answered".to_owned(), reply));
+        go.event("received", |event| event["value"] == "never answered").await;
+        node.watch(&address, "recorder");
+        go.event("watched", |event| event["actor"] == "recorder").await;
+        let mut reconnecting = node.events::<EndpointReconnectEvent>();
+        go.kill().await;
+        reconnecting.next("an attempt").await;
+
+        let asked = echo.ask(|reply| Echo::Say("b".to_owned(), reply));
+        node.watch(&address, "echo");
+        node.told("watching echo").await;
+        let mut go = GoNode::start(generation, &["-port", &port]).await.expect("it started before");
+        go.event("watched", |event| event["actor"] == "echo").await;
+        assert_eq!(within("an answer", asked).await.as_deref(), Ok("b"));
+        assert_eq!(within("an end", lost).await, Err(AskError::Unreachable));
+        node.told("recorder unreachable").await;
+        echo.stop();
+        let ends =
+            node.ends.until("the end", |all| all.last().is_some_and(|end| end == "echo stopped")).await;
+        assert!(!ends.iter().any(|end| end == "echo unreachable"), "{ends:?}");
+        node.stop().await;
+    }
+}
+
+/// A question that our actor passes on carries its asker with it, who gets the answer from whoever has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_passed_on_between_go_nodes_is_answered_to_its_asker() {
+    for generation in Generation::BOTH {
+        let Some((node, mut asking)) = pair(generation).await else { continue };
+        let Some(answering) = GoNode::start(generation, &[]).await else { continue };
+        let echo = node.at(answering.address(), "echo");
+        node.system.spawn("relay", Props::from_fn(move || Relay(echo.clone()))).expect("a free name");
+        let ask = json!({ "do": "ask", "to": node.actor("relay"), "type": STRING, "value": "far" });
+        assert_eq!(asking.run(ask).await["value"], "far", "not `re:far`: the Go echo has answered");
+        // And who is passed on to nobody is told by nobody else.
+        let nobody = node.at(answering.address(), "nosuch");
+        node.system.spawn("lost", Props::from_fn(move || Relay(nobody.clone()))).expect("a free name");
+        let ask = json!({ "do": "ask", "to": node.actor("lost"), "type": STRING, "value": "far" });
+        assert_eq!(asking.try_run(ask).await.expect_err("nobody is there"), "future: dead letter");
+        node.stop().await;
+    }
+}
+
+struct Relay(ActorRef<Echo>);
+
+impl Actor for Relay {
+    type Msg = Echo;
+    async fn receive(&mut self, message: Echo, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        self.0.tell(message);
+        Ok(())
+    }
+}
+
+/// Covers: S109
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_go_node_does_not_hold_up_the_end_of_ours() {
+    for generation in Generation::BOTH {
+        let Some((node, mut go)) = pair(generation).await else { continue };
+        assert_eq!(node.ask(&node.at(go.address(), "echo"), "a").await.as_deref(), Ok("a"));
+        go.run(json!({ "do": "ask", "to": node.actor("echo"), "type": STRING })).await;
+        go.signal("STOP");
+        let sink = node.sink_at(go.address());
+        // More than the buffers in between hold.
+        for _ in 0..5_000 {
+            sink.tell(Numbers::Block(vec![7; 6_000]));
+        }
+        let limit = node.remote.config().get_shutdown_flush() + node.remote.config().get_shutdown_timeout();
+        let (system, remote) = (node.system.clone(), node.remote.clone());
+        let began = Instant::now();
+        node.stop().await;
+        assert!(began.elapsed() < limit + Duration::from_secs(1), "{:?}", began.elapsed());
+        assert_eq!(remote.tasks(), 0);
+        let lost = system.dead_letters().count(DeadLetterReason::Shutdown);
+        assert!(lost > 0, "what was not sent is recorded");
     }
 }
