@@ -7,7 +7,7 @@
 //! receive here is every message type with a protobuf form ([`Message::PROTOBUF`]), and references are the usual
 //! [`ActorRef`]s.
 //!
-//! It knows nothing of cluster membership, and of the native wire only the events, figures and back-pressure marks that both
+//! It knows nothing of cluster membership, and of the native wire only the events, figures and backpressure marks that both
 //! share. Delivery is at most once and in order for each pair of actors; the wire has no acknowledgements, so what a broken
 //! stream had taken is counted as unknown and not sent again.
 //!
