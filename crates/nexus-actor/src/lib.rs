@@ -113,6 +113,7 @@
 //! | `remote` | yes | [`remote`]: talking to other nodes |
 //! | `protobuf` | no | `#[message(protobuf)]`: messages of `prost` inside messages of actors, for the protoactor wire |
 //! | `json` | no | `#[message(protobuf, json)]`: those are also read where a peer wrote them as JSON |
+//! | `grpc` | no | [`grpc`]: the protoactor wire, for protoactor-go nodes and nexus nodes; with `std`, `remote` and `json` |
 //! | `tracing` | yes | dead letters and, with `remote`, what happens to associations and messages as events of `tracing` |
 //!
 //! The features are additive: no combination takes anything away.
@@ -168,6 +169,57 @@ pub mod provider {
 pub mod remote {
     #[doc(inline)]
     pub use nexus_remote::*;
+}
+
+/// The protoactor wire, over gRPC: a node that protoactor-go nodes take for one of theirs.
+///
+/// ```
+/// use nexus_actor::grpc::{Config, Remote};
+/// use nexus_actor::pid::Pid;
+/// use nexus_actor::prelude::*;
+///
+/// #[derive(Message)]
+/// #[message(protobuf)] // each variant is a protobuf message, with a sender where there is a `Reply`
+/// enum Greet {
+///     Hello(String, Reply<String>),
+/// }
+///
+/// struct Greeter;
+///
+/// impl Actor for Greeter {
+///     type Msg = Greet;
+///     async fn receive(&mut self, Greet::Hello(name, reply): Greet, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+///         reply.send(format!("hello {name}"));
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// let (a, b) = (ActorSystem::builder("a").build()?, ActorSystem::builder("b").build()?);
+/// a.register::<Greet>()?;
+/// b.register::<Greet>()?;
+/// let here = Remote::start(&a, Config::new("127.0.0.1", 0)).await?;
+/// let there = Remote::start(&b, Config::new("127.0.0.1", 0)).await?;
+///
+/// b.spawn("greeter", Props::from_fn(|| Greeter))?;
+/// let far: ActorRef<Greet> = here.resolve(&Pid::new(there.address(), "greeter"))?;
+/// assert_eq!(far.ask(|reply| Greet::Hello("world".into(), reply)).await?, "hello world");
+///
+/// there.register("greeter", Props::from_fn(|| Greeter)); // a kind that peers may spawn
+/// let pid = here.spawn_remote(there.address(), "greeter").await?;
+/// let spawned: ActorRef<Greet> = here.resolve(&pid)?;
+/// assert_eq!(spawned.ask(|reply| Greet::Hello("you".into(), reply)).await?, "hello you");
+/// # a.shutdown().await?;
+/// # b.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "grpc")]
+#[cfg_attr(docsrs, doc(cfg(feature = "grpc")))]
+pub mod grpc {
+    #[doc(inline)]
+    pub use nexus_remote_grpc::*;
 }
 
 /// What most files that have to do with actors use.

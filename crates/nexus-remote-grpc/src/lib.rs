@@ -141,3 +141,5 @@ pub use endpoint_manager::EndpointManager;
 pub use kinds::ACTIVATOR;
 pub use remote::{Remote, RemoteError};
 pub use status::{ResponseStatusCode, SpawnRemoteError};
+/// The gRPC library, whose types stand in TLS settings and options.
+pub use tonic;
