@@ -262,3 +262,25 @@ mod guides {
     #[doc = include_str!("../../../docs/guides/metrics.md")]
     struct Metrics;
 }
+
+// The same for the protoactor wire.
+#[cfg(all(doctest, feature = "macros", feature = "grpc"))]
+mod grpc_guides {
+    #[doc = include_str!("../../../docs/guides/reconnect.md")]
+    struct Reconnect;
+
+    #[doc = include_str!("../../../docs/guides/backpressure.md")]
+    struct Backpressure;
+
+    #[doc = include_str!("../../../docs/guides/grpc-tls.md")]
+    struct GrpcTls;
+
+    #[doc = include_str!("../../../docs/guides/from-protoactor-go.md")]
+    struct FromProtoactorGo;
+
+    #[doc = include_str!("../../../docs/guides/operations.md")]
+    struct Operations;
+
+    #[doc = include_str!("../../../docs/ja/operations.md")]
+    struct OperationsJa;
+}
