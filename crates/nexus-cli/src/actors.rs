@@ -1,5 +1,6 @@
 //! The actors of a node, and the messages they take.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
 use nexus_actor::AnyRef;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::payload::Payload;
+use crate::target::Wire;
 
 /// Registers every message type and starts `/user/echo`, `/user/sink` and `/user/counter`.
 pub(crate) fn start(system: &ActorSystem) -> anyhow::Result<()> {
@@ -29,18 +31,66 @@ pub(crate) fn register(system: &ActorSystem) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// To `/user/echo`: the bytes come back.
+/// To `/user/echo`: what is sent comes back.
 #[derive(Message, Serialize, Deserialize)]
-#[message(manifest = "nexus.cli.echo@1")]
-pub(crate) struct Echo(pub(crate) Payload, pub(crate) Reply<Payload>);
+#[message(manifest = "nexus.cli.echo@2", protobuf, json)]
+pub(crate) enum Echo {
+    /// On the native wire.
+    #[message(native)]
+    Bytes(Payload, Reply<Payload>),
+    /// On the protoactor wire: `google.protobuf.StringValue`.
+    #[serde(skip)]
+    Text(String, Reply<String>),
+}
 
-struct Echoer;
+/// What is sent to an [`Echo`] and comes back.
+#[derive(Clone)]
+pub(crate) enum Ball {
+    Bytes(Payload),
+    Text(String),
+}
+
+impl Ball {
+    /// `len` bytes of which no two neighbours are equal.
+    pub(crate) fn pattern(wire: Wire, len: usize) -> Self {
+        match wire {
+            Wire::Native => Self::Bytes(Payload::pattern(len)),
+            Wire::Protoactor => Self::Text(('a'..='z').cycle().take(len).collect()),
+        }
+    }
+
+    /// Throws it at `echo`; whether the same comes back.
+    pub(crate) fn round_trip(
+        &self,
+        echo: &ActorRef<Echo>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<bool, AskError>> + Send + use<> {
+        let (ball, echo) = (self.clone(), echo.clone());
+        async move {
+            match ball {
+                Self::Bytes(bytes) => {
+                    let question = echo.ask(|reply| Echo::Bytes(bytes.clone(), reply));
+                    Ok(question.timeout(timeout).await? == bytes)
+                }
+                Self::Text(text) => {
+                    let question = echo.ask(|reply| Echo::Text(text.clone(), reply));
+                    Ok(question.timeout(timeout).await? == text)
+                }
+            }
+        }
+    }
+}
+
+/// The kind `echo`, and `/user/echo`.
+pub(crate) struct Echoer;
 
 impl Actor for Echoer {
     type Msg = Echo;
     async fn receive(&mut self, msg: Echo, _cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
-        let Echo(payload, reply) = msg;
-        reply.send(payload);
+        match msg {
+            Echo::Bytes(payload, reply) => reply.send(payload),
+            Echo::Text(text, reply) => reply.send(text),
+        }
         Ok(())
     }
 }

@@ -57,15 +57,25 @@ pub(crate) struct DemoOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct NodeOptions {
-    /// Name of the actor system.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) system: String,
-    /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) bind: Authority,
+    /// Name of the actor system; the native wire needs one.
+    #[arg(long, value_name = "NAME", required_unless_present = "protoactor")]
+    pub(crate) system: Option<String>,
+    /// Where to listen on the native wire; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", requires = "system", required_unless_present = "protoactor")]
+    pub(crate) bind: Option<Authority>,
     /// The address announced to others, when it differs from the one bound.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", requires = "bind")]
     pub(crate) canonical: Option<Authority>,
+    /// Where to listen on the wire of protoactor-go; port 0 takes a free one. There is /user/echo, which answers a
+    /// google.protobuf.StringValue in kind, and the kind `echo`, which peers may spawn.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) protoactor: Option<Authority>,
+    /// The address announced on that wire, when it differs from the one bound; port 0 is the one bound.
+    #[arg(long, value_name = "HOST:PORT", requires = "protoactor")]
+    pub(crate) protoactor_canonical: Option<Authority>,
+    /// Do as a protoactor-go node does where we differ: among other things any peer may stop actors of this node.
+    #[arg(long, requires = "protoactor")]
+    pub(crate) parity: bool,
     /// Serve /metrics, /endpoints and /healthz over HTTP here; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<Authority>,

@@ -4,7 +4,8 @@ use core::str::FromStr;
 use core::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use nexus_actor::path::{ActorPath, ActorPathParts};
+use nexus_actor::grpc::{Config, ConfigOption, Remote};
+use nexus_actor::path::{ActorPath, ActorPathParts, ActorPathScheme};
 use nexus_actor::prelude::*;
 use nexus_actor::remote::RemotingExtensionConfig;
 use nexus_actor::remote::event::RemotingLifecycleEvent;
@@ -14,7 +15,15 @@ use nexus_actor::{ActorSystemConfig, AskError};
 use crate::args::OwnNode;
 use crate::console;
 
-/// `fraktor.tcp://system@host:port`, with or without the path of an actor.
+/// How two nodes talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Native,
+    /// gRPC, as protoactor-go does.
+    Protoactor,
+}
+
+/// `fraktor.tcp://system@host:port` or `protoactor://host:port`, with or without the path of an actor.
 #[derive(Clone, Debug)]
 pub(crate) struct Target(ActorPathParts);
 
@@ -23,9 +32,11 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: ActorPathParts = text.parse().map_err(|error| format!("{error}"))?;
-        if parts.system().is_none() || parts.authority().is_none() {
+        let is_protoactor = *parts.scheme() == ActorPathScheme::Protoactor;
+        if parts.authority().is_none() || (parts.system().is_none() && !is_protoactor) {
             return Err(String::from(
-                "must name system, host and port, such as fraktor.tcp://b@127.0.0.1:25520/user/echo",
+                "must name system, host and port, such as fraktor.tcp://b@127.0.0.1:25520/user/echo, or host and \
+                 port, such as protoactor://127.0.0.1:8090/user/echo",
             ));
         }
         Ok(Self(parts))
@@ -33,6 +44,10 @@ impl FromStr for Target {
 }
 
 impl Target {
+    pub(crate) fn wire(&self) -> Wire {
+        if *self.0.scheme() == ActorPathScheme::Protoactor { Wire::Protoactor } else { Wire::Native }
+    }
+
     /// The actor's path; `default` is the actor meant when only a node was given.
     pub(crate) fn path(&self, default: &str) -> anyhow::Result<ActorPath> {
         let address = self.0.address("");
@@ -46,16 +61,27 @@ impl Target {
 
 impl OwnNode {
     /// Starts the node that talks to the target. Its name is its own, since a peer tells nodes apart by it.
-    pub(crate) fn start(&self, ask_timeout: Duration) -> anyhow::Result<ActorSystem> {
-        let config = RemotingExtensionConfig::default()
-            .with_bind(self.bind.host(), self.bind.port())
-            .with_insecure_plaintext(self.insecure_plaintext);
+    pub(crate) async fn start(&self, wire: Wire, ask_timeout: Duration) -> anyhow::Result<ActorSystem> {
+        let no_start = "this side's node does not start";
         let name = format!("cli-{:08x}", fastrand::u32(..));
-        let system = ActorSystem::builder(name)
-            .with_config(ActorSystemConfig { ask_timeout, ..ActorSystemConfig::default() })
-            .with_remoting(config)
-            .build()
-            .context("this side's node does not start")?;
+        let builder = ActorSystem::builder(name)
+            .with_config(ActorSystemConfig { ask_timeout, ..ActorSystemConfig::default() });
+        let system = match wire {
+            Wire::Native => {
+                let config = RemotingExtensionConfig::default()
+                    .with_bind(self.bind.host(), self.bind.port())
+                    .with_insecure_plaintext(self.insecure_plaintext);
+                builder.with_remoting(config).build().context(no_start)?
+            }
+            Wire::Protoactor => {
+                let system = builder.build().context(no_start)?;
+                let config = Config::new(self.bind.host(), self.bind.port())
+                    .with([ConfigOption::with_insecure_plaintext(self.insecure_plaintext)]);
+                // The system holds it from here on.
+                Remote::start(&system, config).await.context(no_start)?;
+                system
+            }
+        };
         system.event_stream().subscribe(tell_the_right_address).forever();
         crate::actors::register(&system)?;
         Ok(system)
@@ -99,8 +125,18 @@ mod tests {
         assert_eq!(node.path("/user/echo").unwrap().to_string(), "fraktor.tcp://b@127.0.0.1:25520/user/echo");
         let actor: Target = "fraktor.tcp://b@127.0.0.1:25520/user/x".parse().unwrap();
         assert_eq!(actor.path("/user/echo").unwrap().elements(), "/user/x");
-        for wrong in ["", "b", "127.0.0.1:25520", "fraktor.tcp://b", "fraktor.tcp://b@127.0.0.1:99999/user/x"]
-        {
+        assert_eq!(actor.wire(), Wire::Native);
+        let other: Target = "protoactor://127.0.0.1:8090".parse().unwrap();
+        assert_eq!(other.path("/user/echo").unwrap().to_string(), "protoactor://127.0.0.1:8090/user/echo");
+        assert_eq!(other.wire(), Wire::Protoactor);
+        for wrong in [
+            "",
+            "b",
+            "127.0.0.1:25520",
+            "fraktor.tcp://b",
+            "fraktor.tcp://b@127.0.0.1:99999/user/x",
+            "protoactor://b",
+        ] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
     }

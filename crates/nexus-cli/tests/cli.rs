@@ -41,15 +41,18 @@ struct Node {
 
 impl Node {
     fn start(bind: &str) -> Self {
-        Self::of(&["node", "--system", "b", "--bind", bind])
+        Self::start_with(&["--system", "b", "--bind", bind], "listening ")
     }
 
-    fn of(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).spawn().expect("starts");
+    /// On the protoactor wire alone.
+    fn start_protoactor(bind: &str) -> Self {
+        Self::start_with(&["--protoactor", bind], "listening protoactor ")
+    }
+
+    fn start_with(options: &[&str], word: &str) -> Self {
+        let mut child = command(&["node"]).args(options).spawn().expect("starts");
         let mut out = BufReader::new(child.stdout.take().expect("is piped"));
-        let mut line = String::new();
-        out.read_line(&mut line).expect("prints a line");
-        let address = line.strip_prefix("listening ").expect("says where it listens").trim_end().to_string();
+        let address = listening(&mut out, word);
         Self { child, out, address }
     }
 
@@ -61,6 +64,14 @@ impl Node {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("runs");
         assert!(status.success());
     }
+}
+
+/// Reads a line that says where a node listens.
+#[track_caller]
+fn listening(out: &mut BufReader<ChildStdout>, word: &str) -> String {
+    let mut line = String::new();
+    out.read_line(&mut line).expect("prints a line");
+    line.strip_prefix(word).unwrap_or_else(|| panic!("no `{word}` in {line}")).trim_end().to_string()
 }
 
 impl Drop for Node {
@@ -90,11 +101,9 @@ fn a_node_says_where_it_listens_and_answers() {
 /// Covers: TOOL-01
 #[test]
 fn a_node_shows_its_endpoints_over_http() {
-    let arguments = ["node", "--system", "b", "--bind", "127.0.0.1:0", "--http", "127.0.0.1:0"];
-    let mut node = Node::of(&arguments);
-    let mut line = String::new();
-    node.out.read_line(&mut line).expect("prints a line");
-    let url = line.strip_prefix("http ").expect("says where").trim_end().to_string();
+    let options = ["--system", "b", "--bind", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let mut node = Node::start_with(&options, "listening ");
+    let url = listening(&mut node.out, "http ");
     let show = |arguments: &[&str]| run(&[&["endpoints", &url], arguments].concat());
     assert_eq!(text(&show(&[]).stdout), "no endpoints: this node has spoken with nobody\n");
     assert_eq!(json(&show(&["--json"]))["endpoints"].as_array().map(Vec::len), Some(0));
@@ -185,6 +194,139 @@ fn a_port_that_is_taken_is_named() {
     assert_eq!((second.status.code(), text(&second.stdout)), (Some(1), ""));
     assert!(text(&second.stderr).contains(node.authority()), "{}", text(&second.stderr));
     assert!(text(&second.stderr).contains("in use"), "{}", text(&second.stderr));
+}
+
+/// One echo actor serves both wires of one node; each listener has its line.
+#[test]
+fn a_node_answers_on_both_wires() {
+    let options = ["--system", "b", "--bind", "127.0.0.1:0", "--protoactor", "127.0.0.1:0"];
+    let mut node = Node::start_with(&options, "listening ");
+    assert!(node.address.starts_with("fraktor.tcp://b@127.0.0.1:"), "{}", node.address);
+    let other = listening(&mut node.out, "listening protoactor ");
+    assert!(other.starts_with("127.0.0.1:") && !other.ends_with(":0"), "{other}");
+    for url in
+        [node.address.clone(), format!("protoactor://{other}"), format!("protoactor://{other}/user/echo")]
+    {
+        let answer = json(&run(&["ping", &url, "--count", "2", "--interval", "0ms", "--json"]));
+        assert_eq!((number(&answer, "n"), number(&answer, "lost")), (2.0, 0.0), "{url}");
+        assert!(answer["target"].as_str().is_some_and(|target| target.ends_with("/user/echo")), "{answer}");
+    }
+}
+
+/// What a peer sees that knows nothing of this program but the name of the actor and of the kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn echo_answers_in_kind_and_can_be_spawned() {
+    use nexus_actor::grpc::{Config, Remote, SpawnRemoteError};
+    use nexus_actor::pid::Pid;
+    use nexus_actor::prelude::*;
+
+    #[derive(Message)]
+    #[message(protobuf)]
+    struct Say(String, Reply<String>);
+
+    let node = Node::start_protoactor("127.0.0.1:0");
+    let system = ActorSystem::builder("peer").build().expect("a system");
+    system.register::<Say>().expect("registered once");
+    let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+    let bob = remote.spawn_remote_named(&node.address, "bob", "echo").await.expect("spawned");
+    for pid in [Pid::new(node.address.as_str(), "echo"), bob] {
+        let echo: ActorRef<Say> = remote.resolve(&pid).expect("a pid");
+        let answer = echo.ask(|reply| Say("grüße".into(), reply)).await;
+        assert_eq!(answer.as_deref(), Ok("grüße"), "{pid}");
+    }
+    let unheard = remote.spawn_remote(&node.address, "unheard-of").await;
+    assert!(matches!(unheard, Err(SpawnRemoteError::Status { .. })), "{unheard:?}");
+    system.shutdown().await.expect("an orderly end");
+}
+
+#[test]
+fn a_node_shows_its_endpoints_of_the_protoactor_wire() {
+    let options = ["--protoactor", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let mut node = Node::start_with(&options, "listening protoactor ");
+    let url = listening(&mut node.out, "http ");
+    // Connected until it is killed: an endpoint ends with the goodbye of its peer.
+    let target = format!("protoactor://{}", node.address);
+    let mut ping = command(&["ping", &target, "--count", "2", "--interval", "10m"]).spawn().expect("starts");
+    let mut line = String::new();
+    BufReader::new(ping.stdout.take().expect("is piped")).read_line(&mut line).expect("prints a line");
+    assert!(line.contains("1/2"), "{line}");
+    let shown = json(&run(&["endpoints", &url, "--json"]));
+    ping.kill().expect("is killed");
+    ping.wait().expect("ends");
+    let endpoint = &shown["endpoints"][0];
+    assert_eq!((&endpoint["protocol"], number(endpoint, "sent")), (&"protoactor".into(), 1.0), "{shown}");
+}
+
+/// Covers: S113
+#[test]
+fn a_protoactor_node_prints_one_line_and_shuts_down_in_order() {
+    let mut node = Node::start_protoactor("127.0.0.1:0");
+    let url = format!("protoactor://{}/user/echo", node.address);
+    let answer = json(&run(&["ping", &url, "--count", "1", "--json"]));
+    assert_eq!(number(&answer, "lost"), 0.0);
+    let asked = std::time::Instant::now();
+    node.signal("-TERM");
+    let mut rest = String::new();
+    node.out.read_to_string(&mut rest).expect("is read to its end");
+    assert_eq!(rest, "", "one line for one listener, and nothing else");
+    assert_eq!(node.child.wait().expect("ends").code(), Some(0));
+    assert!(asked.elapsed().as_secs() < 11, "{:?}", asked.elapsed());
+}
+
+/// Covers: S132
+#[test]
+fn plaintext_of_the_protoactor_wire_beyond_this_host_needs_to_be_allowed() {
+    let arguments = ["node", "--protoactor", "0.0.0.0:0", "--protoactor-canonical", "127.0.0.1:0"];
+    let refused = run(&arguments);
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), ""));
+    for way_on in ["TLS", "--insecure-plaintext"] {
+        assert!(text(&refused.stderr).contains(way_on), "{}", text(&refused.stderr));
+    }
+    let mut node =
+        Node::start_with(&[&arguments[1..], &["--insecure-plaintext"]].concat(), "listening protoactor ");
+    assert!(node.address.starts_with("127.0.0.1:") && !node.address.ends_with(":0"), "{}", node.address);
+    node.child.kill().expect("is killed");
+    let mut warnings = String::new();
+    node.child.stderr.take().expect("is piped").read_to_string(&mut warnings).expect("is text");
+    assert!(warnings.contains("warning: insecure_plaintext"), "{warnings}");
+}
+
+#[test]
+fn parity_is_said_aloud() {
+    for (parity, warned) in [(&["--parity"][..], true), (&[], false)] {
+        let options = [&["--protoactor", "127.0.0.1:0"], parity].concat();
+        let mut node = Node::start_with(&options, "listening protoactor ");
+        node.signal("-TERM");
+        let mut warnings = String::new();
+        node.child.stderr.take().expect("is piped").read_to_string(&mut warnings).expect("is text");
+        assert_eq!(warnings.contains("any peer may stop actors"), warned, "{warnings}");
+    }
+}
+
+/// Covers: S133
+#[test]
+fn a_taken_port_of_the_protoactor_wire_is_named() {
+    let node = Node::start_protoactor("127.0.0.1:0");
+    let second = run(&["node", "--protoactor", &node.address]);
+    assert_eq!((second.status.code(), text(&second.stdout)), (Some(1), ""));
+    assert!(text(&second.stderr).contains(&node.address), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("in use"), "{}", text(&second.stderr));
+}
+
+#[test]
+fn round_trips_of_the_protoactor_wire_are_measured() {
+    let node = Node::start_protoactor("127.0.0.1:0");
+    let target = format!("protoactor://{}", node.address);
+    let ask = ["bench", "remote", "--target", &target, "--workload", "ask", "--messages", "2000"];
+    let result = json(&run(&[&ask[..], &["--outstanding", "8", "--json"]].concat()));
+    assert_eq!((number(&result, "n"), number(&result, "lost")), (2_000.0, 0.0), "{result}");
+    assert!(number(&result, "p50_us") > 0.0, "{result}");
+    let tell = run(&["bench", "remote", "--target", &target]);
+    assert_eq!(tell.status.code(), Some(1));
+    assert!(text(&tell.stderr).contains("--workload ask"), "{}", text(&tell.stderr));
+    let nobody = run(&["ping", &format!("{target}/user/nobody"), "--count", "1"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("no such actor"), "{}", text(&nobody.stderr));
 }
 
 #[test]
@@ -358,6 +500,9 @@ fn what_is_wrong_is_said_with_its_rule() {
         (vec!["ping", "127.0.0.1:1"], &["system, host and port"]),
         (vec!["ping", &nobody, "--count", "1"], &["no such actor"]),
         (vec!["node", "--system", "b", "--bind", "127.0.0.1"], &["127.0.0.1"]),
+        (vec!["node", "--bind", "127.0.0.1:0"], &["--system"]),
+        (vec!["node", "--protoactor", "127.0.0.1:0", "--bind", "127.0.0.1:0"], &["--system"]),
+        (vec!["node", "--system", "b", "--bind", "127.0.0.1:0", "--parity"], &["--protoactor"]),
         ([&bench[..], &[&nobody]].concat(), &["no such actor"]),
         ([&bench[..], &[&echo]].concat(), &["decode", "other messages"]),
     ] {

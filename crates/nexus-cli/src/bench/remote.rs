@@ -8,20 +8,20 @@ use anyhow::{anyhow, bail, ensure};
 use nexus_actor::path::{ActorPath, ActorUid};
 use nexus_actor::prelude::*;
 use nexus_actor::remote::event::RemotingLifecycleEvent;
-use nexus_actor::{Ask, Refusal, TellError};
+use nexus_actor::{Refusal, TellError};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::actors::{Echo, Received, Reports, Sink};
+use crate::actors::{Ball, Echo, Received, Reports, Sink};
 use crate::args::{BenchRemoteOptions, RemoteWorkload};
 use crate::bench::floor::{self, Floor};
 use crate::commands::node::Ending;
 use crate::console::{self, grouped};
 use crate::measure::{CpuWatch, Latencies, Micros, or_dash, resident_kib, rounded};
 use crate::payload::Payload;
-use crate::target::explain;
+use crate::target::{Wire, explain};
 
 /// How many messages go between two reports of the sink.
 const REPORT_EVERY: u64 = 16_384;
@@ -29,6 +29,8 @@ const REPORT_EVERY: u64 = 16_384;
 const RETRY: Duration = Duration::from_millis(20);
 /// One try to hear from the target.
 const TRY: Duration = Duration::from_secs(1);
+/// A question of a run that has reached its target.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_SENDERS: usize = 8;
 /// The mark of the report that ends a run; the others carry the time at which they were sent.
 const LAST: u64 = u64::MAX;
@@ -76,8 +78,12 @@ pub(crate) async fn run(options: BenchRemoteOptions) -> anyhow::Result<()> {
         options.workload != RemoteWorkload::Tell || options.outstanding.is_none_or(|many| many == 1),
         "--outstanding is for ask and fan-in; tell has one sender"
     );
+    ensure!(
+        options.target.wire() == Wire::Native || options.workload == RemoteWorkload::Ask,
+        "over the protoactor wire there is `--workload ask` only; /user/sink is for the native wire"
+    );
     let path = options.target.path(options.workload.actor())?;
-    let system = options.own.start(Duration::from_secs(5))?;
+    let system = options.own.start(options.target.wire(), ASK_TIMEOUT).await?;
     let result = tokio::select! {
         result = measure(&system, &path, &options) => result,
         () = ending.wait() => Err(anyhow!("interrupted")),
@@ -106,6 +112,7 @@ async fn measure(
         system: system.clone(),
         path: path.clone(),
         payload: Payload::pattern(options.payload),
+        ball: Ball::pattern(options.target.wire(), options.payload),
         messages: options.messages,
         patience: options.patience,
         id: fastrand::u64(1..),
@@ -209,6 +216,8 @@ struct Run {
     system: ActorSystem,
     path: ActorPath,
     payload: Payload,
+    /// What the same payload is as a question.
+    ball: Ball,
     messages: u64,
     patience: Duration,
     /// Tells this run's messages from those of any other.
@@ -329,13 +338,16 @@ impl Run {
     /// What the sink has received, however long it takes a restarted one to answer, within the patience.
     async fn count(&self, sink: &ActorRef<Sink>) -> anyhow::Result<Received> {
         let run = self.id;
-        self.reach(|| sink.ask(|reply| Sink::Count { run, reply })).await
+        self.reach(|timeout| sink.ask(|reply| Sink::Count { run, reply }).timeout(timeout)).await
     }
 
-    async fn reach<T: Send + 'static>(&self, mut ask: impl FnMut() -> Ask<T>) -> anyhow::Result<T> {
+    async fn reach<T, F>(&self, ask: impl Fn(Duration) -> F) -> anyhow::Result<T>
+    where
+        F: Future<Output = Result<T, AskError>>,
+    {
         let begun = Instant::now();
         loop {
-            let error = match ask().timeout(TRY.max(self.patience / 4)).await {
+            let error = match ask(TRY.max(self.patience / 4)).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -352,7 +364,7 @@ impl Run {
 
     async fn ask(&self, askers: usize) -> anyhow::Result<(Outcome, CpuWatch)> {
         let echo: ActorRef<Echo> = self.system.resolve_path(&self.path)?;
-        self.reach(|| echo.ask(|reply| Echo(self.payload.clone(), reply))).await?;
+        self.reach(|timeout| self.ball.round_trip(&echo, timeout)).await?;
         let latencies = Arc::new(Mutex::new(Latencies::new()?));
         let (cpu, start) = (CpuWatch::start(), Instant::now());
         let mut tasks = JoinSet::new();
@@ -380,7 +392,7 @@ impl Run {
         latencies: &Mutex<Latencies>,
         share: u64,
     ) -> anyhow::Result<u64> {
-        let question = || echo.ask(|reply| Echo(self.payload.clone(), reply));
+        let question = |timeout| self.ball.round_trip(echo, timeout);
         // Askers meet at the histogram once in so many answers.
         let mut fresh = Vec::with_capacity(256);
         let keep = |fresh: &mut Vec<Duration>| {
@@ -392,7 +404,7 @@ impl Run {
         let (mut left, mut lost) = (share, 0);
         while left > 0 {
             let asked = Instant::now();
-            match question().await {
+            match question(ASK_TIMEOUT).await {
                 Ok(_) => {
                     left -= 1;
                     fresh.push(asked.elapsed());

@@ -176,7 +176,7 @@ impl Pair {
         let mut trips = Vec::new();
         for _ in 0..200 {
             let start = Instant::now();
-            echo.ask(|reply| Echo(Payload::pattern(16), reply)).await?;
+            echo.ask(|reply| Echo::Bytes(Payload::pattern(16), reply)).await?;
             trips.push(start.elapsed());
         }
         trips.sort_unstable();

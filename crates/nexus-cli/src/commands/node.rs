@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, anyhow};
+use nexus_actor::grpc::{Config, ConfigOption, Remote};
 use nexus_actor::path::Authority;
 use nexus_actor::prelude::*;
 use nexus_actor::remote::metrics::{HttpError, HttpOptions, HttpServer, MetricsRegistry};
@@ -15,31 +16,32 @@ use crate::{actors, console};
 pub(crate) async fn run(options: NodeOptions) -> anyhow::Result<()> {
     // Before the node is seen: a signal that follows the line must find its handler.
     let mut ending = Ending::new()?;
-    let mut config = RemotingExtensionConfig::default()
-        .with_bind(options.bind.host(), options.bind.port())
-        .with_insecure_plaintext(options.insecure_plaintext)
-        // Nobody may send to an actor that does not live yet.
-        .with_auto_start(false);
-    if let Some(canonical) = &options.canonical {
-        config = config.with_canonical_host(canonical.host()).with_canonical_port(canonical.port());
+    let native = options.bind.as_ref().map(|bind| native_config(&options, bind)).transpose()?;
+    let protoactor = options.protoactor.as_ref().map(|bind| protoactor_config(&options, bind)).transpose()?;
+    let is_native = native.is_some();
+    let mut builder = ActorSystem::builder(options.system.as_deref().unwrap_or("nexus"));
+    if let Some(config) = native {
+        builder = builder.with_remoting(config);
     }
-    config.validate().map_err(|error| {
-        anyhow!("{error}\nhere: --canonical HOST:PORT sets the canonical host, --insecure-plaintext allows plaintext")
-    })?;
-    for warning in config.warnings() {
-        console::remark(&format!("warning: {warning}"));
-    }
-    let system = ActorSystem::builder(options.system)
-        .with_remoting(config)
-        .build()
-        .context("the node does not start")?;
+    let system = builder.build().context("the node does not start")?;
     actors::start(&system)?;
-    start_remoting(&system)?;
-    let http = match &options.http {
-        Some(at) => Some(start_http(&system, at, options.insecure_plaintext).await?),
+    if is_native {
+        start_remoting(&system)?;
+    }
+    let remote = match protoactor {
+        Some(config) => Some(start_protoactor(&system, config).await?),
         None => None,
     };
-    console::line(format_args!("listening {}", system.address()))?;
+    let http = match &options.http {
+        Some(at) => Some(start_http(&system, remote.as_ref(), at, options.insecure_plaintext).await?),
+        None => None,
+    };
+    if is_native {
+        console::line(format_args!("listening {}", system.address()))?;
+    }
+    if let Some(remote) = &remote {
+        console::line(format_args!("listening protoactor {}", remote.address()))?;
+    }
     if let Some(http) = http {
         console::line(format_args!("http http://{http}"))?;
     }
@@ -51,6 +53,55 @@ pub(crate) async fn run(options: NodeOptions) -> anyhow::Result<()> {
     system.shutdown().await.context("the shutdown is not complete")
 }
 
+fn native_config(options: &NodeOptions, bind: &Authority) -> anyhow::Result<RemotingExtensionConfig> {
+    let mut config = RemotingExtensionConfig::default()
+        .with_bind(bind.host(), bind.port())
+        .with_insecure_plaintext(options.insecure_plaintext)
+        // Nobody may send to an actor that does not live yet.
+        .with_auto_start(false);
+    if let Some(canonical) = &options.canonical {
+        config = config.with_canonical_host(canonical.host()).with_canonical_port(canonical.port());
+    }
+    config.validate().map_err(|error| {
+        anyhow!("{error}\nhere: --canonical HOST:PORT sets the canonical host, --insecure-plaintext allows plaintext")
+    })?;
+    warn(&config.warnings());
+    Ok(config)
+}
+
+fn protoactor_config(options: &NodeOptions, bind: &Authority) -> anyhow::Result<Config> {
+    let base = if options.parity { Config::protoactor_parity() } else { Config::default() };
+    let mut config = base.with([
+        ConfigOption::with_host(bind.host()),
+        ConfigOption::with_port(bind.port()),
+        ConfigOption::with_insecure_plaintext(options.insecure_plaintext),
+    ]);
+    if let Some(canonical) = &options.protoactor_canonical {
+        let announced = if canonical.port() == 0 { canonical.host().into() } else { canonical.to_string() };
+        config = config.with([ConfigOption::with_advertised_host(announced)]);
+    }
+    config.validate().map_err(|error| {
+        anyhow!(
+            "{error}\nhere: --protoactor-canonical HOST:PORT sets the advertised host, --insecure-plaintext allows \
+             plaintext"
+        )
+    })?;
+    warn(&config.warnings());
+    Ok(config)
+}
+
+fn warn(warnings: &[impl core::fmt::Display]) {
+    for warning in warnings {
+        console::remark(&format!("warning: {warning}"));
+    }
+}
+
+async fn start_protoactor(system: &ActorSystem, config: Config) -> anyhow::Result<Remote> {
+    let remote = Remote::start(system, config).await.context("the node does not start")?;
+    remote.register("echo", Props::from_fn(|| actors::Echoer));
+    Ok(remote)
+}
+
 fn start_remoting(system: &ActorSystem) -> anyhow::Result<()> {
     system.extension::<RemotingExtension>()?.handle().start().context("the node does not start")
 }
@@ -58,6 +109,7 @@ fn start_remoting(system: &ActorSystem) -> anyhow::Result<()> {
 /// Serves the figures of `system` until it ends; returns where.
 async fn start_http(
     system: &ActorSystem,
+    protoactor: Option<&Remote>,
     at: &Authority,
     insecure_plaintext: bool,
 ) -> anyhow::Result<SocketAddr> {
@@ -65,7 +117,13 @@ async fn start_http(
     let address = found.with_context(|| format!("no address for {at}"))?.next();
     let address = address.with_context(|| format!("no address for {at}"))?;
     let registry = MetricsRegistry::new();
-    registry.add_source(system.extension::<RemotingExtension>()?.handle());
+    // There is none on a node without the native wire.
+    if let Ok(native) = system.extension::<RemotingExtension>() {
+        registry.add_source(native.handle());
+    }
+    if let Some(remote) = protoactor {
+        registry.add_source(remote.clone());
+    }
     registry.add_system(system);
     let options = HttpOptions::default().with_insecure_plaintext(insecure_plaintext);
     let server = HttpServer::bind_with(address, registry, options).await;

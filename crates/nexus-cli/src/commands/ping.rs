@@ -5,12 +5,11 @@ use nexus_actor::prelude::*;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::actors::Echo;
+use crate::actors::{Ball, Echo};
 use crate::args::PingOptions;
 use crate::commands::node::Ending;
 use crate::console;
 use crate::measure::{Latencies, Micros, or_dash};
-use crate::payload::Payload;
 use crate::target::explain;
 
 #[derive(Serialize)]
@@ -27,7 +26,7 @@ struct Summary {
 pub(crate) async fn run(options: PingOptions) -> anyhow::Result<()> {
     let mut ending = Ending::new()?;
     let path = options.url.path("/user/echo")?;
-    let system = options.own.start(options.timeout)?;
+    let system = options.own.start(options.url.wire(), options.timeout).await?;
     let result = tokio::select! {
         result = round_trips(&system, &path, &options) => result,
         () = ending.wait() => Err(anyhow!("interrupted")),
@@ -43,7 +42,7 @@ async fn round_trips(
     options: &PingOptions,
 ) -> anyhow::Result<()> {
     let echo: ActorRef<Echo> = system.resolve_path(path)?;
-    let payload = Payload::pattern(options.payload);
+    let ball = Ball::pattern(options.url.wire(), options.payload);
     let mut latencies = Latencies::new()?;
     let (mut lost, mut last) = (0, None);
     for number in 1..=options.count {
@@ -51,11 +50,11 @@ async fn round_trips(
             tokio::time::sleep(options.interval).await;
         }
         let start = Instant::now();
-        let answer = echo.ask(|reply| Echo(payload.clone(), reply)).await;
+        let answer = ball.round_trip(&echo, options.timeout).await;
         let latency = start.elapsed();
         match answer {
-            Ok(back) => {
-                ensure!(back == payload, "{path} answered with other bytes than were sent");
+            Ok(same) => {
+                ensure!(same, "{path} answered with other bytes than were sent");
                 latencies.record(latency);
                 if !options.json {
                     console::line(format_args!(
