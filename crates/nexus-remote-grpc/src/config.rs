@@ -110,9 +110,11 @@ values! {
     /// Bytes of their payloads (L15); 64 MiB by default, at least 1. Whichever bound is reached first holds.
     endpoint_writer_queue_bytes, get_endpoint_writer_queue_bytes, with_endpoint_writer_queue_bytes: usize =
         64 * 1024 * 1024;
-    /// Commands that the manager works off in one turn; 1,000 by default, at least 1.
+    /// Commands of peers, to watch and to spawn, that are worked off in one turn before other actors have theirs; 1,000 by
+    /// default, at least 1. The turn of an actor ends earlier where the core says so.
     endpoint_manager_batch_size, get_endpoint_manager_batch_size, with_endpoint_manager_batch_size: usize = 1_000;
-    /// Commands that wait for the manager; 1,000,000 by default, at least `endpoint_manager_batch_size`.
+    /// Commands of peers that wait to be worked off; 1,000,000 by default, at least `endpoint_manager_batch_size`. One more
+    /// is refused: a spawn as unavailable, a watch as of nobody.
     endpoint_manager_queue_size, get_endpoint_manager_queue_size, with_endpoint_manager_queue_size: usize = 1_000_000;
 
     /// Attempts before an address is given up, the first included; 5 by default, at least 1.

@@ -8,10 +8,6 @@ use crate::node::Node;
 use crate::proto::actor;
 use crate::proto::remote::{ListProcessesMatchType, ListProcessesRequest};
 
-/// Pids in one answer (limit L26).
-const PAGE_MAX: usize = 1_000;
-/// Bytes of one answer (limit L26).
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a pattern.
 const PATTERN_BYTES_MAX: usize = 1_024;
 /// Memory of a compiled pattern.
@@ -43,6 +39,7 @@ pub(crate) fn list(node: &Node, request: &ListProcessesRequest) -> Result<Vec<ac
         }
         Err(_) => return Err(format!("match type {} is not known", request.r#type)),
     };
+    let limits = node.config.get_limits();
     let mut bytes = 0;
     let mut found = Vec::new();
     for actor in node.system.processes().list() {
@@ -52,7 +49,7 @@ pub(crate) fn list(node: &Node, request: &ListProcessesRequest) -> Result<Vec<ac
         }
         // Two length prefixes and two tags, and the address.
         bytes += id.len() + node.address.len() + 8;
-        if found.len() == PAGE_MAX || bytes > ANSWER_BYTES_MAX {
+        if found.len() == limits.diagnostics_page || bytes > limits.diagnostics_bytes {
             break;
         }
         found.push(actor::Pid { address: node.address.to_string(), id: id.to_string(), request_id: 0 });

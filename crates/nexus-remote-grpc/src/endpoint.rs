@@ -31,6 +31,7 @@ use crate::endpoint_writer;
 use crate::endpoint_writer_mailbox::{
     EndpointWriterMailbox, RefusedDeliver, RemoteDeliver, RemoteSystem, TerminatedWhy,
 };
+use crate::intake::Intake;
 use crate::kinds::ACTIVATOR;
 use crate::node::Node;
 use crate::pending_asks::{self, FUTURE};
@@ -65,6 +66,7 @@ pub struct Endpoint {
     statistics: Arc<EndpointStatistics>,
     recipients: Lock<Recipients>,
     pub(crate) watcher: EndpointWatcher,
+    pub(crate) intake: Arc<Intake>,
     /// A task drives the state.
     driven: AtomicBool,
     pub(crate) wake: Notify,
@@ -109,7 +111,8 @@ impl Endpoint {
             mailbox: EndpointWriterMailbox::new(node.config.mailbox_bounds(), statistics.clone()),
             statistics,
             recipients: Lock::default(),
-            watcher: EndpointWatcher::default(),
+            watcher: EndpointWatcher::new(node.config.get_limits().watches),
+            intake: Arc::new(Intake::new(node.config.get_limits())),
             driven: AtomicBool::new(false),
             wake: Notify::new(),
             suspended: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use nexus_actor_core::remote::{ReplyKey, ReplyTo, Route};
 use nexus_actor_core::serialization::protobuf::Named;
 use nexus_actor_core::serialization::scope::{self, DecodeScope};
 use nexus_actor_core::serialization::{Aftermath, Inlet, SerializerId};
-use nexus_actor_core::{AnyRef, AskError, DeadLetterReason};
+use nexus_actor_core::{AnyRef, AskError, DeadLetterReason, Instant};
 use prost::Message as _;
 
 use crate::batch::{Batch, Envelope, EnvelopeFault};
@@ -22,6 +22,7 @@ use crate::pending_asks::{self, FUTURE};
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;
 use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
+use crate::status::ResponseStatusCode;
 
 /// Actors that a call remembers; one more makes it forget all, and look them up again.
 const KNOWN_MAX: usize = 16_384;
@@ -72,6 +73,8 @@ struct Known {
     actor: AnyRef,
     inlet: Option<Box<dyn Inlet>>,
     dirty: bool,
+    /// Messages and their bytes that were put into its mailbox and are not counted yet.
+    uncounted: (usize, usize),
 }
 
 /// Delivers what one peer sends down one call.
@@ -90,6 +93,14 @@ pub(crate) struct Inbound {
     kinds: Vec<Kind>,
     senders: Vec<Option<Arc<PidEntry>>>,
     taken: u64,
+    /// What is not counted yet, over all actors.
+    uncounted: (usize, usize),
+    /// Messages of the runtimes in the batch at hand.
+    system: u32,
+    /// User messages are refused: more wait in mailboxes than may.
+    overfull: bool,
+    /// When the next batch may be read, where that is not now.
+    pause_until: Option<Instant>,
 }
 
 impl Inbound {
@@ -107,7 +118,16 @@ impl Inbound {
             kinds: Vec::new(),
             senders: Vec::new(),
             taken: 0,
+            uncounted: (0, 0),
+            system: 0,
+            overfull: false,
+            pause_until: None,
         }
+    }
+
+    /// When the next batch may be read, where that is not now; once.
+    pub(crate) const fn take_pause(&mut self) -> Option<Instant> {
+        self.pause_until.take()
     }
 
     /// Messages taken so far, whatever became of them.
@@ -128,6 +148,8 @@ impl Inbound {
         self.kinds
             .extend((0..batch.type_name_count()).map(|at| batch.type_name(at).map_or(Kind::User, Kind::of)));
         let system = self.node.system.clone();
+        self.system = 0;
+        self.overfull = self.endpoint.intake.is_overfull();
         {
             let _scope = DecodeScope::enter(&system, Some(self.route.clone()));
             let suspended = self.node.is_suspended();
@@ -144,9 +166,20 @@ impl Inbound {
         let count = batch.len() as u64;
         self.taken += count;
         self.endpoint.statistics().add_received(count);
+        if self.system > 0 {
+            self.pause_until = self.endpoint.intake.took_system(self.system, system.now());
+        }
+        let (messages, bytes) = self.uncounted;
+        if self.endpoint.intake.is_much(messages, bytes) {
+            for at in 0..self.known.len() {
+                self.count(at);
+            }
+            self.uncounted = (0, 0);
+        }
         if self.known.len() > KNOWN_MAX {
             self.known.clear();
             self.by_id.clear();
+            self.uncounted = (0, 0);
         }
     }
 
@@ -162,6 +195,7 @@ impl Inbound {
             // Places are numbers, so all go. Who lives is found again.
             self.by_id.clear();
             self.known.clear();
+            self.uncounted = (0, 0);
         }
     }
 
@@ -176,6 +210,22 @@ impl Inbound {
         known.dirty = false;
         if let Some(inlet) = &mut known.inlet {
             inlet.flush(&mut self.after);
+        }
+        let (messages, bytes) = known.uncounted;
+        if self.endpoint.intake.is_chunk(messages, bytes) {
+            self.count(at);
+        }
+    }
+
+    /// Counts what one actor was sent, until it has worked it off.
+    fn count(&mut self, at: usize) {
+        let (messages, bytes) = std::mem::take(&mut self.known[at].uncounted);
+        if messages > 0 {
+            self.uncounted.0 = self.uncounted.0.saturating_sub(messages);
+            self.uncounted.1 = self.uncounted.1.saturating_sub(bytes);
+            let waiting = self.endpoint.intake.put(messages, bytes);
+            // Dropped unrun where the messages went to no mailbox either.
+            self.known[at].actor.call_in_order(Box::new(move || drop(waiting)));
         }
     }
 
@@ -207,7 +257,7 @@ impl Inbound {
             self.by_id.remove(id);
         }
         let Some(actor) = self.node.find(id) else { return Slot::Nobody };
-        self.known.push(Known { actor, inlet: None, dirty: false });
+        self.known.push(Known { actor, inlet: None, dirty: false, uncounted: (0, 0) });
         let at = self.known.len() - 1;
         self.by_id.insert(Box::from(id), at);
         Slot::Actor(at)
@@ -221,6 +271,9 @@ impl Inbound {
             Kind::User
         };
         let slot = self.slot(envelope);
+        if !matches!(kind, Kind::User | Kind::Response) {
+            self.system += 1;
+        }
         match kind {
             Kind::User | Kind::Response => self.user(envelope, slot, kind),
             Kind::Touch => self.touch(envelope, slot),
@@ -244,6 +297,10 @@ impl Inbound {
             has_sender: envelope.sender.is_some(),
         };
         match slot {
+            Slot::Actor(_) if self.overfull => {
+                let detail = "too much of this peer waits in mailboxes";
+                self.refuse(envelope, kind, DeadLetterReason::MailboxFull, detail);
+            }
             Slot::Actor(at) => self.deliver(at, &named, envelope, kind),
             Slot::Asker(key) => self.answer(key, &named, envelope),
             Slot::Activator | Slot::Nobody | Slot::NotAsked => {
@@ -275,6 +332,10 @@ impl Inbound {
         }
         match decoded {
             Ok(()) => {
+                known.uncounted.0 += 1;
+                known.uncounted.1 += named.payload.len();
+                self.uncounted.0 += 1;
+                self.uncounted.1 += named.payload.len();
                 if !known.dirty {
                     known.dirty = true;
                     self.dirty.push(at);
@@ -335,6 +396,9 @@ impl Inbound {
                 self.flush_one(at);
                 let actor = self.known[at].actor.clone();
                 let endpoint = self.endpoint.clone();
+                if self.node.watcher_is_full() {
+                    return endpoint.send_terminated(&watcher, &id, actor::TerminatedReason::NotFound);
+                }
                 self.node.tell_watcher(PeerWatch::Watch { actor, id, watcher, endpoint });
             }
             // It lives as long as this node.
@@ -439,6 +503,9 @@ impl Inbound {
             let response = ActorPidResponse { pid, status_code: status.code() };
             let _ = endpoint.deliver_proto(sender, request_id, &response);
         };
+        if activator.mailbox_len() >= self.node.config.get_endpoint_manager_queue_size() {
+            return answer(Spawned { status: ResponseStatusCode::Unavailable, actor: None });
+        }
         let peer = self.endpoint.address().clone();
         activator.tell(ActivatorMessage::Spawn(SpawnRequest { kind, name, peer, answer: Box::new(answer) }));
     }

@@ -97,6 +97,7 @@ impl EndpointSupervisor {
 
     async fn serve(&self, listener: TcpListener) -> Result<(), String> {
         let mut stop = self.stop.clone();
+        let strangers = self.strangers.clone();
         let service = RemotingServer::new(
             Arc::new(EndpointReader::new(self.node.clone())),
             self.node.limits.message_bytes,
@@ -109,6 +110,7 @@ impl EndpointSupervisor {
                 async move {
                     // The sender is gone only with the node.
                     let _ = stop.wait_for(|stop| *stop).await;
+                    strangers.close_all();
                 },
             )
             .await

@@ -8,20 +8,18 @@ use nexus_actor_core::path::ActorPath;
 use nexus_actor_core::{Actor, ActorError, ActorRef, AnyRef, Context, Props, Signal, TerminationReason};
 use portable_atomic::{AtomicU64, Ordering};
 
+use crate::config::Limits;
 use crate::endpoint::Endpoint;
+use crate::kinds::Turn;
 use crate::pid_entry::PidEntry;
 use crate::proto::actor::TerminatedReason;
 
-/// Actors that one peer may watch here (limit L18).
-const PEER_MAX: usize = 100_000;
-/// Peers' watchers that one actor here may have (limit L18).
-const ACTOR_MAX: usize = 10_000;
-
 /// Who here watches whom at one peer. The peer is told once for each actor, however many watch it, and what it says of an
 /// actor that nobody watches is not believed.
-#[derive(Default)]
 pub struct EndpointWatcher {
     watched: Lock<HashMap<Arc<str>, Watched>>,
+    /// Actors there that may be watched (limit L18).
+    max: usize,
 }
 
 struct Watched {
@@ -31,17 +29,28 @@ struct Watched {
 }
 
 impl EndpointWatcher {
-    /// Notes that `watcher` watches `path`, known to the peer as `id`; true when the peer is to be told.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { watched: Lock::default(), max }
+    }
+
+    /// Notes that `watcher` watches `path`, known to the peer as `id`; true when the peer is to be told. One actor too
+    /// many is not watched, and its watcher told so.
     pub(crate) fn watch(&self, id: &Arc<str>, path: &ActorPath, watcher: AnyRef, era: u64) -> bool {
-        let mut watched = self.watched.lock();
-        if let Some(entry) = watched.get_mut(id) {
-            if !entry.watchers.iter().any(|(other, _)| *other == watcher) {
-                entry.watchers.push((watcher, era));
+        {
+            let mut watched = self.watched.lock();
+            if let Some(entry) = watched.get_mut(id) {
+                if !entry.watchers.iter().any(|(other, _)| *other == watcher) {
+                    entry.watchers.push((watcher, era));
+                }
+                return false;
             }
-            return false;
+            if watched.len() < self.max {
+                watched.insert(id.clone(), Watched { path: path.clone(), watchers: vec![(watcher, era)] });
+                return true;
+            }
         }
-        watched.insert(id.clone(), Watched { path: path.clone(), watchers: vec![(watcher, era)] });
-        true
+        watcher.notify_terminated(path, TerminationReason::Limit);
+        false
     }
 
     /// Notes that it does not any more; true when the peer is to be told.
@@ -139,8 +148,9 @@ pub(crate) enum PeerWatch {
 }
 
 /// The daemon at `/system/protoactor_watcher`: it watches actors here on behalf of peers.
-#[derive(Default)]
 pub(crate) struct PeerWatcher {
+    limits: Limits,
+    turn: Turn,
     watched: HashMap<AnyRef, Vec<ByPeer>>,
     /// How many of the entries are each peer's.
     counts: HashMap<Arc<str>, usize>,
@@ -155,8 +165,14 @@ struct ByPeer {
 }
 
 impl PeerWatcher {
-    pub(crate) fn props(total: Arc<AtomicU64>) -> Props<Self> {
-        Props::from_fn(move || Self { total: total.clone(), ..Self::default() })
+    pub(crate) fn props(limits: Limits, batch_size: usize, total: Arc<AtomicU64>) -> Props<Self> {
+        Props::from_fn(move || Self {
+            limits,
+            turn: Turn::new(batch_size),
+            watched: HashMap::new(),
+            counts: HashMap::new(),
+            total: total.clone(),
+        })
     }
 
     fn count(&self) {
@@ -171,8 +187,15 @@ impl PeerWatcher {
         if entries.iter().any(|other| other.watcher == by.watcher && other.id == by.id) {
             return;
         }
-        if *count >= PEER_MAX || entries.len() >= ACTOR_MAX {
+        if *count >= self.limits.watches || entries.len() >= self.limits.watchers {
             by.endpoint.send_terminated(&by.watcher, &by.id, TerminatedReason::NotFound);
+            // Nothing of a watch that is refused stays.
+            if entries.is_empty() {
+                self.watched.remove(&actor);
+            }
+            if *count == 0 {
+                self.counts.remove(by.endpoint.address());
+            }
             return;
         }
         *count += 1;
@@ -224,6 +247,7 @@ impl Actor for PeerWatcher {
             PeerWatch::Gone { address } => self.strike(cx, |by| *by.endpoint.address() == address),
         }
         self.count();
+        self.turn.took_one().await;
         Ok(())
     }
 

@@ -52,6 +52,8 @@ struct Link {
     form: WireForm,
     /// Takes what the peer sends down the call, where this node only dials out.
     inbound: Option<Inbound>,
+    /// Nothing is read until then.
+    pause_until: Option<nexus_actor_core::Instant>,
 }
 
 struct Made {
@@ -138,7 +140,16 @@ impl EndpointWriter {
         };
         let heard = async {
             match link {
-                Some(link) => link.responses.message().await,
+                Some(link) => {
+                    if let Some(at) = link.pause_until {
+                        endpoint.node().system.runtime().sleep_until(at).await;
+                        link.pause_until = None;
+                    }
+                    if !endpoint.node().asks.waits_for(endpoint.address()) {
+                        poll_fn(|cx| endpoint.intake.poll_room(cx)).await;
+                    }
+                    link.responses.message().await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -312,8 +323,9 @@ impl EndpointWriter {
             }
             Ok(Incoming::Batch(batch)) => {
                 self.endpoint.heard();
-                if let Some(Link { inbound: Some(inbound), control, .. }) = &mut self.link {
+                if let Some(Link { inbound: Some(inbound), control, pause_until, .. }) = &mut self.link {
                     inbound.batch(&batch);
+                    *pause_until = inbound.take_pause();
                     if self.endpoint.is_nexus.load(Ordering::Acquire) {
                         let taken = Acknowledge { messages: inbound.taken() };
                         let message = RemoteMessage { message_type: Some(MessageType::Acknowledge(taken)) };
@@ -412,7 +424,7 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     }
     let form = form_of(&endpoint, &control, is_nexus).await;
     let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false));
-    let link = Link { responses, control, form, inbound };
+    let link = Link { responses, control, form, inbound, pause_until: None };
     Ok(Box::new(Made { link, system_id: Arc::from(response.member_id), is_nexus }))
 }
 
@@ -468,7 +480,7 @@ fn connect_request(node: &Node) -> RemoteMessage {
         ConnectionType::ServerConnection(ServerConnection {
             member_id,
             address: node.address.to_string(),
-            block_list: node.block_list.list(),
+            block_list: node.block_list.list().into_iter().take(node.limits.blocked_ids).collect(),
             nexus: Some(NEXUS),
         })
     };

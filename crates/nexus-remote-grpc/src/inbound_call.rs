@@ -41,6 +41,8 @@ const TURN: usize = 32;
 const ACKNOWLEDGE_AFTER: u64 = 4_096;
 /// How long it takes at most until the peer is told.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(20);
+/// How often a peer hears that this node is there while nothing is read from it.
+const CROWDED: Duration = Duration::from_secs(1);
 /// How long a peer that was told goodbye may take to hang up.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
 
@@ -115,6 +117,10 @@ pub(crate) struct InboundCall {
     timer_armed: bool,
     is_nexus: bool,
     acknowledged: u64,
+    /// Nothing is read until then.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// What it waits for is room in mailboxes, which may come sooner.
+    is_crowded: bool,
 }
 
 struct Client {
@@ -149,6 +155,40 @@ impl InboundCall {
             timer_armed: true,
             is_nexus: false,
             acknowledged: 0,
+            pause: None,
+            is_crowded: false,
+        }
+    }
+
+    /// Whether nothing is to be read from the peer now: it has sent too fast, or too much of it waits in mailboxes here.
+    fn is_held_up(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(endpoint) = self.endpoint.clone() else { return false };
+        if let Some(pause) = &mut self.pause {
+            if pause.as_mut().poll(cx).is_pending() {
+                if !self.is_crowded || endpoint.intake.poll_room(cx).is_pending() {
+                    return true;
+                }
+            } else if self.is_crowded && self.is_nexus {
+                // Its probes wait unread with the rest: it hears all the same that this node is there.
+                let messages = self.inbound.as_ref().map_or(0, Inbound::taken);
+                self.acknowledged = messages;
+                self.push(MessageType::Acknowledge(Acknowledge { messages }));
+            }
+            self.pause = None;
+        }
+        // The answer to a question may be among what is not read.
+        self.is_crowded =
+            endpoint.intake.poll_room(cx).is_pending() && !self.node.asks.waits_for(endpoint.address());
+        if self.is_crowded {
+            self.hold_up(CROWDED, cx);
+        }
+        self.pause.is_some()
+    }
+
+    fn hold_up(&mut self, wait: Duration, cx: &mut Context<'_>) {
+        let mut pause = Box::pin(tokio::time::sleep(wait));
+        if pause.as_mut().poll(cx).is_pending() {
+            self.pause = Some(pause);
         }
     }
 
@@ -198,8 +238,13 @@ impl InboundCall {
                 if matches!(self.phase, Phase::Serving | Phase::Leaving) {
                     inbound.batch(&batch);
                 }
+                let pause = inbound.take_pause();
                 if let Some(endpoint) = &self.endpoint {
                     endpoint.heard();
+                }
+                if let Some(at) = pause {
+                    self.pause = Some(Box::pin(tokio::time::sleep(at - self.node.system.now())));
+                    self.is_crowded = false;
                 }
                 self.acknowledge();
             }
@@ -341,10 +386,17 @@ impl InboundCall {
             self.push(MessageType::ConnectResponse(response));
             return Ok(());
         }
+        let limits = self.node.config.get_limits();
         let calls = endpoint.inbound.fetch_add(1, Ordering::AcqRel) + 1;
+        if calls == 1 {
+            self.node.inbound_peers.fetch_add(1, Ordering::AcqRel);
+        }
         self.endpoint = Some(endpoint.clone());
-        if calls > self.node.config.get_limits().inbound_calls as u64 {
+        if calls > limits.inbound_calls as u64 {
             return Err(Status::resource_exhausted("too many calls of this peer"));
+        }
+        if self.node.inbound_peers.load(Ordering::Acquire) > limits.inbound_peers as u64 {
+            return Err(Status::resource_exhausted("too many peers"));
         }
         *self.control.peer.lock() = Some((system_id, endpoint.address().clone()));
         self.inbound = Some(Inbound::new(&self.node, &endpoint, self.identity.is_authenticated()));
@@ -415,7 +467,15 @@ impl Stream for InboundCall {
             {
                 return Poll::Ready(Some(Ok(message)));
             }
-            match Pin::new(&mut this.requests).poll_next(cx) {
+            let request = if this.is_held_up(cx) {
+                if !this.pushed.is_empty() {
+                    continue;
+                }
+                Poll::Pending
+            } else {
+                Pin::new(&mut this.requests).poll_next(cx)
+            };
+            match request {
                 Poll::Ready(Some(Ok(bytes))) => this.message(bytes),
                 // A message that is too long, for one. Ended without an error, a Go node would not open the call again.
                 Poll::Ready(Some(Err(status))) => this.fail(status),
@@ -452,6 +512,7 @@ impl Drop for InboundCall {
         }
         if let Some(endpoint) = self.endpoint.take() {
             if endpoint.inbound.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.node.inbound_peers.fetch_sub(1, Ordering::AcqRel);
                 // Its watches ended with the call: it tells its watchers so, or watches again by the next one.
                 self.node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone() });
             }

@@ -1,7 +1,9 @@
 //! What may be spawned here by name, and the actor that does it.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::{Actor, ActorError, ActorRef, AnyRef, Context, Props, Signal, SpawnError};
@@ -65,6 +67,7 @@ pub(crate) struct Spawned {
 pub(crate) struct Activator {
     kinds: Arc<Kinds>,
     limits: Limits,
+    turn: Turn,
     /// Who had which actor spawned.
     owners: HashMap<AnyRef, Arc<str>>,
     quotas: HashMap<Arc<str>, Quota>,
@@ -92,11 +95,12 @@ pub(crate) enum ActivatorMessage {
 }
 
 impl Activator {
-    pub(crate) fn props(kinds: &Arc<Kinds>, limits: Limits) -> Props<Self> {
+    pub(crate) fn props(kinds: &Arc<Kinds>, limits: Limits, batch_size: usize) -> Props<Self> {
         let kinds = kinds.clone();
         Props::from_fn(move || Self {
             kinds: kinds.clone(),
             limits,
+            turn: Turn::new(batch_size),
             owners: HashMap::new(),
             quotas: HashMap::new(),
             generated: 0,
@@ -149,6 +153,7 @@ impl Actor for Activator {
                 owned(self.owners.get(&actor) == Some(&peer));
             }
         }
+        self.turn.took_one().await;
         Ok(())
     }
 
@@ -163,6 +168,36 @@ impl Actor for Activator {
             }
         }
         Ok(())
+    }
+}
+
+/// Counts the commands that an actor of the runtime works off, so that others get their turn after so many.
+pub(crate) struct Turn {
+    size: usize,
+    taken: usize,
+}
+
+impl Turn {
+    pub(crate) const fn new(size: usize) -> Self {
+        Self { size, taken: 0 }
+    }
+
+    /// Notes one more; after the last of a turn, waits for the next one.
+    pub(crate) async fn took_one(&mut self) {
+        self.taken += 1;
+        if self.taken >= self.size {
+            self.taken = 0;
+            let mut yielded = false;
+            poll_fn(|cx| {
+                if yielded {
+                    return Poll::Ready(());
+                }
+                yielded = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+        }
     }
 }
 

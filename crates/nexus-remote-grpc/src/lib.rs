@@ -115,6 +115,7 @@ pub mod endpoint_watcher;
 mod endpoint_writer;
 pub mod endpoint_writer_mailbox;
 mod inbound_call;
+mod intake;
 mod kinds;
 mod listener;
 mod log;

@@ -78,6 +78,18 @@ impl Strangers {
         Arc::new(Self { table: Lock::default(), connections, max, max_per_ip, handshake })
     }
 
+    /// Closes them all: the node ends, and would wait for them.
+    pub(crate) fn close_all(&self) {
+        let guards = {
+            let mut table = self.table.lock();
+            table.by_ip.clear();
+            std::mem::take(&mut table.guards)
+        };
+        for guard in guards {
+            guard.close();
+        }
+    }
+
     /// Lets a connection in; the one of the same address, or of all, that has been silent longest goes for it.
     fn admit(self: &Arc<Self>, ip: IpAddr) -> Arc<Guard> {
         let guard = Arc::new(Guard {

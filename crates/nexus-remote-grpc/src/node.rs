@@ -65,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) suspended: Arc<AtomicBool>,
     pub(crate) calls: Lock<HashMap<u64, Arc<CallControl>>>,
     pub(crate) connections: Arc<Connections>,
+    /// Peers that have a call open to this node.
+    pub(crate) inbound_peers: AtomicU64,
     next_call: AtomicU64,
     closing: AtomicBool,
     runtime: Handle,
@@ -165,6 +167,7 @@ impl Node {
             suspended: Arc::new(AtomicBool::new(false)),
             calls: Lock::default(),
             connections: Arc::default(),
+            inbound_peers: AtomicU64::new(0),
             next_call: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             runtime,
@@ -398,6 +401,12 @@ impl Node {
         if let Some(watcher) = self.peer_watcher.get() {
             watcher.tell(message);
         }
+    }
+
+    /// Whether as many commands wait for that daemon as may. What ends a watch is taken all the same.
+    pub(crate) fn watcher_is_full(&self) -> bool {
+        let max = self.config.get_endpoint_manager_queue_size();
+        self.peer_watcher.get().is_some_and(|watcher| watcher.mailbox_len() >= max)
     }
 
     /// Fails every question to `address`.

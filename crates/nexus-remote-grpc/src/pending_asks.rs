@@ -98,6 +98,11 @@ impl PendingAsks {
         Some(ReplyKey { secret, slot })
     }
 
+    /// Whether a question to `address` waits.
+    pub(crate) fn waits_for(&self, address: &str) -> bool {
+        self.table.lock().counts.contains_key(address)
+    }
+
     /// Takes the question of that key out: it is answered once.
     pub(crate) fn take(&self, key: ReplyKey) -> Option<Arc<dyn PendingReply>> {
         let mut table = self.table.lock();

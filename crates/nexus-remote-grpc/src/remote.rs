@@ -157,11 +157,16 @@ impl Remote {
             runtime,
         });
         let spawned = |name| move |error| RemoteError::Spawn { name, error };
+        let batch_size = node.config.get_endpoint_manager_batch_size();
         let watcher = system
-            .spawn_system("protoactor_watcher", PeerWatcher::props(node.peer_watches.clone()))
+            .spawn_system(
+                "protoactor_watcher",
+                PeerWatcher::props(node.config.get_limits(), batch_size, node.peer_watches.clone()),
+            )
             .map_err(spawned("protoactor_watcher"))?;
-        let activator =
-            system.spawn(ACTIVATOR, Activator::props(&kinds, node.config.get_limits())).map_err(|error| {
+        let activator = system
+            .spawn(ACTIVATOR, Activator::props(&kinds, node.config.get_limits(), batch_size))
+            .map_err(|error| {
                 watcher.stop();
                 RemoteError::Spawn { name: ACTIVATOR, error }
             })?;

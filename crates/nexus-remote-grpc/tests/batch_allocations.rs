@@ -53,7 +53,9 @@ fn a_batch_takes_no_memory_for_an_envelope() {
         let taken = (0..TRIES).map(|_| {
             let bytes = Bytes::copy_from_slice(&message);
             let before = allocations();
-            let Ok(Incoming::Batch(batch)) = decode(bytes, &BatchLimits::default()) else { panic!("a batch") };
+            let Ok(Incoming::Batch(batch)) = decode(bytes, &BatchLimits::default()) else {
+                panic!("a batch")
+            };
             assert_eq!(batch.envelopes().filter(|envelope| envelope.is_ok()).count(), 1_000);
             allocations() - before
         });

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod proxy;
+pub mod raw;
 
 use std::sync::Arc;
 use std::time::Duration;
