@@ -314,9 +314,12 @@ impl InboundCall {
             .node
             .endpoint(&address)
             .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
-        if block_list.iter().any(|id| **id == *self.node.system_id) {
+        if block_list.iter().any(|id| **id == *self.node.system_id || **id == *self.node.address) {
             // It refuses us, so there is no use in dialling it.
             endpoint.apply(|state, now| state.handle_blocked(now));
+        } else if endpoint.read(EndpointState::is_blocked) {
+            // Who calls us refuses us no more, if it was that one who did.
+            endpoint.apply(|state, _| state.handle_unblocked());
         }
         self.begin(endpoint, Arc::from(member_id))
     }
