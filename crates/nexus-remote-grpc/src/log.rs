@@ -1,5 +1,5 @@
 //! The lines of this crate's log, at the points that operations ask for: a connection made, lost, tried again, given up.
-//! Dead letters are written by the core.
+//! Dead letters are written by the core. The crate's documentation lists them all: keep it true.
 
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is written"))]
 
