@@ -77,6 +77,36 @@ fn every_name_of_the_foundation_is_public() {
     check(&names! { RemoteAuthorityManager = RemoteAuthorityManagerGeneric; });
 }
 
+/// What the documents of the protoactor lineage call things.
+#[cfg(feature = "grpc")]
+#[test]
+fn every_name_of_the_protoactor_lineage_is_public() {
+    use nexus_actor::grpc::{endpoint_state, endpoint_writer_mailbox};
+
+    check(&names! {
+        Remote = nexus_actor::grpc::Remote;
+        Config = nexus_actor::grpc::Config;
+        ConfigOption = nexus_actor::grpc::ConfigOption;
+        ResponseStatusCode = nexus_actor::grpc::ResponseStatusCode;
+        BlockList = nexus_actor::grpc::block_list::BlockList;
+        EndpointManager = nexus_actor::grpc::EndpointManager;
+        EndpointWriterMailbox = endpoint_writer_mailbox::EndpointWriterMailbox;
+        EndpointState = endpoint_state::EndpointState;
+        ConnectionState = endpoint_state::ConnectionState;
+        ReconnectPolicy = endpoint_state::ReconnectPolicy;
+        HeartbeatConfig = endpoint_state::HeartbeatConfig;
+        ClientResponseSender = nexus_actor::grpc::ClientResponseSender;
+        EndpointStatistics = nexus_actor::remote::EndpointStatistics;
+        EndpointStatisticsSnapshot = nexus_actor::remote::EndpointStatisticsSnapshot;
+        EndpointConnectedEvent = nexus_actor::remote::EndpointConnectedEvent;
+        EndpointTerminatedEvent = nexus_actor::remote::EndpointTerminatedEvent;
+        EndpointThrottledEvent = nexus_actor::remote::EndpointThrottledEvent;
+        EndpointReconnectEvent = nexus_actor::remote::EndpointReconnectEvent;
+    });
+    // Another name of the type above.
+    check(&names! { ClientResponseSender = nexus_actor::grpc::ClientConnection; });
+}
+
 /// Routers and worker pools can be used with a dependency on the facade alone.
 #[test]
 fn routers_and_worker_pools_are_public() {
