@@ -230,6 +230,28 @@ async fn the_form_is_found_out_again_when_the_node_there_is_another_one() {
     }
 }
 
+/// The two generations do not understand each other, and each understands us.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_speaks_to_both_generations_at_once() {
+    let Some(mut old) = GoNode::start(Generation::W1, &[]).await else { return };
+    let Some(mut new) = GoNode::start(Generation::W2, &[]).await else { return };
+    let mut node = RustNode::with([]).await;
+    let mut numbers = 0;
+    for go in [&mut old, &mut new] {
+        go.run(json!({ "do": "burst", "to": node.actor("sink"), "start": 1, "count": 1_000 })).await;
+        let sink = node.sink_at(go.address());
+        (1..=1_000).for_each(|number| sink.tell(Numbers::Number(number)));
+        numbers += 1_000;
+    }
+    node.counted(numbers).await;
+    for go in [&mut old, &mut new] {
+        let tally = go.run(json!({ "do": "sink", "count": 1_000 })).await["tally"].clone();
+        assert_eq!((&tally["last"], &tally["missing"]), (&json!(1_000), &json!(0)));
+        assert_eq!(node.ask(&node.at(go.address(), "echo"), "hi").await.as_deref(), Ok("hi"));
+    }
+    node.stop().await;
+}
+
 /// Asked for signs of life all the time, a Go node goes on; hung, it is noticed, and found again when it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_go_node_is_noticed_and_one_that_is_only_silent_is_not_annoyed() {
