@@ -15,6 +15,7 @@ use crate::rust_node::{Numbers, RustNode};
 use crate::support::{local, within};
 use nexus_actor_core::ActorRef;
 use nexus_remote::EndpointConnectedEvent;
+use nexus_remote::association::Patience;
 use nexus_remote_grpc::ConfigOption;
 
 const RESTARTS: usize = 10;
@@ -39,44 +40,55 @@ async fn load(sink: ActorRef<Numbers>, mut stop: oneshot::Receiver<()>) -> i64 {
 /// Covers: S151
 #[tokio::test(flavor = "multi_thread")]
 async fn a_go_node_killed_under_load_ten_times_is_delivered_to_again() {
-    for generation in Generation::BOTH {
-        let Some(mut go) = GoNode::start(generation, &[]).await else { continue };
-        let node = RustNode::with([]).await;
-        let mut connected = node.events::<EndpointConnectedEvent>();
-        let (address, port) = (go.address().to_owned(), go.port().to_owned());
-        let (stop, stopped) = oneshot::channel();
-        let loading = tokio::spawn(load(node.sink_at(&address), stopped));
-        for life in 0..=RESTARTS {
-            connected.next("a connection").await;
-            let done = go.run(json!({ "do": "sink", "count": ENOUGH, "timeout_ms": 20_000 })).await;
-            let tally = &done["tally"];
-            assert_eq!((&tally["missing"], &tally["reordered"]), (&json!(0), &json!(0)), "life {life}");
-            if life < RESTARTS {
-                go.kill().await;
-                go = GoNode::start(generation, &["-port", &port]).await.expect("it started before");
+    let both = Generation::BOTH.map(|generation| {
+        tokio::spawn(async move {
+            for patience in [Patience::Drop, Patience::Keep] {
+                kill_go_ten_times(generation, patience).await;
             }
-        }
-        stop.send(()).expect("it runs");
-        let sent = loading.await.expect("it ended");
-        // All that was sent before this has been handled when it is answered.
-        let sink = node.sink_at(&address);
-        let count = within("a count", sink.ask(|reply| Numbers::Count(String::new(), reply))).await;
-        let tally = go.run(json!({ "do": "sink", "count": 0 })).await["tally"].clone();
-        assert_eq!((&tally["last"], &tally["count"]), (&json!(sent), &json!(count.expect("a count"))));
-        assert_eq!((&tally["missing"], &tally["reordered"]), (&json!(0), &json!(0)));
-        node.stop().await;
+        })
+    });
+    for one in both {
+        one.await.expect("it went well");
     }
+}
+
+async fn kill_go_ten_times(generation: Generation, patience: Patience) {
+    let Some(mut go) = GoNode::start(generation, &[]).await else { return };
+    let node = RustNode::with([ConfigOption::with_queue_patience(patience)]).await;
+    let mut connected = node.events::<EndpointConnectedEvent>();
+    let (address, port) = (go.address().to_owned(), go.port().to_owned());
+    let (stop, stopped) = oneshot::channel();
+    let loading = tokio::spawn(load(node.sink_at(&address), stopped));
+    for life in 0..=RESTARTS {
+        connected.next("a connection").await;
+        let done = go.run(json!({ "do": "sink", "count": ENOUGH, "timeout_ms": 20_000 })).await;
+        let tally = &done["tally"];
+        assert_eq!((&tally["missing"], &tally["reordered"]), (&json!(0), &json!(0)), "life {life}");
+        if life < RESTARTS {
+            go.kill().await;
+            go = GoNode::start(generation, &["-port", &port]).await.expect("it started before");
+        }
+    }
+    stop.send(()).expect("it runs");
+    let sent = loading.await.expect("it ended");
+    // All that was sent before this has been handled when it is answered.
+    let sink = node.sink_at(&address);
+    let count = within("a count", sink.ask(|reply| Numbers::Count(String::new(), reply))).await;
+    let tally = go.run(json!({ "do": "sink", "count": 0 })).await["tally"].clone();
+    assert_eq!((&tally["last"], &tally["count"]), (&json!(sent), &json!(count.expect("a count"))));
+    assert_eq!((&tally["missing"], &tally["reordered"]), (&json!(0), &json!(0)));
+    node.stop().await;
 }
 
 /// Names the port of [`a_node_of_ours_in_another_process`].
 const PORT: &str = "NEXUS_INTEROP_NODE_PORT";
 
 /// Not a test of its own: the node of the test below, which is run again as a process that can be killed. It prints its
-/// address, the first number, and each that is not the one after its predecessor.
+/// address, when enough numbers have come, and any that is not the one after its predecessor.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_ours_in_another_process() {
     let Some(port) = std::env::var(PORT).ok().and_then(|port| port.parse().ok()) else { return };
-    let mut node = RustNode::start(local().with([ConfigOption::with_port(port)])).await;
+    let mut node = RustNode::start_again(local().with([ConfigOption::with_port(port)])).await;
     println!("listening {}", node.remote.address());
     let mut said = 0;
     let mut broken = 0;
