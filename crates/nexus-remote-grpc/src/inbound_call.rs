@@ -384,6 +384,8 @@ impl InboundCall {
         let response = self.response(false);
         if let Some(before) = &self.endpoint {
             if before.address() != endpoint.address() {
+                // It may have been made for this request.
+                self.node.forget_if_idle(&endpoint);
                 return Err(Status::failed_precondition("a second connect request with another address"));
             }
             self.push(MessageType::ConnectResponse(response));

@@ -1,0 +1,514 @@
+//! Peers that mean harm, or are broken: at most their stream or their message is lost, a good peer is served all the same,
+//! and tasks and map entries are back where they were.
+
+mod support;
+
+use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_actor_core::serialization::protobuf::{Named, ProtobufCodec, ProtobufForm};
+use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
+use nexus_actor_core::{Actor, ActorError, Context, DeadLetterReason, Props};
+use nexus_remote_grpc::batch::Incoming;
+use nexus_remote_grpc::config::Limits;
+use nexus_remote_grpc::proto::actor;
+use nexus_remote_grpc::proto::remote::remote_message::MessageType;
+use nexus_remote_grpc::proto::remote::{
+    ActorPidRequest, ConnectResponse, DisconnectRequest, ListProcessesRequest,
+};
+use nexus_remote_grpc::remoting::RemotingClient;
+use nexus_remote_grpc::{ConfigOption, ResponseStatusCode};
+use prost::Message as _;
+use support::raw::{
+    self, Manners, RawCall, RawServer, batch, client_hello, eventually, note, sent, server_hello,
+};
+use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::Code;
+
+async fn node(options: impl IntoIterator<Item = ConfigOption>) -> TestNode {
+    TestNode::start("node", local().with(options)).await
+}
+
+/// A node, and a good peer of it that has talked to it.
+async fn pair(options: impl IntoIterator<Item = ConfigOption>) -> (TestNode, TestNode) {
+    let (a, good) = (node(options).await, node([]).await);
+    serves(&a, &good).await;
+    (a, good)
+}
+
+async fn serves(a: &TestNode, good: &TestNode) {
+    assert_eq!(good.ask(&good.far(a, "echo"), "x").await.as_deref(), Ok("re:x"));
+}
+
+/// The hostile peer leaves nothing: the good one is served, and is the only one known.
+async fn as_before(a: TestNode, good: TestNode) {
+    serves(&a, &good).await;
+    let is_known = |address: &str| address == good.remote.address();
+    let left = || (a.remote.manager().endpoints(), a.remote.tasks(), a.remote.pending_asks());
+    let what = format!("nothing is left of it: {:?}", left());
+    eventually(&what, || {
+        a.remote.manager().endpoints().iter().all(|one| is_known(&one.address))
+            && a.remote.manager().client_connections().is_empty()
+            // The listener, and the good peer's endpoint.
+            && a.remote.tasks() <= 2
+            && a.remote.pending_asks() == 0
+    })
+    .await;
+    good.stop().await;
+    a.stop().await;
+}
+
+fn pid(address: &str, id: &str) -> actor::Pid {
+    actor::Pid { address: address.to_owned(), id: id.to_owned(), request_id: 0 }
+}
+
+/// Covers: T6
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_out_of_place_end_their_call_at_most() {
+    let (a, good) = pair([]).await;
+    let to = a.remote.address().to_owned();
+    let hello = || server_hello("raw", "127.0.0.1:1");
+    let letter = || sent(batch(&to, "echo", None, &[note("x")]));
+    let ended = async |first, then: Vec<bytes::Bytes>| match RawCall::open(&to, first).await {
+        Ok(mut call) => {
+            then.into_iter().for_each(|message| call.send(message));
+            call.end().await
+        }
+        Err(status) => status.code(),
+    };
+    assert_eq!(ended(letter(), vec![]).await, Code::FailedPrecondition, "a batch before the hello");
+    assert_eq!(ended(letter(), vec![hello()]).await, Code::FailedPrecondition, "and a hello behind it");
+    assert_eq!(ended(hello(), vec![server_hello("raw", "127.0.0.1:2")]).await, Code::FailedPrecondition);
+    assert_eq!(ended(server_hello("raw", "nowhere"), vec![]).await, Code::InvalidArgument);
+    assert_eq!(ended(client_hello(""), vec![]).await, Code::InvalidArgument);
+    assert_eq!(ended(hello(), vec![bytes::Bytes::from_static(b"\xff\xff\xff")]).await, Code::InvalidArgument);
+    // What is only said down a call, said up one.
+    let call = RawCall::shake(&to, hello()).await;
+    call.send(raw::message(MessageType::DisconnectRequest(DisconnectRequest {})));
+    call.send(raw::message(MessageType::ConnectResponse(ConnectResponse::default())));
+    call.send(hello());
+    call.send(bytes::Bytes::new());
+    call.send(letter());
+    a.heard.until("what came after", |all| all == ["x"]).await;
+    drop(call);
+    as_before(a, good).await;
+}
+
+/// The negative vectors that are whole messages: what ended a Go process costs us one stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_over_the_limit_ends_its_stream() {
+    let (a, good) = pair([]).await;
+    let mut call = RawCall::shake(a.remote.address(), server_hello("raw", "127.0.0.1:1")).await;
+    call.send(sent(batch(a.remote.address(), "echo", None, &[note(&"x".repeat(4 * 1024 * 1024 + 1))])));
+    assert!(matches!(call.end().await, Code::OutOfRange | Code::ResourceExhausted));
+    drop(call);
+    let call = RawCall::shake(a.remote.address(), server_hello("raw", "127.0.0.1:1")).await;
+    let mut letters = a.events::<DeadLetterEvent>();
+    for name in ["actor.Terminated", "actor.Watch", "actor.Unwatch"] {
+        call.send(sent(batch(a.remote.address(), "echo", None, &[(name, Vec::new())])));
+        assert_eq!(letters.next(name).await.reason(), DeadLetterReason::Decode);
+    }
+    call.send(sent(batch(a.remote.address(), "echo", None, &[note("after")])));
+    a.heard.until("what came after", |all| all == ["after"]).await;
+    drop(call);
+    as_before(a, good).await;
+}
+
+/// Covers: T5, S20
+#[tokio::test(flavor = "multi_thread")]
+async fn other_protocols_cost_their_connection() {
+    let handshake = ConfigOption::with_handshake_timeout(std::time::Duration::from_millis(300));
+    let (a, good) = pair([handshake]).await;
+    let mut random = [0_u8; 4_096];
+    for (at, byte) in random.iter_mut().enumerate() {
+        *byte = (at * 197 % 251) as u8;
+    }
+    let openings: [&[u8]; 6] = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00",
+        b"",
+        &random,
+    ];
+    for opening in openings {
+        let mut stream = TcpStream::connect(a.remote.address()).await.expect("a connection");
+        stream.write_all(opening).await.expect("taken");
+        let mut answer = Vec::new();
+        let _ = within("the end", stream.read_to_end(&mut answer)).await;
+        serves(&a, &good).await;
+    }
+    as_before(a, good).await;
+}
+
+/// A connection on which a test writes frames of HTTP/2 itself.
+struct Frames(TcpStream);
+
+impl Frames {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const PING: u8 = 6;
+    const CONTINUATION: u8 = 9;
+
+    async fn open(a: &TestNode) -> Self {
+        let mut stream = TcpStream::connect(a.remote.address()).await.expect("a connection");
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("taken");
+        let mut frames = Self(stream);
+        assert!(frames.put(4, 0, 0, &[]).await);
+        frames
+    }
+
+    /// False once the connection is closed.
+    async fn put(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        self.0.write_all(&frame).await.is_ok()
+    }
+
+    /// The header block of a call.
+    fn headers(more: usize) -> Vec<u8> {
+        fn text(out: &mut Vec<u8>, text: &str) {
+            out.push(text.len() as u8);
+            out.extend(text.as_bytes());
+        }
+        // POST, http, a path and an authority by their static names, and two more by their own.
+        let mut block = vec![0x83, 0x86, 0x04];
+        text(&mut block, "/remote.Remoting/Receive");
+        block.push(0x01);
+        text(&mut block, "localhost");
+        for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
+            block.push(0x00);
+            text(&mut block, name);
+            text(&mut block, value);
+        }
+        for number in 0..more {
+            block.push(0x00);
+            text(&mut block, &format!("x-{number:06}"));
+            text(&mut block, &"v".repeat(100));
+        }
+        block
+    }
+
+    /// Reads until the peer closes the connection or says nothing more for a moment.
+    async fn closed(mut self) {
+        let mut buffer = vec![0; 64 * 1024];
+        let read = async { while self.0.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(200), read).await;
+    }
+}
+
+/// Covers: T11, T4
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_of_frames_cost_their_connection() {
+    const COUNT: u32 = 20_000;
+    let (a, good) = pair([]).await;
+
+    let mut resets = Frames::open(&a).await;
+    let mut refused = false;
+    for number in 0..COUNT {
+        let stream = 2 * number + 1;
+        let is_open = resets.put(Frames::HEADERS, 4, stream, &Frames::headers(0)).await
+            && resets.put(Frames::RESET, 0, stream, &8_u32.to_be_bytes()).await;
+        if !is_open {
+            refused = true;
+            break;
+        }
+    }
+    assert!(refused, "so many resets end the connection");
+    resets.closed().await;
+    serves(&a, &good).await;
+
+    let mut unended = Frames::open(&a).await;
+    assert!(unended.put(Frames::HEADERS, 0, 1, &Frames::headers(0)).await);
+    let mut refused = false;
+    for number in 0..COUNT {
+        let mut block = vec![0x00, 8];
+        block.extend(format!("y-{number:06}").as_bytes());
+        block.push(100);
+        block.extend([b'v'; 100]);
+        if !unended.put(Frames::CONTINUATION, 0, 1, &block).await {
+            refused = true;
+            break;
+        }
+    }
+    assert!(refused, "headers without an end end the connection");
+    unended.closed().await;
+    serves(&a, &good).await;
+
+    let mut many = Frames::open(&a).await;
+    // 15 KiB a frame, but more than 16 KiB in all.
+    let block = Frames::headers(200);
+    for (at, part) in block.chunks(16_000).enumerate() {
+        let is_last = (at + 1) * 16_000 >= block.len();
+        let kind = if at == 0 { Frames::HEADERS } else { Frames::CONTINUATION };
+        many.put(kind, if is_last { 4 } else { 0 }, 1, part).await;
+    }
+    many.closed().await;
+    serves(&a, &good).await;
+
+    let mut pings = Frames::open(&a).await;
+    for _ in 0..COUNT {
+        if !pings.put(Frames::PING, 0, 0, &[0; 8]).await {
+            break;
+        }
+    }
+    drop(pings);
+    serves(&a, &good).await;
+
+    let mut empty = Frames::open(&a).await;
+    empty.put(Frames::HEADERS, 4, 1, &Frames::headers(0)).await;
+    for _ in 0..COUNT {
+        if !empty.put(Frames::DATA, 0, 1, &[]).await {
+            break;
+        }
+    }
+    empty.closed().await;
+    serves(&a, &good).await;
+
+    // A message of four gigabytes, of which five bytes come.
+    let mut huge = Frames::open(&a).await;
+    huge.put(Frames::HEADERS, 4, 1, &Frames::headers(0)).await;
+    huge.put(Frames::DATA, 0, 1, &[0, 0xff, 0xff, 0xff, 0xff]).await;
+    huge.closed().await;
+    as_before(a, good).await;
+}
+
+/// Its decoding panics when it is told to.
+struct Bomb;
+
+impl Message for Bomb {
+    const MANIFEST: &'static str = "test.bomb@1";
+    const PROTOBUF: Option<ProtobufCodec<Self>> = Some(ProtobufCodec {
+        forms: &[ProtobufForm::tell_of::<String>()],
+        encode: |_, encoder| encoder.protobuf(&String::new()),
+        decode: |named: &Named<'_>| {
+            let text: String = named.protobuf_or_json()?;
+            assert_ne!(text, "decode", "as it was told to");
+            Ok(Self)
+        },
+    });
+    fn encode(&self, _: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        Err(EncodeError::failed("only on the protobuf wire"))
+    }
+    fn decode(_: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Err(DecodeError::failed("only on the protobuf wire"))
+    }
+}
+
+struct Bomber(Heard);
+
+impl Actor for Bomber {
+    type Msg = Bomb;
+    async fn receive(&mut self, _: Bomb, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        self.0.push("a bomb".to_owned());
+        Ok(())
+    }
+}
+
+/// Covers: T17
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_decoding_costs_its_message() {
+    let (a, good) = pair([]).await;
+    a.system.register::<Bomb>().expect("registered once");
+    let bombs = Heard::default();
+    let told = bombs.clone();
+    a.system.spawn("bomber", Props::from_fn(move || Bomber(told.clone()))).expect("free");
+    let mut letters = a.events::<DeadLetterEvent>();
+    let call = RawCall::shake(a.remote.address(), server_hello("raw", "127.0.0.1:1")).await;
+    let messages = [note("before"), note("decode"), note("after")];
+    call.send(sent(batch(a.remote.address(), "bomber", None, &messages)));
+    bombs.until("both others", |all| all.len() == 2).await;
+    assert_eq!(letters.next("the record").await.reason(), DeadLetterReason::Decode);
+    call.send(sent(batch(a.remote.address(), "echo", None, &[note("undisturbed")])));
+    a.heard.until("the next", |all| all == ["undisturbed"]).await;
+    drop(call);
+    as_before(a, good).await;
+}
+
+/// Covers: T19
+#[tokio::test(flavor = "multi_thread")]
+async fn private_actors_are_reached_by_no_id() {
+    let (a, good) = pair([]).await;
+    let call = RawCall::shake(a.remote.address(), server_hello("raw", "127.0.0.1:1")).await;
+    let ids = [
+        "$system/protoactor_watcher",
+        "/system/protoactor_watcher",
+        "system/protoactor_watcher",
+        "../system/protoactor_watcher",
+        "user/../system/protoactor_watcher",
+        "/user",
+        "user",
+        "/",
+        "",
+        ".",
+        "$system",
+        "temp/x",
+        "echo/",
+        "echo//",
+        "activator",
+    ];
+    let before = a.system.processes().count();
+    for id in ids {
+        for message in [note("x"), ("actor.Stop", Vec::new()), ("actor.PoisonPill", Vec::new())] {
+            let mut letters = a.events::<DeadLetterEvent>();
+            call.send(sent(batch(a.remote.address(), id, None, &[message])));
+            let letter = letters.next(id).await;
+            let reason = letter.reason();
+            assert!(
+                matches!(
+                    reason,
+                    DeadLetterReason::NoSuchActor | DeadLetterReason::Denied | DeadLetterReason::Decode
+                ),
+                "{id}: {reason:?}"
+            );
+        }
+    }
+    assert_eq!(a.system.processes().count(), before);
+    drop(call);
+    as_before(a, good).await;
+}
+
+/// Covers: T20, T21
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_speaks_for_itself_only() {
+    let (a, good) = pair([]).await;
+    let to = a.remote.address().to_owned();
+    let seen = Heard::default();
+    let told = seen.clone();
+    let watching = a.system.spawn("watcher", Props::from_fn(move || Watcher(told.clone()))).expect("free");
+    watching.tell(Watch::Begin(a.far(&good, "echo")));
+    seen.until("the watch", |all| all.len() == 1).await;
+    assert!(a.ask(&a.far(&good, "echo"), "behind the watch").await.is_ok());
+
+    let mut letters = a.events::<DeadLetterEvent>();
+    let call = RawCall::shake(&to, server_hello("raw", "127.0.0.1:1")).await;
+    // The end of an actor of another node; a watcher of another node.
+    let who = Some(pid(good.remote.address(), "echo"));
+    let terminated = actor::Terminated { who: who.clone(), why: 0 }.encode_to_vec();
+    let watch = actor::Watch { watcher: who }.encode_to_vec();
+    for (id, message) in
+        [("$system/protoactor_watcher", ("actor.Terminated", terminated)), ("echo", ("actor.Watch", watch))]
+    {
+        call.send(sent(batch(&to, id, None, &[message])));
+        assert_eq!(letters.next(id).await.reason(), DeadLetterReason::Denied);
+    }
+    // A question in the name of an actor here: the answer is no message to it.
+    call.send(sent(batch(&to, "echo", Some((&to, "echo")), &[note("as if from here")])));
+    call.send(sent(batch(&to, "echo", None, &[note("behind it")])));
+    a.heard.until("what came behind", |all| all == ["behind it"]).await;
+    assert_eq!(seen.len(), 1, "the watcher was told nothing");
+    assert_eq!(a.remote.peer_watches(), 0);
+    // A question in the name of one elsewhere is answered there, by our own call to it.
+    call.send(sent(batch(&to, "echo", Some((good.remote.address(), "echo")), &[note("y")])));
+    good.heard.until("the answer", |all| all == ["re:y"]).await;
+    drop((call, watching));
+    a.system.find("/user/watcher").expect("it lives").stop();
+    as_before(a, good).await;
+}
+
+/// Covers: T22
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_not_guessed() {
+    let (a, good) = pair([]).await;
+    let to = a.remote.address().to_owned();
+    let mut server = RawServer::start(Manners { is_nexus: true, ..Manners::default() }).await;
+    let there = a.at(&server.address(), "echo");
+    let asked = there.ask(|reply| Echo::Say("who".to_owned(), reply));
+    let id = loop {
+        let batch = server.batch().await;
+        if let Some(sender) = batch.sender(0) {
+            break sender.id.to_owned();
+        }
+    };
+    let slot = id.split('.').next().expect("a slot").to_owned();
+    let call = RawCall::shake(&to, server_hello("raw", "127.0.0.1:1")).await;
+    let guesses: Vec<_> = (0..1_000).map(|_| note("a guess")).collect();
+    let lost = || a.system.dead_letters().count(DeadLetterReason::NoSuchActor);
+    let before = lost();
+    for round in 0..20_u64 {
+        for wrong in [format!("{slot}.{round}"), format!("{slot}."), slot.clone(), format!("{id}0")] {
+            call.send(sent(batch(&to, &wrong, None, &guesses)));
+        }
+    }
+    eventually("all are counted", || lost() - before == 80_000).await;
+    // The whole id is accepted once.
+    call.send(sent(batch(&to, &id, None, &[note("the answer"), note("another")])));
+    assert_eq!(within("the answer", asked).await.as_deref(), Ok("the answer"));
+    eventually("the other is counted", || lost() - before == 80_001).await;
+    drop((call, there));
+    a.remote.block_system(&server.address()).await;
+    as_before(a, good).await;
+}
+
+/// Covers: T33, S130
+#[tokio::test(flavor = "multi_thread")]
+async fn spawns_are_bounded_and_a_failing_factory_is_a_status() {
+    let mut limits = Limits::new();
+    limits.spawned = 10;
+    let (a, good) = pair([ConfigOption::with_limits(limits)]).await;
+    let to = a.remote.address().to_owned();
+    assert!(a.remote.register("fails", Props::from_fn(|| -> Bomber { panic!("as it was told to") })));
+    let mut call = RawCall::shake(&to, client_hello("raw")).await;
+    let request = |name: &str, kind: &str| {
+        let request = ActorPidRequest { name: name.into(), kind: kind.into() };
+        ("remote.ActorPidRequest", request.encode_to_vec())
+    };
+    let mut requests = vec![request("same", "echo"), request("same", "echo"), request("", "unknown")];
+    requests.push(request("../x", "echo"));
+    requests.push(request(&"n".repeat(600), "echo"));
+    requests.push(request("f", "fails"));
+    requests.push(("remote.ActorPidRequest", b"\x0a\xff".to_vec()));
+    requests.extend((0..993).map(|_| request("", "echo")));
+    call.send(sent(batch(&to, "activator", Some(("", "me")), &requests)));
+    let mut statuses = Vec::new();
+    while statuses.len() < 999 {
+        let Some(Incoming::Batch(batch)) = call.next().await.expect("it lives") else { continue };
+        for envelope in batch.envelopes() {
+            let envelope = envelope.expect("sound");
+            if envelope.type_name == "remote.ActorPidResponse" {
+                let response = nexus_remote_grpc::proto::remote::ActorPidResponse::decode(envelope.payload);
+                statuses.push(ResponseStatusCode::from_code(response.expect("an answer").status_code));
+            }
+        }
+    }
+    assert_eq!(statuses[0], ResponseStatusCode::Ok);
+    assert_eq!(statuses[1], ResponseStatusCode::ProcessNameAlreadyExist);
+    assert_eq!(statuses[2], ResponseStatusCode::Error);
+    let made = statuses.iter().filter(|status| **status == ResponseStatusCode::Ok).count();
+    assert!((9..=13).contains(&made), "{made}");
+    drop(call);
+    as_before(a, good).await;
+}
+
+/// Covers: T34, DIAG-03
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_of_diagnostics_are_bounded() {
+    let (a, good) = pair([ConfigOption::with_diagnostics(true), {
+        let mut limits = Limits::new();
+        limits.diagnostics_per_second = 1_000;
+        ConfigOption::with_limits(limits)
+    }])
+    .await;
+    a.system.spawn(&"a".repeat(200), Props::from_fn(|| Bomber(Heard::default()))).expect("free");
+    let mut client = RemotingClient::new(raw::channel(a.remote.address()).await, raw::MESSAGE_BYTES);
+    let mut list = async |pattern: &str, r#type| {
+        let request = ListProcessesRequest { pattern: pattern.to_owned(), r#type };
+        within("an answer", client.list_processes(request)).await.map(|answer| answer.into_inner().pids.len())
+    };
+    let long = "a".repeat(200);
+    for (pattern, kind, found) in
+        [("ech", 0, 1), ("ech", 1, 0), ("echo", 1, 1), ("^e.h", 2, 1), (&long, 1, 1)]
+    {
+        assert_eq!(list(pattern, kind).await.expect("sound"), found, "{pattern} {kind}");
+    }
+    // Where a matcher that goes back takes longer than there is time.
+    assert_eq!(list("^(a*)*(a*)*(a*)*b$", 2).await.expect("linear"), 0);
+    for (pattern, kind) in [("(", 2), ("(a{1000}){1000}", 2), (&*"x".repeat(2_000), 0), ("echo", 9)] {
+        assert_eq!(list(pattern, kind).await.expect_err("refused").code(), Code::InvalidArgument);
+    }
+    drop(client);
+    as_before(a, good).await;
+}
