@@ -225,3 +225,32 @@ fn canonical(address: &str) -> Result<String, Refusal> {
         .map(|authority| authority.to_string())
         .map_err(|error| Refusal::Encode(format!("{address:?} is not `host:port`: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use nexus_actor_core::ActorSystem;
+
+    use crate::{Config, Remote};
+
+    /// Covers: TST-22, ST-05, ST-06
+    #[tokio::test]
+    async fn endpoint_manager_statistics_track_updates() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let manager = remote.manager();
+        let address = "127.0.0.1:1";
+        assert_eq!(manager.statistics_snapshot(address), None);
+        manager.record_queue_state(address, 10, 3);
+        manager.increment_dead_letter(address);
+        manager.increment_dead_letter(address);
+        let now = manager.statistics_snapshot(address).expect("figures");
+        assert_eq!((now.queue_capacity, now.queue_size, now.dead_letters), (10, 3, 2));
+        manager.record_queue_state(address, 10, 0);
+        assert_eq!(manager.statistics_snapshot(address).map(|now| now.queue_size), Some(0));
+        assert_eq!(manager.statistics_snapshot("127.0.0.1:2"), None, "others have none of it");
+        assert_eq!(manager.remove_statistics(address).map(|last| last.dead_letters), Some(2));
+        assert_eq!(manager.statistics_snapshot(address), None);
+        assert_eq!(manager.remove_statistics(address), None);
+        remote.shutdown(false).await;
+    }
+}

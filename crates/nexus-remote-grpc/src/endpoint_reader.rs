@@ -632,3 +632,59 @@ impl Drop for Touched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nexus_actor_core::ActorSystem;
+    use prost::Message as _;
+
+    use super::Inbound;
+    use crate::batch::{BatchLimits, Incoming, decode};
+    use crate::proto::actor;
+    use crate::proto::remote::remote_message::MessageType;
+    use crate::proto::remote::{MessageBatch, MessageEnvelope, RemoteMessage};
+    use crate::{Config, Remote};
+    use nexus_actor_core::DeadLetterReason;
+
+    /// One state, whichever handle is asked, and what arrives meanwhile is refused as it says.
+    ///
+    /// Covers: TST-26, OPS-04
+    #[tokio::test]
+    async fn get_suspend_reflects_shared_state() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let other = remote.clone();
+        let node = remote.node_for_tests();
+        let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
+        let mut inbound = Inbound::new(node, &endpoint, false);
+        let batch = MessageBatch {
+            type_names: vec!["google.protobuf.StringValue".into()],
+            targets: vec![actor::Pid {
+                address: remote.address().into(),
+                id: "nobody".into(),
+                request_id: 0,
+            }],
+            senders: Vec::new(),
+            envelopes: vec![MessageEnvelope::default()],
+        };
+        let message = RemoteMessage { message_type: Some(MessageType::MessageBatch(batch)) };
+        let Ok(Incoming::Batch(batch)) = decode(message.encode_to_vec().into(), &BatchLimits::default())
+        else {
+            panic!("a batch")
+        };
+        let lost = |reason| system.dead_letters().count(reason);
+        for (turn, suspended) in [(0, false), (1, true), (2, false)] {
+            if suspended {
+                other.suspend();
+            } else {
+                other.resume();
+            }
+            assert_eq!((remote.get_suspend(), node.is_suspended()), (suspended, suspended), "turn {turn}");
+            let before = lost(DeadLetterReason::Suspended);
+            inbound.batch(&batch);
+            assert_eq!(lost(DeadLetterReason::Suspended) - before, u64::from(suspended), "turn {turn}");
+        }
+        assert_eq!(lost(DeadLetterReason::NoSuchActor), 2);
+        remote.shutdown(false).await;
+    }
+}

@@ -358,6 +358,11 @@ impl Remote {
         self.0.node.is_suspended()
     }
 
+    #[cfg(test)]
+    pub(crate) fn node_for_tests(&self) -> &Arc<Node> {
+        &self.0.node
+    }
+
     /// Questions of this node that wait for an answer from elsewhere.
     #[must_use]
     pub fn pending_asks(&self) -> usize {

@@ -356,7 +356,6 @@ async fn auto_throttle_refuses_after_a_while_of_critical() {
     b.stop().await;
 }
 
-/// Covers: CFG-14
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_timeout_ends_a_dial_that_hangs() {
     // It accepts and says nothing, so TLS waits for its answer.
