@@ -51,7 +51,7 @@ pub mod metric;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod provider;
-mod throttle;
+pub mod throttle;
 pub mod transport;
 pub mod wire;
 

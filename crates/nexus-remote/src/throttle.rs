@@ -8,7 +8,7 @@ use nexus_actor_core::Instant;
 /// Lets one event of each kind through in a while and counts the rest (L27, S144). Of kinds it knows a bounded
 /// number; what finds no place counts as one kind more.
 #[derive(Debug)]
-pub(crate) struct Throttle<K> {
+pub struct Throttle<K> {
     kinds: BTreeMap<K, Held>,
     others: Option<Held>,
     every: Duration,
@@ -24,12 +24,13 @@ struct Held {
 
 impl<K: Ord> Throttle<K> {
     /// Lets one of each kind through in `every`, for up to `kinds_max` kinds.
-    pub(crate) const fn new(every: Duration, kinds_max: usize) -> Self {
+    #[must_use]
+    pub const fn new(every: Duration, kinds_max: usize) -> Self {
         Self { kinds: BTreeMap::new(), others: None, every, kinds_max }
     }
 
     /// Whether this one of `kind` is let through: then how many were held back since the last.
-    pub(crate) fn pass(&mut self, now: Instant, kind: K) -> Option<u64> {
+    pub fn pass(&mut self, now: Instant, kind: K) -> Option<u64> {
         let every = self.every;
         if let Some(held) = self.kinds.get_mut(&kind) {
             return held.pass(now, every);
