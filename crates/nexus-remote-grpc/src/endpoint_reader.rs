@@ -648,7 +648,7 @@ mod tests {
 
     /// One state, whichever handle is asked, and what arrives meanwhile is refused as it says.
     ///
-    /// Covers: TST-26, OPS-04
+    /// Covers: TST-26, SUS-01, API-17
     #[tokio::test]
     async fn get_suspend_reflects_shared_state() {
         let system = ActorSystem::builder("node").build().expect("a system");

@@ -483,7 +483,7 @@ async fn spawns_are_bounded_and_a_failing_factory_is_a_status() {
     as_before(a, good).await;
 }
 
-/// Covers: T34, DIAG-03
+/// Covers: T34, DIAG-05
 #[tokio::test(flavor = "multi_thread")]
 async fn patterns_of_diagnostics_are_bounded() {
     let (a, good) = pair([ConfigOption::with_diagnostics(true), {

@@ -73,7 +73,7 @@ async fn host_and_port_are_listened_on_and_announced() {
     other.stop().await;
 }
 
-/// Covers: CFG-01, WRT-04
+/// Covers: CFG-01, BP-06
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoint_writer_batch_size_cuts_batches() {
     let mut server = RawServer::start(Manners { is_nexus: true, ..Manners::default() }).await;
@@ -126,7 +126,7 @@ impl Actor for Quiet {
     }
 }
 
-/// Covers: CFG-04
+/// Covers: CFG-04, BP-10
 #[tokio::test]
 async fn endpoint_manager_queue_size_bounds_the_commands_that_wait() {
     for (size, spawned) in [(1, 1), (3, 3), (1_000, 5)] {
@@ -155,7 +155,7 @@ async fn endpoint_manager_queue_size_bounds_the_commands_that_wait() {
     }
 }
 
-/// Covers: CFG-03
+/// Covers: CFG-03, BP-10
 #[tokio::test]
 async fn endpoint_manager_batch_size_gives_others_their_turn() {
     let mut most = Vec::new();
@@ -465,7 +465,7 @@ async fn shutdown_timeout_is_the_longest_that_peers_are_waited_for() {
     assert!(took[1] < ms(1_500), "{took:?}");
 }
 
-/// Covers: DIAG-01, T34
+/// Covers: DIAG-01, DIAG-02, DIAG-03, DIAG-04, DIAG-07, TST-43, T34
 #[tokio::test(flavor = "multi_thread")]
 async fn diagnostics_are_answered_only_when_they_are_on() {
     for on in [false, true] {
@@ -479,6 +479,11 @@ async fn diagnostics_are_answered_only_when_they_are_on() {
             assert!(pids.iter().any(|pid| pid.id == "echo" && pid.address == a.remote.address()), "{pids:?}");
             let told = told.expect("on").into_inner().diagnostics_string;
             assert!(told.contains("alive: true"), "{told}");
+            let pid = actor::Pid { address: String::new(), id: "nobody".into(), request_id: 0 };
+            let request = GetProcessDiagnosticsRequest { pid: Some(pid) };
+            let told =
+                client.get_process_diagnostics(request).await.expect("on").into_inner().diagnostics_string;
+            assert!(told.contains("alive: false"), "{told}");
         } else {
             assert_eq!(listed.expect_err("off").code(), Code::Unimplemented);
             assert_eq!(told.expect_err("off").code(), Code::Unimplemented);
@@ -487,7 +492,7 @@ async fn diagnostics_are_answered_only_when_they_are_on() {
     }
 }
 
-/// Covers: DIAG-02, T34
+/// Covers: T34
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_diagnostics_bound_answers_and_their_rate() {
     let all = ListProcessesRequest { pattern: String::new(), r#type: 0 };
