@@ -821,11 +821,14 @@ async fn limits_of_mailboxes_hold_a_peer_up() {
         let waiting = || a.remote.get_endpoint_statistics(b.remote.address()).map_or(0, |now| now.queue_size);
         let (mut before, mut same) = (0, 0);
         // Until the queue has not moved for a while that is longer than the silence a peer is given up for.
-        while same < 30 {
-            tokio::time::sleep(ms(100)).await;
-            same = if waiting() == before && before > 0 { same + 1 } else { 0 };
-            before = waiting();
-        }
+        within("the peer is held up", async {
+            while same < 30 {
+                tokio::time::sleep(ms(100)).await;
+                same = if waiting() == before && before > 0 { same + 1 } else { 0 };
+                before = waiting();
+            }
+        })
+        .await;
         assert!(slow.mailbox_len() < 200, "{}", slow.mailbox_len());
         assert!(attempts.try_next().is_none(), "a node that is held up is still there");
         gate.add_permits(COUNT);
