@@ -20,6 +20,7 @@ use tonic::transport::Endpoint as Dial;
 
 use crate::backpressure_events;
 use crate::batch::{self, BatchWriter, Incoming, OutgoingEnvelope, WireForm};
+use crate::connection_task::ConnectionTask;
 use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::{DisconnectCause, EndpointAction, EndpointState, TerminatedReason};
@@ -431,10 +432,13 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
 /// A channel to `address`; nothing has been said on it.
 pub(crate) async fn dial(node: &Arc<Node>, address: &str) -> Result<tonic::transport::Channel, String> {
     let config = &node.config;
+    let (executor, task) = ConnectionTask::new();
+    tokio::spawn(task);
     let scheme = if config.get_client_tls().is_some() { "https" } else { "http" };
     let mut dial = Dial::from_shared(format!("{scheme}://{address}"))
         .map_err(|error| format!("{address:?} is no address: {error}"))?
         .connect_timeout(config.get_connect_timeout())
+        .executor(executor)
         .tcp_nodelay(true)
         .http2_adaptive_window(false)
         .initial_stream_window_size(STREAM_WINDOW)

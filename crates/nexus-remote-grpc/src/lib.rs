@@ -105,6 +105,7 @@ pub mod block_list;
 pub mod client_connection;
 pub mod config;
 pub mod config_option;
+mod connection_task;
 mod diagnostics;
 pub mod endpoint;
 pub mod endpoint_manager;
