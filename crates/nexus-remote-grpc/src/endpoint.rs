@@ -647,6 +647,10 @@ impl Route for Endpoint {
         self.mailbox.poll_room(cx)
     }
 
+    fn poll_pace(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.mailbox.poll_pace(cx)
+    }
+
     fn forget_room(&self, waker: &Waker) {
         self.mailbox.forget_room(waker);
     }
@@ -753,6 +757,9 @@ impl Route for SenderRoute {
     }
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.endpoint.poll_room(cx)
+    }
+    fn poll_pace(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.endpoint.poll_pace(cx)
     }
     fn forget_room(&self, waker: &Waker) {
         self.endpoint.forget_room(waker);

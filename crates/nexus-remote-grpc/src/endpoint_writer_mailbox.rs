@@ -18,6 +18,7 @@ use nexus_actor_core::{CorrelationId, Headers, Refusal};
 use nexus_remote::EndpointStatistics;
 use nexus_remote::association::Overflow;
 use nexus_remote::backpressure::{BackpressureLevel, BackpressureMarks, BackpressureSignal, fill_ratio};
+use portable_atomic::{AtomicBool, Ordering};
 
 use crate::batch::TypeName;
 use crate::payload_arena::PayloadArena;
@@ -25,6 +26,12 @@ use crate::pid_entry::PidEntry;
 
 /// Payload bytes of one batch, at most; one message alone may be larger. More would only wait in another place.
 const BATCH_BYTES: usize = 1024 * 1024;
+/// Whenever the queue has grown by so many messages, a sender that may wait lets others run. The connection's task may be
+/// queued behind it on the same thread, and what it does not take meanwhile only costs memory.
+const PACE: usize = 1_024;
+/// From here on it waits for the writer to take a batch, and then adds no more than [`PACE_BEHIND`] until the next one.
+const BEHIND: usize = 16 * PACE;
+const PACE_BEHIND: usize = 8;
 /// Changes of level that wait to be told. When a reader is so late, what was between is of no use to anyone.
 const CHANGES_MAX: usize = 16;
 /// A user queue with more room than this is given back by [`EndpointWriterMailbox::shrink`].
@@ -302,6 +309,8 @@ pub struct EndpointWriterMailbox {
     quiet_messages: usize,
     quiet_bytes: usize,
     statistics: Arc<EndpointStatistics>,
+    /// Senders are ahead of the writer, as [`PACE`] has it.
+    ahead: AtomicBool,
     inner: Lock<Inner>,
 }
 
@@ -350,6 +359,7 @@ impl EndpointWriterMailbox {
             quiet_bytes: (bounds.marks.warning * bounds.bytes_max as f64) as usize,
             bounds,
             statistics,
+            ahead: AtomicBool::new(false),
             inner: Lock::new(Inner {
                 user: RingQueue::new(bounds.messages_max).with_dynamic(false),
                 payloads: PayloadArena::default(),
@@ -417,6 +427,10 @@ impl EndpointWriterMailbox {
         }
         inner.payloads.push(payload);
         inner.offered += 1;
+        let waiting = inner.user.len();
+        if waiting.is_multiple_of(if waiting < BEHIND { PACE } else { PACE_BEHIND }) {
+            self.ahead.store(true, Ordering::Relaxed);
+        }
         self.note_level(&mut inner, &mut wakes);
         wakes.receiver = inner.receiver.take();
         drop(inner);
@@ -500,6 +514,29 @@ impl EndpointWriterMailbox {
         if !inner.room.iter().any(|waker| waker.will_wake(cx.waker())) {
             inner.room.push(cx.waker().clone());
         }
+        Poll::Pending
+    }
+
+    /// Pending when senders that may wait have got ahead of the writer: a little, and others may run first; much, and they
+    /// wait until it has taken a batch.
+    pub fn poll_pace(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Read first: senders that all write would take the line from each other.
+        if !self.ahead.load(Ordering::Relaxed) || !self.ahead.swap(false, Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        {
+            let mut inner = self.inner.lock();
+            if inner.refusal.is_some() {
+                return Poll::Ready(());
+            }
+            if inner.user.len() >= BEHIND {
+                if !inner.room.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    inner.room.push(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 

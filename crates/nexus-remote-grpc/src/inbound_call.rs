@@ -37,6 +37,8 @@ use crate::proto::remote::{
 
 /// Messages of the call that are read before others get their turn.
 const TURN: usize = 32;
+/// Envelopes that are delivered before others get theirs: actors cannot take what they do not get to.
+const TURN_ENVELOPES: u64 = 4_096;
 /// Envelopes that are taken before the peer is told.
 const ACKNOWLEDGE_AFTER: u64 = 4_096;
 /// How long it takes at most until the peer is told.
@@ -449,7 +451,12 @@ impl Stream for InboundCall {
                 *waker = Some(cx.waker().clone());
             }
         }
+        let taken = |inbound: &Option<Inbound>| inbound.as_ref().map_or(0, Inbound::taken);
+        let before = taken(&this.inbound);
         for _ in 0..TURN {
+            if taken(&this.inbound) - before >= TURN_ENVELOPES {
+                break;
+            }
             let end = this.control.end.lock().take();
             if let Some(why) = end {
                 this.ended(why);

@@ -471,3 +471,44 @@ impl Wake for Unpark {
         self.0.unpark();
     }
 }
+
+#[test]
+fn senders_ahead_of_the_writer_let_others_run_once() {
+    let mailbox = mailbox(MailboxBounds::default());
+    let (bell, waker) = Bell::new();
+    let mut cx = Context::from_waker(&waker);
+    let mut paused = Vec::new();
+    for number in 1..=3 * PACE {
+        if mailbox.poll_pace(&mut cx).is_pending() {
+            assert_eq!((bell.rung(), mailbox.poll_pace(&mut cx)), (1, Poll::Ready(())));
+            paused.push(number - 1);
+        }
+        mailbox.offer(deliver(0), b"").expect("room");
+    }
+    assert_eq!(paused, [PACE, 2 * PACE]);
+    // Far ahead they wait for a batch to be taken.
+    for _ in 3 * PACE..BEHIND {
+        mailbox.offer(deliver(0), b"").expect("room");
+    }
+    let mut batch = OutboundBatch::new();
+    for _ in 0..3 {
+        assert!(mailbox.poll_pace(&mut cx).is_pending());
+        assert_eq!(bell.rung(), 0);
+        assert_eq!(mailbox.poll_user_mailbox(4, &mut batch), 4);
+        assert_eq!((bell.rung(), mailbox.poll_pace(&mut cx)), (1, Poll::Ready(())));
+        for _ in 0..PACE_BEHIND {
+            mailbox.offer(deliver(0), b"").expect("room");
+        }
+    }
+    mailbox.set_refusal(Some(Refusal::Unreachable));
+    assert!(mailbox.poll_pace(&mut cx).is_ready());
+    mailbox.set_refusal(None);
+    // A queue that is kept short pauses nobody.
+    mailbox.drain(|_, _| {});
+    let _ = mailbox.poll_pace(&mut cx);
+    for _ in 0..2 * PACE {
+        mailbox.offer(deliver(0), b"").expect("room");
+        mailbox.drain(|_, _| {});
+        assert!(mailbox.poll_pace(&mut cx).is_ready());
+    }
+}
