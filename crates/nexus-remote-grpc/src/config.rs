@@ -102,9 +102,10 @@ values! {
     /// The port to listen on; 0, the default, draws a free one.
     port, get_port, with_port: u16 = 0;
 
-    /// Messages that a writer takes in one turn, 1 to 4,096; 1,000 by default, as in protoactor-go. A message of the wire
-    /// never passes its limit in bytes, whatever this is.
-    endpoint_writer_batch_size, get_endpoint_writer_batch_size, with_endpoint_writer_batch_size: usize = 1_000;
+    /// Messages that a writer takes in one turn, 1 to 4,096; 512 by default, the fastest in the sweep of
+    /// `docs/guides/benchmarks.md`; protoactor-go has 1,000. A message of the wire never passes its limit in bytes, whatever
+    /// this is.
+    endpoint_writer_batch_size, get_endpoint_writer_batch_size, with_endpoint_writer_batch_size: usize = 512;
     /// Messages that wait for one address at most; 1,000,000 by default, at least 1. A bound and not a reservation.
     endpoint_writer_queue_size, get_endpoint_writer_queue_size, with_endpoint_writer_queue_size: usize = 1_000_000;
     /// Bytes of their payloads (L15); 64 MiB by default, at least 1. Whichever bound is reached first holds.

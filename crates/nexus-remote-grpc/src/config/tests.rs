@@ -37,7 +37,7 @@ fn changes<T: PartialEq + fmt::Debug>(
 #[test]
 fn options_of_sizes_change_their_settings() {
     type Option = ConfigOption;
-    changes(&Option::with_endpoint_writer_batch_size(7), Config::get_endpoint_writer_batch_size, 1_000, 7);
+    changes(&Option::with_endpoint_writer_batch_size(7), Config::get_endpoint_writer_batch_size, 512, 7);
     changes(
         &Option::with_endpoint_writer_queue_size(7),
         Config::get_endpoint_writer_queue_size,
