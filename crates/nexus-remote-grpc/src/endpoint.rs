@@ -424,7 +424,7 @@ impl Endpoint {
 
     /// Asks the peer whether `id` lives; `answer` is told.
     pub(crate) fn touch(&self, id: &Arc<str>, answer: Arc<dyn PendingReply>) {
-        let Some(key) = self.node.asks.insert(answer.clone(), &self.address, self.era()) else {
+        let Some(key) = self.node.asks.insert_touch(answer.clone(), &self.address, self.era()) else {
             return answer.fail(AskError::Full);
         };
         let target = Arc::new(PidEntry::new(self.address.clone(), id.clone()));
@@ -495,6 +495,15 @@ impl Endpoint {
                 if let Some(ask) = pending_asks::key_of(&sender.id).and_then(|key| self.node.asks.take(key)) {
                     ask.fail(AskError::from_reason(reason));
                 }
+            }
+            RemoteSystem::Terminated { watcher, .. } if reason == DeadLetterReason::QueueFull => {
+                // Its node lives, and waits for it.
+                self.statistics.increment_dead_letter();
+                self.node.system.dead_letters().record(
+                    DeadLetter::of(MessageInfo::encoded("actor.Terminated", 0), reason)
+                        .with_pid(Pid::new(watcher.address.clone(), watcher.id.clone()))
+                        .with_peer(self.path_address.clone()),
+                );
             }
             // Nobody waits for it: a watch that is over, or a watcher whose node is gone.
             RemoteSystem::Unwatch { .. } | RemoteSystem::Terminated { .. } => {}

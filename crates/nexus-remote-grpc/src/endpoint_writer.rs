@@ -263,6 +263,8 @@ impl EndpointWriter {
             log::disconnected(self.endpoint.address(), cause);
             link.control.close();
             self.endpoint.count_loss();
+            let asks = &self.endpoint.node().asks;
+            asks.give_up_touches(self.endpoint.address(), self.endpoint.era());
             if *cause == DisconnectCause::Shutdown {
                 // What is in the connection's buffers is still to arrive: the peer ends the call when it has it all.
                 self.endpoint.node().spawn(hang_up(self.endpoint.clone(), link));

@@ -232,6 +232,10 @@ impl Node {
         if self.is_closing() {
             return Err(Refusal::Shutdown);
         }
+        if *address == *self.address {
+            // What is here is reached here; nothing leaves the process for it.
+            return Err(Refusal::NoRoute("the address is this node's own"));
+        }
         if self.endpoints.len() >= ENDPOINTS_MAX {
             return Err(Refusal::Limit("endpoints of this node"));
         }

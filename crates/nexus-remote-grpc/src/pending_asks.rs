@@ -55,6 +55,8 @@ struct Asked {
     address: Arc<str>,
     /// Connections to it that had been lost by then.
     era: u64,
+    /// Of the runtimes themselves: it has no deadline, and is worth no more than the connection it went by.
+    is_touch: bool,
 }
 
 impl PendingAsks {
@@ -77,12 +79,27 @@ impl PendingAsks {
         address: &Arc<str>,
         era: u64,
     ) -> Option<ReplyKey> {
+        self.keep(Asked { reply, address: address.clone(), era, is_touch: false })
+    }
+
+    /// The same for a sign of life that the runtimes ask for.
+    pub(crate) fn insert_touch(
+        &self,
+        reply: Arc<dyn PendingReply>,
+        address: &Arc<str>,
+        era: u64,
+    ) -> Option<ReplyKey> {
+        self.keep(Asked { reply, address: address.clone(), era, is_touch: true })
+    }
+
+    fn keep(&self, asked: Asked) -> Option<ReplyKey> {
+        let address = asked.address.clone();
         let mut table = self.table.lock();
-        if table.counts.get(address).is_some_and(|count| *count >= self.max_per_address) {
+        if table.counts.get(&address).is_some_and(|count| *count >= self.max_per_address) {
             return None;
         }
         let secret = table.random.u64(..);
-        let ask = Some(Asked { reply, address: address.clone(), era });
+        let ask = Some(asked);
         let slot = match table.free.pop() {
             Some(slot) => {
                 table.slots[slot as usize] = Slot { secret, ask };
@@ -94,7 +111,7 @@ impl PendingAsks {
             }
             None => return None,
         };
-        *table.counts.entry(address.clone()).or_default() += 1;
+        *table.counts.entry(address).or_default() += 1;
         Some(ReplyKey { secret, slot })
     }
 
@@ -128,18 +145,30 @@ impl PendingAsks {
 
     /// The same of those asked before so many connections to it were lost.
     pub(crate) fn fail_before(&self, address: &str, era: u64, why: &AskError) -> usize {
+        self.fail_those(why, |asked| *asked.address == *address && asked.era < era)
+    }
+
+    /// Gives up the signs of life that were asked for by connections that are lost: their answers may be lost as well,
+    /// and they are asked for again.
+    pub(crate) fn give_up_touches(&self, address: &str, era: u64) -> usize {
+        self.fail_those(&AskError::Unreachable, |asked| {
+            asked.is_touch && *asked.address == *address && asked.era < era
+        })
+    }
+
+    fn fail_those(&self, why: &AskError, is_one: impl Fn(&Asked) -> bool) -> usize {
         let mut failed = Vec::new();
         {
             let mut table = self.table.lock();
             let Table { slots, free, .. } = &mut *table;
             for (index, slot) in slots.iter_mut().enumerate() {
-                if slot.ask.as_ref().is_some_and(|asked| *asked.address == *address && asked.era < era) {
+                if slot.ask.as_ref().is_some_and(&is_one) {
                     failed.extend(slot.ask.take());
                     free.push(index as u32);
                 }
             }
-            for _ in &failed {
-                table.count_down(address);
+            for asked in &failed {
+                table.count_down(&asked.address);
             }
         }
         let count = failed.len();
@@ -235,6 +264,19 @@ mod tests {
         assert_eq!(*asker.0.lock(), [AskError::Unreachable]);
         assert!(asks.take(second).is_none());
         assert_eq!(asks.len(), 0);
+    }
+
+    #[test]
+    fn a_sign_of_life_is_given_up_with_the_connection_it_was_asked_by() {
+        let asks = PendingAsks::new(7, 10);
+        let at: Arc<str> = "a:1".into();
+        let (question, touch) = (Arc::new(Asker::default()), Arc::new(Asker::default()));
+        asks.insert(question.clone(), &at, 0).expect("room");
+        asks.insert_touch(touch.clone(), &at, 0).expect("room");
+        asks.insert_touch(touch.clone(), &at, 1).expect("room");
+        assert_eq!(asks.give_up_touches("b:1", 1), 0);
+        assert_eq!(asks.give_up_touches("a:1", 1), 1);
+        assert_eq!((asks.len(), question.0.lock().len(), touch.0.lock().len()), (2, 0, 1));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use nexus_actor_core::pid::Pid;
 use nexus_actor_core::serialization::Encoder;
 use nexus_actor_core::{AskError, Refusal, Reply};
 
+use crate::kinds::{ActivatorMessage, SpawnRequest, Spawned};
 use crate::node::Node;
 use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
 use crate::remote::activator_at;
@@ -15,6 +16,25 @@ use crate::status::{ResponseStatusCode, SpawnRemoteError};
 
 /// Bytes of a kind or a name.
 const NAME_BYTES_MAX: usize = 256;
+
+/// The same on this very node: nothing leaves the process.
+async fn spawn_here(node: &Arc<Node>, name: &str, kind: &str) -> Result<Pid, SpawnRemoteError> {
+    let failed = |error| SpawnRemoteError::Ask(error);
+    let activator = node.activator.get().ok_or(failed(AskError::Shutdown))?;
+    let (sender, spawned) = tokio::sync::oneshot::channel();
+    activator.tell(ActivatorMessage::Spawn(SpawnRequest {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        peer: node.address.clone(),
+        // Whoever gave up does not wait for it.
+        answer: Box::new(move |spawned| drop(sender.send(spawned))),
+    }));
+    let Spawned { status, actor } = spawned.await.map_err(|_| failed(AskError::Stopped))?;
+    match (status, actor.map(|actor| node.pid_of(&actor))) {
+        (ResponseStatusCode::Ok, Some(pid)) => Ok(pid),
+        (status, pid) => Err(SpawnRemoteError::Status { status, pid }),
+    }
+}
 
 pub(crate) async fn spawn(
     node: &Arc<Node>,
@@ -38,6 +58,9 @@ pub(crate) async fn spawn(
         return Err(SpawnRemoteError::KindNotKnown { kind: kind.to_owned(), address });
     }
     let failed = |error| SpawnRemoteError::Ask(error);
+    if *address == *node.address {
+        return spawn_here(node, name, kind).await;
+    }
     let request = ActorPidRequest { name: name.to_owned(), kind: kind.to_owned() };
     let endpoint = node.endpoint(&address).map_err(|refusal| failed(AskError::from(refusal)))?;
     let (ask, reply) = Reply::<ActorPidResponse>::pending(&node.system);

@@ -57,6 +57,7 @@ async fn a_watch_tells_of_an_end_and_of_who_never_was() {
     b.stop().await;
 }
 
+/// Covers: SPN-01, SPN-02, ROLE-25, CNF-98
 #[tokio::test(flavor = "multi_thread")]
 async fn actors_are_spawned_by_kind() {
     let (a, b) = (TestNode::start("a", local()).await, TestNode::start("b", local()).await);
@@ -68,6 +69,12 @@ async fn actors_are_spawned_by_kind() {
     assert_eq!(pid, bob);
     let any = within("any", a.remote.spawn_remote(&address, "echo")).await.expect("spawned");
     assert_eq!(&*any.id, "activator/Remote$$1");
+    // On the own node too, and nothing is dialled for it.
+    let own = a.remote.address().to_owned();
+    let eve = within("eve", a.remote.spawn_remote_named(&own, "eve", "echo")).await.expect("spawned");
+    assert_eq!(eve.to_string(), format!("{own}/activator/Remote$eve"));
+    assert!(a.remote.manager().endpoints().iter().all(|report| *report.address != *own));
+    assert!(a.remote.manager().ensure_connected(&own).is_err());
     let actor = a.remote.resolve::<Echo>(&bob).expect("a pid");
     let answer = within("an answer", actor.ask(|reply| Echo::Say("x".to_owned(), reply))).await;
     assert_eq!(answer.as_deref(), Ok("re:x"));
