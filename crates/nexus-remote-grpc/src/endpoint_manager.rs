@@ -232,7 +232,7 @@ mod tests {
 
     use crate::{Config, Remote};
 
-    /// Covers: TST-22, ST-05, ST-06
+    /// Covers: TST-22, ST-05, ST-06, ST-04
     #[tokio::test]
     async fn endpoint_manager_statistics_track_updates() {
         let system = ActorSystem::builder("node").build().expect("a system");

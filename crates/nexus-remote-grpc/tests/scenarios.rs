@@ -444,7 +444,7 @@ async fn both_kinds_of_address_reach_the_same_actor() {
     b.stop().await;
 }
 
-/// Covers: S127, T36, TST-41, TST-42, HS-04, HS-05
+/// Covers: S127, T36, TST-41, TST-42, HS-04, HS-05, ERR-15
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_cuts_refuses_and_is_lifted_without_a_restart() {
     for by_id in [false, true] {
@@ -475,7 +475,7 @@ async fn a_block_cuts_refuses_and_is_lifted_without_a_restart() {
     }
 }
 
-/// Covers: TST-41
+/// Covers: TST-41, CC-07
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_client_is_refused_and_others_are_announced() {
     let server = node([ConfigOption::with_blocked_systems(["bad"])]).await;

@@ -30,7 +30,7 @@ async fn server_and_client(options: impl IntoIterator<Item = ConfigOption>) -> (
     (server, client, address)
 }
 
-/// Covers: TST-20, TST-02, TST-10, CC-01, CC-03, CC-04, CC-06, CC-08, CC-11, HS-02, HS-03, HS-10, EV-07, FLOW-01
+/// Covers: TST-20, TST-02, TST-10, CC-01, CC-03, CC-04, CC-06, CC-08, CC-11, HS-02, HS-03, HS-10, EV-07
 #[tokio::test(flavor = "multi_thread")]
 async fn client_connection_registers_and_receives_disconnect() {
     let (server, client, address) = server_and_client([]).await;
@@ -51,7 +51,7 @@ async fn client_connection_registers_and_receives_disconnect() {
     server.stop().await;
 }
 
-/// Covers: TST-27, CC-05, S155
+/// Covers: CC-05, S155
 #[tokio::test(flavor = "multi_thread")]
 async fn client_connection_roundtrip() {
     let (server, client, address) = server_and_client([]).await;
@@ -73,7 +73,7 @@ async fn client_connection_roundtrip() {
     server.stop().await;
 }
 
-/// Covers: TST-21, TST-28, BP-01, BP-02, BP-03, BP-04, DL-01, DL-03, ERR-08, FLOW-03, S91
+/// Covers: TST-21, BP-01, BP-02, BP-03, BP-04, DL-01, DL-03, ERR-08, S91
 #[tokio::test(flavor = "multi_thread")]
 async fn client_connection_backpressure_overflow() {
     let (server, client, address) =
@@ -106,7 +106,6 @@ async fn client_connection_backpressure_overflow() {
     server.stop().await;
 }
 
-/// Covers: TST-28
 #[tokio::test(flavor = "multi_thread")]
 async fn client_connection_backpressure() {
     let (server, client, address) =
@@ -125,7 +124,7 @@ async fn client_connection_backpressure() {
     server.stop().await;
 }
 
-/// Covers: TST-24, TST-38, BP-16, ST-10, FLOW-02
+/// Covers: TST-24, TST-38, BP-16, ST-10
 #[tokio::test(flavor = "multi_thread")]
 async fn client_connection_backpressure_drain() {
     let options = [
@@ -148,7 +147,7 @@ async fn client_connection_backpressure_drain() {
     server.stop().await;
 }
 
-/// Covers: TST-25, BP-11, BP-12, BP-13, CFG-11, CFG-12, EV-03, FLOW-06, S94
+/// Covers: TST-25, BP-11, BP-12, BP-13, CFG-11, CFG-12, EV-03, S94
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoint_manager_throttled_event() {
     let options = [
@@ -177,7 +176,7 @@ async fn endpoint_manager_throttled_event() {
     server.stop().await;
 }
 
-/// Covers: TST-23, TST-30, RC-09, RC-12, HS-01, HS-12, EV-02, EV-04, EV-06, EV-10, S151
+/// Covers: TST-23, TST-30, RC-09, RC-12, HS-01, HS-12, EV-02, EV-04, EV-06, EV-10, RC-20, S151
 #[tokio::test(flavor = "multi_thread")]
 async fn client_connection_reconnect() {
     let proxy = Proxy::new().await;
@@ -225,7 +224,7 @@ async fn spawn_remote_unknown_kind_returns_error() {
     b.stop().await;
 }
 
-/// Covers: TST-37, TST-39, RC-13, RC-17, ST-07, ST-08, MET-04, DL-08, ERR-09, ERR-10
+/// Covers: TST-37, TST-39, RC-04, RC-11, RC-13, RC-17, ST-07, ST-08, MET-04, DL-08, ERR-09, ERR-10
 #[tokio::test(flavor = "multi_thread")]
 async fn remote_reconnect_after_server_restart() {
     let wait = Duration::from_millis(50);
@@ -248,6 +247,8 @@ async fn remote_reconnect_after_server_restart() {
         assert_eq!(client.remote.manager().connection_state(&address), Some(ConnectionState::Reconnecting));
         server = TestNode::start("server", crate::Config::new("127.0.0.1", port)).await;
         connected.next("the connection").await;
+        let settled = within("the reconnect", client.remote.await_reconnect(&address)).await;
+        assert_eq!(settled, Ok(ConnectionState::Connected));
         assert_eq!(client.ask(&far, "again").await.as_deref(), Ok("re:again"));
         server.heard.until("what waited", |all| all == ["while it is away"]).await;
         let statistics = client.remote.get_endpoint_statistics(&address).expect("an endpoint");
