@@ -32,6 +32,8 @@ impl ClientCall {
     }
 
     pub(crate) fn end_with(&self, why: End) {
+        // Nothing more is taken from the mailbox for it: another call may serve by now.
+        self.outbound.close();
         self.control.end(why);
     }
 }

@@ -221,6 +221,10 @@ impl Endpoint {
             // Under the lock, or a later state's answer might be overwritten by an earlier one's.
             let wakes = self.mailbox.set_refusal_and_wake_later(state.refusal());
             self.suspended.store(state.is_suspended(), Ordering::Release);
+            if state.connection_state() == ConnectionState::Closed {
+                // Nobody is on the way: the next message is to be told of.
+                self.wanted.store(false, Ordering::Release);
+            }
             (result, wakes)
         };
         drop(wakes);
@@ -234,6 +238,8 @@ impl Endpoint {
         if !self.driven.swap(true, Ordering::AcqRel)
             && let Some(me) = self.arc()
         {
+            // An answer may be for a peer that was forgotten since it asked.
+            self.node.keep(self);
             self.node.spawn(endpoint_writer::run(me));
         }
         self.wake.notify_one();
@@ -321,6 +327,7 @@ impl Endpoint {
             deliver.target_request_id = target_request_id;
             deliver.header =
                 headers.filter(|headers| !headers.is_empty()).map(|headers| Box::new(headers.clone()));
+            let mut passed_on = None;
             let asked = match lifted {
                 None => None,
                 Some(LiftedReply::Pending(reply)) => {
@@ -344,11 +351,16 @@ impl Endpoint {
                     })?;
                     deliver.sender = Some(Arc::new(PidEntry::from(&pid)));
                     deliver.sender_request_id = pid.request_id;
-                    foreign.passed_on();
+                    passed_on = Some(foreign);
                     None
                 }
             };
             let offered = self.offer(deliver, scratch);
+            if let Some(foreign) = passed_on
+                && offered.is_ok()
+            {
+                foreign.passed_on();
+            }
             if offered.is_err()
                 && let Some((reply, key)) = asked
             {
@@ -395,6 +407,9 @@ impl Endpoint {
 
     /// Queues what the runtimes say to each other. Refused only when very much of it waits already.
     pub(crate) fn offer_system(&self, message: RemoteSystem) {
+        if self.read(EndpointState::is_blocked) {
+            return self.dead_system(&message, DeadLetterReason::Blocked);
+        }
         if self.kind == EndpointKind::Client
             && self.read(EndpointState::connection_state) == ConnectionState::Closed
         {
@@ -728,6 +743,14 @@ struct SenderRoute {
 }
 
 impl SenderRoute {
+    /// The endpoint by which whoever asked is reached.
+    fn way(&self) -> Result<Arc<Endpoint>, Refusal> {
+        if *self.pid.address == **self.endpoint.address() {
+            return Ok(self.endpoint.clone());
+        }
+        self.endpoint.node().endpoint(&self.pid.address)
+    }
+
     fn is_future(&self) -> bool {
         self.pid
             .id
@@ -778,7 +801,8 @@ impl Route for SenderRoute {
         if *self.pid.address == *node.address {
             return node.answer_here(&self.pid.id, encode);
         }
-        let sent = self.endpoint.deliver(self.pid.clone(), self.request_id, None, encode);
+        let sent =
+            self.way().and_then(|endpoint| endpoint.deliver(self.pid.clone(), self.request_id, None, encode));
         if let Err(refusal) = &sent {
             let reason = refusal.reason();
             node.system.dead_letters().record_with(reason, || {
@@ -801,7 +825,9 @@ impl Route for SenderRoute {
         // An actor that asks gets other messages too, and is told only what it must know.
         if self.is_future() || matches!(why, AskError::NoSuchActor | AskError::Stopped) {
             let response = actor::DeadLetterResponse { target: None };
-            let _ = self.endpoint.deliver_proto(self.pid.clone(), self.request_id, &response);
+            if let Ok(endpoint) = self.way() {
+                let _ = endpoint.deliver_proto(self.pid.clone(), self.request_id, &response);
+            }
         }
     }
     fn forget(&self, key: ReplyKey) {

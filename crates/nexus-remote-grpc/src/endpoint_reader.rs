@@ -542,8 +542,8 @@ impl Inbound {
 
     fn reply_to(&mut self, envelope: &Envelope<'_>) -> Option<ReplyTo> {
         let (sender, request_id) = self.sender(envelope)?;
-        let endpoint = self.endpoint_for(&sender).ok()?;
-        Some(endpoint.reply_route(sender, request_id))
+        // The way to a third node is looked for when there is an answer: a peer may name any number of them.
+        Some(self.endpoint.reply_route(sender, request_id))
     }
 
     fn suspended(&mut self, envelope: &Envelope<'_>) {

@@ -213,7 +213,15 @@ impl EndpointWriter {
                 let Made { link, system_id, is_nexus } = *made;
                 self.endpoint.is_nexus.store(is_nexus, Ordering::Release);
                 self.link = Some(link);
-                self.endpoint.apply(|state, now| state.handle_connected(now, system_id));
+                let permits =
+                    |id: &str| self.endpoint.node().block_list.permits(id, Some(self.endpoint.address()));
+                self.endpoint.apply(|state, now| {
+                    state.handle_connected(now, system_id.clone());
+                    // Blocked since the handshake was answered, it would have been missed.
+                    if !permits(&system_id) {
+                        state.handle_blocked(now);
+                    }
+                });
             }
             Err(ConnectFault::Blocked) => self.endpoint.apply(EndpointState::handle_blocked),
             Err(ConnectFault::Failed(why)) => {
@@ -392,6 +400,8 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     let mut client = RemotingClient::new(service, node.limits.message_bytes);
 
     let control = Arc::new(OutboundControl::new());
+    // Given up at any point, the call must not stay open behind us.
+    let unfinished = CloseUnlessDone(Some(control.clone()));
     control.push(connect_request(&node).encode_to_vec());
     let outbound = Outbound::new(endpoint.clone(), control.clone());
     let handshake = async {
@@ -427,8 +437,26 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     }
     let form = form_of(&endpoint, &control, is_nexus).await;
     let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false));
+    unfinished.done();
     let link = Link { responses, control, form, inbound, pause_until: None };
     Ok(Box::new(Made { link, system_id: Arc::from(response.member_id), is_nexus }))
+}
+
+/// Ends a call whose attempt is dropped half-way.
+struct CloseUnlessDone(Option<Arc<OutboundControl>>);
+
+impl CloseUnlessDone {
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseUnlessDone {
+    fn drop(&mut self) {
+        if let Some(control) = self.0.take() {
+            control.close();
+        }
+    }
 }
 
 /// A channel to `address`; nothing has been said on it.

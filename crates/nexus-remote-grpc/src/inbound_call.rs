@@ -25,7 +25,7 @@ use crate::endpoint_watcher::PeerWatch;
 use crate::endpoint_writer::NEXUS;
 use crate::listener::Guard;
 use crate::log;
-use crate::node::{Node, client_address};
+use crate::node::{Node, client_address, is_client_address};
 use crate::outbound::{OutMessage, Outbound, OutboundControl};
 use crate::peer_identity::PeerIdentity;
 use crate::proto::remote::connect_request::ConnectionType;
@@ -305,6 +305,9 @@ impl InboundCall {
             let shown: String = address.chars().take(256).flat_map(char::escape_debug).collect();
             return Err(Status::invalid_argument(format!("{shown:?} is not `host:port`")));
         }
+        if is_client_address(&address) {
+            return Err(Status::invalid_argument("an address that only clients have"));
+        }
         if !self.identity.may_be(&address) {
             log::refused(&address, &member_id, "its certificate has another name");
             return Err(Status::permission_denied("the certificate is not of that address"));
@@ -316,12 +319,16 @@ impl InboundCall {
             .node
             .endpoint(&address)
             .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
-        if block_list.iter().any(|id| **id == *self.node.system_id || **id == *self.node.address) {
-            // It refuses us, so there is no use in dialling it.
+        let refuses_us =
+            block_list.iter().any(|id| **id == *self.node.system_id || **id == *self.node.address);
+        // It refuses us, so there is no use in dialling it. A connection that serves is proof enough of the contrary, and
+        // without a certificate anybody might say this in its name: a dial is answered then.
+        if refuses_us && self.identity.is_authenticated() && !endpoint.read(EndpointState::is_linked) {
             endpoint.apply(|state, now| state.handle_blocked(now));
-        } else if endpoint.read(EndpointState::is_blocked) {
+        } else if !refuses_us && endpoint.read(EndpointState::is_blocked) {
             // Who calls us refuses us no more, if it was that one who did.
             endpoint.apply(|state, _| state.handle_unblocked());
+            endpoint.want_if_waiting();
         }
         self.begin(endpoint, Arc::from(member_id))
     }
@@ -405,8 +412,15 @@ impl InboundCall {
         if self.node.inbound_peers.load(Ordering::Acquire) > limits.inbound_peers as u64 {
             return Err(Status::resource_exhausted("too many peers"));
         }
-        *self.control.peer.lock() = Some((system_id, endpoint.address().clone()));
-        self.inbound = Some(Inbound::new(&self.node, &endpoint, self.identity.is_authenticated()));
+        *self.control.peer.lock() = Some((system_id.clone(), endpoint.address().clone()));
+        // Blocked between the look at the list and now, it would have been missed.
+        let address = (endpoint.kind() == EndpointKind::Dialled).then_some(&**endpoint.address());
+        if !self.node.block_list.permits(&system_id, address) {
+            return Err(Status::permission_denied("blocked"));
+        }
+        // A certificate says whose the address is. Nothing ties it to the id of a client.
+        let is_proven = self.identity.is_authenticated() && endpoint.kind() == EndpointKind::Dialled;
+        self.inbound = Some(Inbound::new(&self.node, &endpoint, is_proven));
         self.push(MessageType::ConnectResponse(response));
         if let Some(guard) = &self.guard {
             guard.introduced();
@@ -461,6 +475,14 @@ impl Stream for InboundCall {
             if let Some(why) = end {
                 this.ended(why);
             }
+            // Not only when nothing comes: a peer that goes on sending has no more time than others.
+            if !matches!(this.phase, Phase::Serving)
+                && this.timer_armed
+                && this.timer.as_mut().poll(cx).is_ready()
+            {
+                this.timer_armed = false;
+                this.late();
+            }
             if let Some(message) = this.pushed.pop_front() {
                 let mut bytes = BytesMut::with_capacity(message.encoded_len());
                 // There is room.
@@ -513,11 +535,12 @@ impl Drop for InboundCall {
         if let Some(client) = self.client.take() {
             let Client { system_id, outbound, call } = client;
             self.node.client_connections.remove_if(&system_id, |_, sender| sender.is_of(&call));
+            if let Some(endpoint) = &self.endpoint {
+                endpoint.statistics().add_unknown(outbound.control().unconfirmed());
+            }
             if let Some(endpoint) = &self.endpoint
                 && endpoint.clear_client_call(&call)
             {
-                let unknown = outbound.control().unconfirmed();
-                endpoint.statistics().add_unknown(unknown);
                 // It cannot be dialled: this is its end.
                 endpoint.apply(|state, now| state.handle_disconnected(now, DisconnectCause::PeerLeft));
             }

@@ -232,17 +232,19 @@ impl Node {
         if self.is_closing() {
             return Err(Refusal::Shutdown);
         }
-        if *address == *self.address {
+        // One spelling for one address, in this table as in the block list; what is none is not dialled.
+        let authority =
+            address.parse::<Authority>().map_err(|_| Refusal::NoRoute("it is not `host:port`"))?;
+        if authority == self.authority {
             // What is here is reached here; nothing leaves the process for it.
             return Err(Refusal::NoRoute("the address is this node's own"));
         }
-        if self.endpoints.len() >= ENDPOINTS_MAX {
-            return Err(Refusal::Limit("endpoints of this node"));
-        }
-        let canonical = address.parse::<Authority>().map(|authority| authority.to_string());
-        let address = canonical.as_deref().unwrap_or(address);
+        let address = &*authority.to_string();
         if let Some(found) = self.endpoints.get(address) {
             return Ok(found.clone());
+        }
+        if self.endpoints.len() >= ENDPOINTS_MAX {
+            return Err(Refusal::Limit("endpoints of this node"));
         }
         let kind = if is_client_address(address) { EndpointKind::Client } else { kind };
         let address: Arc<str> = Arc::from(address);

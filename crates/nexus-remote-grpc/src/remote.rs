@@ -496,6 +496,9 @@ fn block_list_changed(node: &Arc<Node>, _: &BlockListChange) {
                 state.handle_unblocked();
             }
         });
+        if permitted {
+            endpoint.want_if_waiting();
+        }
     }
 }
 

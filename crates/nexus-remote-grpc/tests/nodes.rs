@@ -81,3 +81,27 @@ async fn actors_are_spawned_by_kind() {
     a.stop().await;
     b.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_of_a_blocked_node_does_not_stand_in_the_way_once_it_is_not() {
+    let (a, b) = (TestNode::start("a", local()).await, TestNode::start("b", local()).await);
+    let (address, pid) = (b.remote.address().to_owned(), b.pid("echo"));
+    let far = a.far(&b, "echo");
+    assert!(a.remote.block_system(&address).await);
+    assert_eq!(a.ask(&far, "x").await, Err(AskError::Blocked));
+    a.remote.manager().remote_stop(&pid).expect("a pid");
+    assert!(a.remote.unblock_system(&address).await);
+    assert_eq!(a.ask(&far, "y").await.as_deref(), Ok("re:y"));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_is_no_address_is_not_dialled() {
+    let a = TestNode::start("a", local()).await;
+    for address in ["", "nowhere", "h:1/", "http://h:1/", a.remote.address()] {
+        assert!(a.remote.manager().ensure_connected(address).is_err(), "{address:?}");
+    }
+    assert!(a.remote.manager().endpoints().is_empty());
+    a.stop().await;
+}
