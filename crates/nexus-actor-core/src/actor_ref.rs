@@ -263,7 +263,8 @@ impl<M: Send + 'static> ActorRef<M> {
     /// Asks: `make` builds the message around a [`Reply`], and the future gives the answer.
     ///
     /// The question is sent at once, not at the first poll. The deadline is the system's (5 s unless
-    /// configured) or [`Ask::timeout`]'s.
+    /// configured) or [`Ask::timeout`]'s. A question to another node of which nothing else is on its way may be
+    /// written by this call itself, in one system call that does not block.
     ///
     /// # Cancel safety
     /// Dropping the [`Ask`] frees its place; a late answer is discarded.

@@ -84,7 +84,8 @@ impl<T: Send + 'static> Reply<T> {
 }
 
 impl<T> Reply<T> {
-    /// Sends the answer. Never waits; an answer nobody waits for any more is discarded.
+    /// Sends the answer. Never waits; an answer nobody waits for any more is discarded. To another node it may be
+    /// written by this call, as a question by [`ask`](crate::ActorRef::ask).
     pub fn send(mut self, value: T) {
         match self.take() {
             Inner::Local(slot) => slot.finish(Ok(value)),

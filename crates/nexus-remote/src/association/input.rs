@@ -192,6 +192,7 @@ impl Association {
             // Control traffic, or part of a frame. Acknowledging that would be answered in turn, for ever.
             return;
         }
+        self.took_one = next == session.receive_next + 1;
         session.receive_next = next;
         self.last_used = now;
         self.acknowledge_bytes += bytes;

@@ -185,9 +185,15 @@ impl Lane {
         self.acked == self.next
     }
 
+    /// Frames that wait for the current connection.
+    #[inline]
+    pub(super) const fn waiting(&self) -> u64 {
+        self.next.saturating_sub(self.cursor.number)
+    }
+
     /// Whether frames wait for the current connection.
     pub(super) const fn has_waiting(&self) -> bool {
-        self.cursor.number < self.next
+        self.waiting() > 0
     }
 
     pub(super) const fn has_unacknowledged(&self) -> bool {

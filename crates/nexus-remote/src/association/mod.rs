@@ -157,6 +157,8 @@ pub struct Association {
     wish: bool,
     driver_idle: bool,
     wake: bool,
+    /// What was read last was one ordinary frame.
+    took_one: bool,
     last_used: Instant,
     last_heard: Instant,
     connected_at: Instant,
@@ -265,6 +267,7 @@ impl Association {
             wish: false,
             driver_idle: true,
             wake: false,
+            took_one: false,
             last_used: Instant::ZERO,
             last_heard: Instant::ZERO,
             connected_at: Instant::ZERO,
@@ -489,6 +492,12 @@ impl Association {
     #[must_use]
     pub const fn is_live(&self) -> bool {
         self.live.is_some()
+    }
+
+    /// The connection that serves the association.
+    #[must_use]
+    pub const fn live(&self) -> Option<ConnectionId> {
+        self.live
     }
 
     /// Messages waiting and unacknowledged.

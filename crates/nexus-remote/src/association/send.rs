@@ -33,6 +33,9 @@ pub struct Sent {
     pub asked: bool,
 }
 
+/// Bytes up to which a frame counts as small.
+const LONE_MAX: usize = 512;
+
 impl Association {
     /// Gives a recipient its number, which stays good over all sessions until it is released as often as it
     /// was interned.
@@ -234,6 +237,29 @@ impl Association {
         self.note_pressure();
         let wake = core::mem::take(&mut self.driver_idle) | core::mem::take(&mut self.wake);
         Sent { correlation_id, size, wake, asked }
+    }
+
+    /// Whether a message that was just sent carries a question and nothing else is on its way: if the driver is idle,
+    /// its asker had better write what [`poll_transmit`](Self::poll_transmit) gives than wake the driver. See
+    /// [`handle_written`](Self::handle_written).
+    ///
+    /// Of many asks under way each would cost a system call of its own: only the first is lone.
+    #[must_use]
+    pub fn is_lone_ask(&self, sent: Sent) -> bool {
+        sent.asked && self.asks.len() == 1 && self.is_alone(sent)
+    }
+
+    /// Whether an answer that was just sent is lone like [a question](Self::is_lone_ask).
+    ///
+    /// A question that came in company has others behind it, whose answers had better go together.
+    #[must_use]
+    pub const fn is_lone_answer(&self, sent: Sent) -> bool {
+        self.took_one && self.is_alone(sent)
+    }
+
+    /// Whether a small frame is the only one that waits.
+    const fn is_alone(&self, sent: Sent) -> bool {
+        sent.wake && sent.size <= LONE_MAX && self.live.is_some() && self.lane.waiting() == 1
     }
 
     /// A full table may hold asks that nobody waits for; each refusal takes out those among a few, for whoever comes

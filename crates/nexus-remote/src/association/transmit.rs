@@ -70,6 +70,15 @@ impl Association {
         !out.is_empty()
     }
 
+    /// What [`poll_transmit`](Self::poll_transmit) gave a sender while the driver of `conn` was idle is written. True
+    /// when the driver may stay idle; else wake it, as [`Sent`](super::Sent) would have.
+    #[must_use]
+    pub fn handle_written(&mut self, conn: ConnectionId) -> bool {
+        let rests = self.live == Some(conn) && !self.lane.has_waiting() && !self.wake;
+        self.driver_idle |= rests;
+        rests
+    }
+
     fn transmit_control(&mut self, now: Instant, out: &mut Transmit) {
         let Some(session) = &self.session else { return };
         let (id, uid) = (session.id, self.local.uid());

@@ -62,15 +62,17 @@ pub(crate) struct Connection {
     rest: Option<Ending>,
 }
 
-/// The task panicked: the association must not take the connection for one that serves.
-#[cfg(feature = "std")]
 impl Drop for Connection {
     fn drop(&mut self) {
+        // The task panicked: the association must not take the connection for one that serves.
+        #[cfg(feature = "std")]
         if std::thread::panicking() {
             self.channel.abort();
             self.introduce(false);
             self.peer.connection_ended(self.conn, LostCause::Broken);
         }
+        // The association has a handle on the channel, which must not outlive this one.
+        self.peer.forget_connection(self.conn);
     }
 }
 
@@ -115,7 +117,7 @@ impl Connection {
         let dialled = poll_fn(|cx| {
             // Registers the waker: the association may give the dial up.
             let now = self.peer.node.now();
-            if self.peer.poll_transmit(cx, self.conn, &mut nothing, now) {
+            if self.peer.poll_transmit(cx, self.conn, &mut nothing, now).closing {
                 return Poll::Ready(None);
             }
             self.channel.poll_connected(cx).map(Some)
@@ -143,6 +145,7 @@ impl Connection {
     }
 
     async fn serve(mut self) {
+        self.peer.begin_to_serve(self.conn, self.channel.clone());
         match poll_fn(|cx| self.poll_serve(cx)).await {
             Ended::Stuck | Ended::Unfinished => {
                 self.introduce(false);

@@ -15,6 +15,7 @@ mod inbox;
 mod manager;
 mod node;
 mod peer;
+mod pen;
 mod pressure;
 mod reader;
 mod registry;

@@ -25,15 +25,17 @@ use super::figures::EndpointLife;
 use super::inbox::Posted;
 use super::manager::EndpointManagerCommand;
 use super::node::{Latch, Node};
+use super::pen::{Loan, Pen};
 use super::pressure::Pressure;
 use super::reader::Intake;
 use super::room::Room;
 use super::watcher::WatchCommand;
-use crate::association::{Association, AssociationState, ConnectionId, DialError, LostCause, Sent};
+use crate::association::{Association, AssociationState, ConnectionId, DialError, LostCause, Sent, Transmit};
 use crate::backpressure::BackpressureSignal;
 use crate::correlation_trace::{HopKind, TraceSampling};
 use crate::flight_recorder::AssociationNumber;
 use crate::metric::{RemoteAuthoritySnapshot, RemotingMetric, ThresholdCrossed, ThresholdWatch};
+use crate::transport::TransportChannel;
 use crate::wire::RemoteNodeId;
 
 /// The association with one peer node, shared by senders, connections and the manager.
@@ -46,7 +48,7 @@ pub(crate) struct Peer {
     pub(crate) recorded_as: AssociationNumber,
     /// Copied from the configuration: looked at for every message.
     pub(crate) sampling: TraceSampling,
-    machine: Lock<Machine>,
+    pub(super) machine: Lock<Machine>,
     /// What only readers use.
     pub(crate) intake: Lock<Intake>,
     /// Senders that wait for room.
@@ -77,11 +79,11 @@ struct Facts {
     answer_refused: Option<ReplyKey>,
 }
 
-struct Machine {
-    association: Association,
+pub(super) struct Machine {
+    pub(super) association: Association,
     /// When the driver last had something to write. While it has, senders take this for the time: a clock costs
     /// as much as a message. `None` as soon as the driver found nothing or a connection ended.
-    busy_since: Option<Instant>,
+    pub(super) busy_since: Option<Instant>,
     /// Messages that were sent at that time.
     borrowed: u32,
     /// The bytes waiting for the connection at which senders give way the next time.
@@ -90,7 +92,9 @@ struct Machine {
     armed: Option<Armed>,
     /// Counts timers, so that each knows whether it still is the one.
     timers: u64,
-    drivers: Vec<Driver>,
+    pub(super) drivers: Vec<Driver>,
+    /// For what senders write themselves; kept for its memory.
+    pub(super) scratch: Transmit,
     /// The association was flooded when it was last asked.
     flooded: bool,
     /// Readers that wait until the node has caught up.
@@ -101,6 +105,16 @@ struct Machine {
     granted: Option<DialSlot>,
 }
 
+/// What a driver is given to write.
+pub(crate) struct Given {
+    /// The machine wants the connection closed once this is written.
+    pub(crate) closing: bool,
+    /// So much of it is written already.
+    pub(crate) written: usize,
+    /// Nothing: the connection is to be given up.
+    pub(crate) broken: bool,
+}
+
 /// A timer for the machine's earliest deadline. It is noted before it is scheduled: it may run at once.
 struct Armed {
     at: Instant,
@@ -109,10 +123,19 @@ struct Armed {
 }
 
 /// The connection task as the machine's side sees it.
-struct Driver {
-    id: ConnectionId,
-    waker: Option<Waker>,
+pub(super) struct Driver {
+    pub(super) id: ConnectionId,
+    pub(super) waker: Option<Waker>,
     closing: bool,
+    /// Once it serves.
+    pub(super) channel: Option<TransportChannel>,
+    pub(super) pen: Pen,
+}
+
+impl Driver {
+    const fn new(id: ConnectionId) -> Self {
+        Self { id, waker: None, closing: false, channel: None, pen: Pen::Driver }
+    }
 }
 
 /// What the machine wants done, collected under its lock and done outside, by [`Peer::fulfil`].
@@ -168,6 +191,7 @@ impl Peer {
                 armed: None,
                 timers: 0,
                 drivers: Vec::new(),
+                scratch: Transmit::new(),
                 flooded: false,
                 readers: Vec::new(),
                 queued: false,
@@ -208,7 +232,7 @@ impl Peer {
         self.number
     }
 
-    fn arc(&self) -> Option<Arc<Self>> {
+    pub(super) fn arc(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
     }
 
@@ -295,7 +319,7 @@ impl Peer {
             if let Some(slot) = granted.take()
                 && let Some(conn) = association.poll_dial(now)
             {
-                drivers.push(Driver { id: conn, waker: None, closing: false });
+                drivers.push(Driver::new(conn));
                 wants.dials.push((conn, slot));
             }
         } else if granted.is_some() {
@@ -443,7 +467,15 @@ impl Peer {
 
     /// A connection that the peer opened begins to serve this association.
     pub(crate) fn add_driver(&self, conn: ConnectionId) {
-        self.machine.lock().drivers.push(Driver { id: conn, waker: None, closing: false });
+        self.machine.lock().drivers.push(Driver::new(conn));
+    }
+
+    /// `channel` begins to carry bytes for `conn`. Its driver's handle stays until the connection is forgotten.
+    pub(crate) fn begin_to_serve(&self, conn: ConnectionId, channel: TransportChannel) {
+        let mut machine = self.machine.lock();
+        if let Some(driver) = machine.drivers.iter_mut().find(|driver| driver.id == conn) {
+            driver.channel = Some(channel);
+        }
     }
 
     pub(crate) fn forget_connection(&self, conn: ConnectionId) {
@@ -463,38 +495,58 @@ impl Peer {
     }
 
     /// Asks for what to write next on `conn`, and registers its task's waker for when there is more.
-    ///
-    /// Returns whether the machine wants the connection closed once what is in `transmit` is written.
     pub(crate) fn poll_transmit(
         &self,
         cx: &Context<'_>,
         conn: ConnectionId,
-        transmit: &mut crate::association::Transmit,
+        transmit: &mut Transmit,
         now: Instant,
-    ) -> bool {
+    ) -> Given {
         let mut wants = Wants::default();
         let mut old = None;
-        let closing = {
+        let given = {
             let mut guard = self.machine.lock();
             let machine = &mut *guard;
-            let busy = machine.association.poll_transmit(now, conn, transmit);
-            machine.busy_since = busy.then_some(now);
-            machine.borrowed = 0;
-            machine.give_way_at = machine.association.unsent_bytes() + STRETCH;
-            let mut closing = true;
+            let mut given = Given { closing: true, written: 0, broken: false };
             if let Some(driver) = machine.drivers.iter_mut().find(|driver| driver.id == conn) {
-                closing = driver.closing;
                 match &driver.waker {
                     Some(waker) if waker.will_wake(cx.waker()) => {}
                     _ => old = driver.waker.replace(cx.waker().clone()),
                 }
+                given.closing = driver.closing;
+                match core::mem::take(&mut driver.pen) {
+                    Pen::Driver | Pen::Idle => {
+                        let busy = machine.association.poll_transmit(now, conn, transmit);
+                        machine.busy_since = busy.then_some(now);
+                        machine.borrowed = 0;
+                        machine.give_way_at = machine.association.unsent_bytes() + STRETCH;
+                        if !busy {
+                            driver.pen = Pen::Idle;
+                        }
+                    }
+                    Pen::Lent { .. } => {
+                        transmit.clear();
+                        driver.pen = Pen::Lent { missed: true };
+                        given.closing = false;
+                    }
+                    Pen::Left(left, written) => {
+                        *transmit = left;
+                        given.written = written;
+                    }
+                    Pen::Broken => {
+                        transmit.clear();
+                        given.broken = true;
+                    }
+                }
+            } else {
+                transmit.clear();
             }
             self.harvest(machine, now, &mut wants);
-            closing
+            given
         };
         drop(old);
         self.fulfil(&mut wants);
-        closing
+        given
     }
 
     /// Whether the machine wants `conn` closed; registers the waker for when it does.
@@ -660,9 +712,13 @@ impl Peer {
     }
 
     /// Runs a send. The usual case costs the lock and the encoding, nothing else.
+    ///
+    /// `is_lone` tells whether the sender had better write it. It is asked only of what would wake the driver, so that
+    /// a tell among many does not pay for it.
     fn transact(
         &self,
         f: impl FnOnce(&mut Association, Instant) -> Result<Sent, Refusal>,
+        is_lone: impl FnOnce(&Association, Sent) -> bool,
     ) -> Result<(), Refusal> {
         let (sent, ask, now, depth) = {
             let mut guard = self.machine.lock();
@@ -688,6 +744,9 @@ impl Peer {
                     return Err(refusal);
                 }
             };
+            if sent.wake && is_lone(&machine.association, sent) {
+                return self.finish_lone(guard, sent, now);
+            }
             let ask = if sent.asked { machine.association.take_asked() } else { None };
             let depth = machine.association.waiting();
             let unsent = machine.association.unsent_bytes();
@@ -700,6 +759,19 @@ impl Peer {
             }
             (sent, ask, now, depth)
         };
+        self.note_sent(sent, ask, now, depth);
+        Ok(())
+    }
+
+    /// What follows a message that was taken, without the lock.
+    #[inline(always)]
+    fn note_sent(
+        &self,
+        sent: Sent,
+        ask: Option<(Arc<dyn PendingReply>, ReplyKey)>,
+        now: Instant,
+        depth: usize,
+    ) {
         let Sent { correlation_id, size, .. } = sent;
         if let Some((pending, key)) = ask
             && let Some(me) = self.arc()
@@ -709,6 +781,21 @@ impl Peer {
         if self.sampling.traces(correlation_id, depth) {
             self.node.recorder.record_hop(now, self.recorded_as, correlation_id, HopKind::Send, size as u64);
             crate::log::hop(&self.authority, HopKind::Send, correlation_id, size);
+        }
+    }
+
+    /// The rest of [`transact`](Self::transact) for a message that its sender had better write. Apart, so that the
+    /// usual message does not carry what belongs to this one.
+    #[cold]
+    fn finish_lone(&self, mut guard: Guard<'_, Machine>, sent: Sent, now: Instant) -> Result<(), Refusal> {
+        let machine = &mut *guard;
+        let ask = if sent.asked { machine.association.take_asked() } else { None };
+        let depth = machine.association.waiting();
+        let loan = Loan::take(self, machine, now);
+        self.after_event(guard, now, loan.is_none());
+        self.note_sent(sent, ask, now, depth);
+        if let Some(loan) = loan {
+            loan.write();
         }
         Ok(())
     }
@@ -763,7 +850,10 @@ impl Route for Peer {
         if scope::is_encoding() {
             return Err(reentry());
         }
-        let sent = self.transact(|association, now| association.send(now, recipient, headers, encode));
+        let sent = self.transact(
+            |association, now| association.send(now, recipient, headers, encode),
+            Association::is_lone_ask,
+        );
         if let Err(Refusal::Encode(why)) = &sent {
             self.encode_failed(self.read(|association| association.recipient(recipient)), why);
         }
@@ -804,7 +894,8 @@ impl Route for Peer {
         if scope::is_encoding() {
             return Err(reentry());
         }
-        let sent = self.transact(|association, now| association.reply(now, to, id, encode));
+        let sent = self
+            .transact(|association, now| association.reply(now, to, id, encode), Association::is_lone_answer);
         if let Err(refusal) = &sent {
             if let Refusal::Encode(why) = refusal {
                 self.encode_failed(None, why);
@@ -817,7 +908,8 @@ impl Route for Peer {
 
     fn reply_failed(&self, to: ReplyKey, id: CorrelationId, why: AskError) {
         self.outside(move |peer| {
-            let sent = peer.transact(|association, now| association.reply_failed(now, to, id, why));
+            let sent =
+                peer.transact(|association, now| association.reply_failed(now, to, id, why), |_, _| false);
             // Of an answer that was refused a moment ago there is a record.
             if let Err(refusal) = sent
                 && peer.facts.lock().answer_refused.take() != Some(to)
@@ -862,7 +954,10 @@ impl Route for Peer {
             return found.fail(AskError::from(reentry()));
         }
         let found: Arc<dyn PendingReply> = Arc::new(FoundUid(found));
-        let sent = self.transact(|association, now| association.lookup(now, path, manifest, found.clone()));
+        let sent = self.transact(
+            |association, now| association.lookup(now, path, manifest, found.clone()),
+            |_, _| false,
+        );
         if let Err(refusal) = sent {
             found.fail(AskError::from(refusal));
         }

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::lock::Lock;
-use nexus_actor_core::path::{ActorPathScheme, ActorUid};
+use nexus_actor_core::path::{ActorPathScheme, ActorUid, Authority};
 use nexus_actor_core::remote::Route;
 use nexus_actor_core::runtime::{PumpRuntime, Runtime};
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message, SerializerId};
@@ -19,13 +19,14 @@ use portable_atomic::{AtomicBool, Ordering};
 use super::inbox::{Inbox, Posted};
 use super::node::Node;
 use super::peer::Peer;
+use super::pen::Loan;
 use super::registry::Origin;
-use crate::association::AssociationEvent;
+use crate::association::{AssociationEvent, StateKind};
 use crate::correlation_trace::HopKind;
 use crate::flight_recorder::FlightKind;
 use crate::transport::{
-    LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportChannel, TransportEndpoint,
-    TransportFactory,
+    Channel, LoopbackNetwork, LoopbackTransport, RemoteTransport, TransportChannel, TransportEndpoint,
+    TransportError, TransportFactory,
 };
 use crate::wire::{
     Acknowledge, AssociationHandshake, CapabilityFlags, ControlFrame, DefineManifest, DefineReference,
@@ -565,4 +566,194 @@ fn turns_that_end_at_once_do_not_nest() {
     drop(slot);
     assert_eq!(failed(), 5_000);
     drop(transport);
+}
+
+/// An association of `a` with `b` at rest, and the number of a recipient there that was sent to before.
+fn at_rest(house: &House, a: &Arc<Node>, b: &ActorSystem) -> (Arc<Peer>, u32) {
+    let peer = a.peer(&b.address(), Origin::Here).unwrap();
+    let path = nexus_actor_core::path::ActorPath::new(b.address(), "/user/nobody", ActorUid::ANY);
+    let number = peer.intern(&path, SerializerId::POSTCARD, "test@1").unwrap();
+    send_one(&peer, number);
+    house.pump.run_until_idle();
+    (peer, number)
+}
+
+fn send_one(peer: &Peer, number: u32) {
+    peer.send(number, None, &mut |encoder| encoder.put(&[0])).unwrap();
+}
+
+/// Takes the pen and one message, as an asker does.
+fn lend(peer: &Peer, number: u32) -> Loan {
+    let mut guard = peer.machine.lock();
+    let (machine, now) = (&mut *guard, peer.node.now());
+    let _sent = machine.association.send(now, number, None, &mut |encoder| encoder.put(&[0])).unwrap();
+    Loan::take(peer, machine, now).expect("the driver is idle")
+}
+
+/// Messages sent to a peer, and how many of them have reached it.
+fn arrived(house: &House, peer: &Peer) -> (u64, u64) {
+    // An acknowledgement may wait for company.
+    house.pump.advance(Duration::from_secs(1));
+    let statistics = peer.read(|association| association.statistics());
+    (statistics.sent, statistics.acknowledged)
+}
+
+/// While a sender writes, the driver takes nothing, and there is one pen; afterwards it goes on with what came
+/// meanwhile. A pen given back unused leaves what it was taken for to the driver.
+#[test]
+fn a_lent_pen_comes_back_and_nothing_stays_behind() {
+    let house = House::new();
+    let ((_a, a), (b, b_node)) = (house.node("a"), house.node("b"));
+    let (peer, number) = at_rest(&house, &a, &b);
+    for written in [true, false] {
+        let loan = lend(&peer, number);
+        for _ in 0..3 {
+            send_one(&peer, number);
+        }
+        // The driver is woken by something else, and asks.
+        peer.flush();
+        let (sent, before) = arrived(&house, &peer);
+        assert_eq!(before, sent - 4, "the driver wrote beside a sender");
+        assert!(Loan::take(&peer, &mut peer.machine.lock(), a.now()).is_none(), "two pens");
+        if written {
+            loan.write();
+        } else {
+            drop(loan);
+        }
+        let (sent, acknowledged) = arrived(&house, &peer);
+        assert_eq!(acknowledged, sent);
+    }
+    assert_eq!(b_node.registry.all()[0].read(|association| association.statistics().frames_ignored), 0);
+}
+
+/// The association is suspended, quarantined or left while a sender writes, all or nothing: it comes to what it would
+/// come to without the loan, the peer is told, and nothing runs on.
+#[test]
+fn a_lent_pen_holds_up_no_change_of_state() {
+    for (change, written) in [
+        ("suspended", true),
+        ("suspended", false),
+        ("quarantined", true),
+        ("quarantined", false),
+        ("left", true),
+        ("left", false),
+    ] {
+        let house = House::new();
+        let ((a_system, a), (b, b_node)) = (house.node("a"), house.node("b"));
+        let (peer, number) = at_rest(&house, &a, &b);
+        let loan = lend(&peer, number);
+        match change {
+            "suspended" => peer.apply(|association, now| association.suspend(now)),
+            "quarantined" => peer.apply(|association, now| {
+                association.quarantine(now, None, crate::wire::QuarantineReason::ByOperator);
+            }),
+            _ => a_system.begin_shutdown(),
+        }
+        house.pump.run_until_idle();
+        if written {
+            loan.write();
+        } else {
+            drop(loan);
+        }
+        house.pump.run_until_idle();
+        match change {
+            "suspended" => {
+                send_one(&peer, number);
+                let (sent, acknowledged) = arrived(&house, &peer);
+                assert_eq!(acknowledged, sent - 1, "what was sent since waits");
+                peer.apply(|association, now| association.resume(now));
+                let (sent, acknowledged) = arrived(&house, &peer);
+                assert_eq!(acknowledged, sent);
+            }
+            "quarantined" => {
+                let change = b_node.registry.all()[0].read(|association| association.last_change().cloned());
+                let from = change.map(|change| change.from);
+                assert_eq!(from, Some(StateKind::Connected), "told by the last words, not by a refused dial");
+                house.pump.advance(Duration::from_secs(2));
+                assert!(peer.machine.lock().drivers.is_empty(), "the connection is closed");
+            }
+            _ => {
+                house.pump.advance(Duration::from_secs(10));
+                assert!(peer.machine.lock().drivers.is_empty(), "{change}");
+                assert_eq!(a.tasks(), 0);
+            }
+        }
+    }
+}
+
+/// A channel that panics as soon as a sender writes on it, after a few bytes; so does its `abort`.
+struct Treacherous(TransportChannel);
+
+impl Channel for Treacherous {
+    fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.0.poll_connected(cx)
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<usize, TransportError>> {
+        self.0.poll_read(cx, buf)
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, TransportError>> {
+        self.0.poll_write(cx, bytes)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> Result<usize, TransportError> {
+        self.0.try_write(&bytes[..3]).unwrap();
+        panic!("a channel of somebody else")
+    }
+
+    fn finish(&self) {
+        self.0.finish();
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+
+    fn abort(&self) {
+        panic!("a channel of somebody else, once more")
+    }
+
+    fn local_address(&self) -> Option<Authority> {
+        self.0.local_address()
+    }
+
+    fn peer_address(&self) -> Option<Authority> {
+        self.0.peer_address()
+    }
+}
+
+/// A transport that panics under a sender costs the connection, not the sender and no message; also when what was
+/// wanted of the channel in the meantime is to be closed.
+#[test]
+fn a_channel_that_panics_under_a_sender_is_a_break() {
+    for closing in [false, true] {
+        let house = House::new();
+        let ((_a, a), (b, b_node)) = (house.node("a"), house.node("b"));
+        let (peer, number) = at_rest(&house, &a, &b);
+        let before = peer.read(|association| association.live()).unwrap();
+        {
+            let mut machine = peer.machine.lock();
+            let channel = &mut machine.drivers[0].channel;
+            *channel = channel.take().map(|inner| TransportChannel::new(Treacherous(inner)));
+        }
+        let loan = lend(&peer, number);
+        send_one(&peer, number);
+        if closing {
+            peer.apply(|association, now| {
+                association.quarantine(now, None, crate::wire::QuarantineReason::ByOperator);
+            });
+        }
+        loan.write();
+        if closing {
+            house.pump.advance(Duration::from_secs(2));
+            assert!(peer.machine.lock().drivers.is_empty());
+            continue;
+        }
+        let (sent, acknowledged) = arrived(&house, &peer);
+        assert_eq!(acknowledged, sent);
+        assert_ne!(peer.read(|association| association.live()), Some(before));
+        let ignored = b_node.registry.all()[0].read(|association| association.statistics().frames_ignored);
+        assert_eq!(ignored, 0);
+    }
 }

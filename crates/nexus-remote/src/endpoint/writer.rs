@@ -20,7 +20,8 @@ pub(crate) struct EndpointWriter {
     transmit: Transmit,
     head_at: usize,
     run_at: usize,
-    /// Bytes of the turn before.
+    /// Bytes of the last turn that had any. What a burst leads to is the next burst, and its first message finds the
+    /// writer at rest.
     last: usize,
     yielded: bool,
     closing: bool,
@@ -84,12 +85,16 @@ impl EndpointWriter {
                 return Ok(Wrote::Pending);
             }
             self.yielded = false;
-            self.closing = peer.poll_transmit(cx, conn, &mut self.transmit, now);
-            (self.head_at, self.run_at) = (0, 0);
-            self.last = self.transmit.len();
-            if self.last == 0 {
+            let given = peer.poll_transmit(cx, conn, &mut self.transmit, now);
+            if given.broken {
+                return Err(TransportError::Reset { address: peer.authority().clone() });
+            }
+            self.closing = given.closing;
+            (self.head_at, self.run_at) = (given.written, 0);
+            if self.transmit.is_empty() {
                 return Ok(if self.closing { Wrote::Finished } else { Wrote::Pending });
             }
+            self.last = self.transmit.len();
         }
         while self.head_at < self.transmit.head.len() {
             match channel.poll_write(cx, &self.transmit.head[self.head_at..])? {

@@ -39,6 +39,9 @@ pub trait Channel: Send + Sync {
 
     /// Writes what there is room for now and says how much; zero means none. Disturbs no remembered waker.
     ///
+    /// It is called by whoever sends, from any thread, also while another reads or closes; never while another writes.
+    /// It must not block.
+    ///
     /// # Errors
     /// As [`poll_write`](Self::poll_write).
     fn try_write(&self, bytes: &[u8]) -> Result<usize, TransportError>;

@@ -25,6 +25,7 @@ mod frames;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod lone_asks;
 mod loopback;
 mod messages;
 mod observation;

@@ -2,9 +2,12 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nexus_actor_core::{ActorRef, ActorSystem, BuildError, DeadLetterReason, TerminationReason};
+use nexus_actor_core::{
+    Actor, ActorError, ActorRef, ActorSystem, BuildError, Context, DeadLetterReason, Props, TerminationReason,
+};
 use nexus_remote::failure_detector::{DetectorChoice, PhiConfig};
 use nexus_remote::transport::{RemoteTransport, TokioTcpTransport, TransportFactory};
 use nexus_remote::{RemotingControlHandle, RemotingExtension, RemotingExtensionConfig, WithRemoting};
@@ -122,6 +125,88 @@ async fn connections_that_are_cut_lose_nothing() {
     assert_eq!(a.system.dead_letters().count(DeadLetterReason::Unconfirmed), 0);
     b.end().await;
     a.end().await;
+}
+
+/// What an actor was told and asked, as `asker * SHARE + n`: by each asker in the order it sent, none twice.
+struct Ledger {
+    next: [u64; ASKERS as usize],
+    wrong: Arc<AtomicU64>,
+}
+
+const ASKERS: u64 = 4;
+const SHARE: u64 = 1_000_000;
+
+impl Ledger {
+    fn enter(&mut self, n: u64) {
+        let next = &mut self.next[(n / SHARE) as usize];
+        if *next != n % SHARE {
+            self.wrong.fetch_add(1, Ordering::Relaxed);
+        }
+        *next = n % SHARE + 1;
+    }
+}
+
+impl Actor for Ledger {
+    type Msg = Talk;
+    async fn receive(&mut self, talk: Talk, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        match talk {
+            Talk::Say(n) => self.enter(n),
+            Talk::Echo(n, reply) => {
+                self.enter(n);
+                reply.send(n);
+            }
+            other => panic!("{other:?}"),
+        }
+        Ok(())
+    }
+}
+
+/// Threads that ask and tell with the connection at rest and not, while connections are cut under them: lone asks are
+/// written by whoever asks, the rest by the connection, and the order of each asker is kept.
+///
+/// Covers: S6, S160
+#[test]
+fn askers_and_the_connection_write_in_one_order() {
+    const ROUNDS: u64 = 2_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (a, b) = runtime.block_on(async { (node("a"), node("b")) });
+    let wrong = Arc::new(AtomicU64::new(0));
+    let counted = wrong.clone();
+    let ledger = Props::from_fn(move || Ledger { next: [0; ASKERS as usize], wrong: counted.clone() });
+    let _ledger = b.system.spawn("ledger", ledger).unwrap();
+    a.link.cut_each_after(161, 50_000..150_000);
+    std::thread::scope(|scope| {
+        for asker in 0..ASKERS {
+            let (to, runtime) = (a.far(&b, "/user/ledger"), runtime.handle().clone());
+            scope.spawn(move || {
+                let mut n = asker * SHARE;
+                let mut next = || {
+                    n += 1;
+                    n - 1
+                };
+                for round in 0..ROUNDS {
+                    for _ in 0..(round + asker) % 4 {
+                        to.tell(Talk::Say(next()));
+                    }
+                    let asked = next();
+                    let ask = to.ask(|reply| Talk::Echo(asked, reply)).timeout(LIMIT);
+                    if round % 3 == 0 {
+                        to.tell(Talk::Say(next()));
+                    }
+                    assert_eq!(runtime.block_on(ask), Ok(asked));
+                }
+            });
+        }
+    });
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+    assert!(a.link.counts().cut >= 3, "{:?}", a.link.counts());
+    a.link.spare();
+    let statistics = a.remoting.statistics(&b.system.address().authority.unwrap().to_string()).unwrap();
+    assert_eq!(statistics.lost, 0);
+    runtime.block_on(async {
+        b.end().await;
+        a.end().await;
+    });
 }
 
 /// Covers: S20, S103

@@ -34,6 +34,8 @@ mod frames;
 mod hostile;
 #[path = "../endpoint/lifecycle.rs"]
 mod lifecycle;
+#[path = "../endpoint/lone_asks.rs"]
+mod lone_asks;
 #[path = "../endpoint/messages.rs"]
 mod messages;
 #[path = "../endpoint/observation.rs"]
