@@ -34,7 +34,7 @@ use crate::endpoint_writer_mailbox::{
 use crate::intake::Intake;
 use crate::kinds::ACTIVATOR;
 use crate::node::Node;
-use crate::pending_asks::{self, FUTURE};
+use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;
 
@@ -513,24 +513,21 @@ impl Endpoint {
             }
             RemoteSystem::Terminated { watcher, .. } if reason == DeadLetterReason::QueueFull => {
                 // Its node lives, and waits for it.
-                self.statistics.increment_dead_letter();
-                self.node.system.dead_letters().record(
-                    DeadLetter::of(MessageInfo::encoded("actor.Terminated", 0), reason)
-                        .with_pid(Pid::new(watcher.address.clone(), watcher.id.clone()))
-                        .with_peer(self.path_address.clone()),
-                );
+                self.record_system("actor.Terminated", watcher, reason);
             }
             // Nobody waits for it: a watch that is over, or a watcher whose node is gone.
             RemoteSystem::Unwatch { .. } | RemoteSystem::Terminated { .. } => {}
-            RemoteSystem::Stop { target } => {
-                self.statistics.increment_dead_letter();
-                self.node.system.dead_letters().record(
-                    DeadLetter::of(MessageInfo::encoded("actor.Stop", 0), reason)
-                        .with_pid(Pid::new(target.address.clone(), target.id.clone()))
-                        .with_peer(self.path_address.clone()),
-                );
-            }
+            RemoteSystem::Stop { target } => self.record_system("actor.Stop", target, reason),
         }
+    }
+
+    fn record_system(&self, type_name: &'static str, target: &PidEntry, reason: DeadLetterReason) {
+        self.statistics.increment_dead_letter();
+        self.node.system.dead_letters().record(
+            DeadLetter::of(MessageInfo::encoded(type_name, 0), reason)
+                .with_pid(Pid::new(target.address.clone(), target.id.clone()))
+                .with_peer(self.path_address.clone()),
+        );
     }
 
     fn encode_failed(&self, target: &PidEntry, why: &str) {
@@ -752,11 +749,8 @@ impl SenderRoute {
     }
 
     fn is_future(&self) -> bool {
-        self.pid
-            .id
-            .rsplit('/')
-            .next()
-            .is_some_and(|name| name.starts_with(FUTURE) || name.starts_with("future"))
+        // Go's begin so too.
+        self.pid.id.rsplit('/').next().is_some_and(|name| name.starts_with("future"))
     }
 }
 

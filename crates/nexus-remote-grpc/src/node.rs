@@ -385,7 +385,8 @@ impl Node {
 
     /// Notes the form that `address` writes; whoever waits to know it goes on.
     pub(crate) fn note_form(&self, address: &Arc<str>, form: WireForm) {
-        if self.forms.insert(address.clone(), form) != Some(form) {
+        // Asked for each batch: nearly always it is known.
+        if self.form_of(address) != Some(form) && self.forms.insert(address.clone(), form) != Some(form) {
             self.form_learned.notify_waiters();
         }
     }
