@@ -512,3 +512,75 @@ async fn patterns_of_diagnostics_are_bounded() {
     drop(client);
     as_before(a, good).await;
 }
+
+/// A connection of HTTP/2 without a gRPC library on it.
+async fn plain_connection(address: &str) -> (h2::client::SendRequest<bytes::Bytes>, h2::PingPong) {
+    let socket = TcpStream::connect(address).await.expect("it listens");
+    let (requests, mut connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    let pings = connection.ping_pong().expect("not taken yet");
+    tokio::spawn(connection);
+    (requests.ready().await.expect("it takes requests"), pings)
+}
+
+/// What a Go node answers by closing the connection costs nothing here.
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_in_a_row_are_answered() {
+    let (a, good) = pair([]).await;
+    let (requests, mut pings) = plain_connection(a.remote.address()).await;
+    for _ in 0..8 {
+        within("an answer", pings.ping(h2::Ping::opaque())).await.expect("the connection lives");
+    }
+    drop((requests, pings));
+    as_before(a, good).await;
+}
+
+/// Opens a call whose first frame is marked as said; the status it is refused with, or none when it is answered.
+async fn first_frame(
+    requests: &mut h2::client::SendRequest<bytes::Bytes>,
+    address: &str,
+    encoding: Option<&str>,
+    flag: u8,
+) -> Option<String> {
+    let mut request = http::Request::post(format!("http://{address}/remote.Remoting/Receive"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if let Some(encoding) = encoding {
+        request = request.header("grpc-encoding", encoding);
+    }
+    let (response, mut body) =
+        requests.send_request(request.body(()).expect("a request"), false).expect("a stream");
+    let hello = server_hello("raw", "127.0.0.1:1");
+    let mut frame = vec![flag];
+    frame.extend_from_slice(&(hello.len() as u32).to_be_bytes());
+    frame.extend_from_slice(&hello);
+    // Refused by its headers, the call may be over by now.
+    let _ = body.send_data(frame.into(), false);
+    let (head, mut down) = within("headers", response).await.expect("an answer").into_parts();
+    let status = |headers: &http::HeaderMap| {
+        headers.get("grpc-status").map(|status| status.to_str().expect("digits").to_owned())
+    };
+    if let Some(status) = status(&head.headers) {
+        return Some(status);
+    }
+    match within("an answer", down.data()).await {
+        Some(answer) => answer.map(|_| None).expect("bytes"),
+        None => status(&within("trailers", down.trailers()).await.expect("an end")?),
+    }
+}
+
+/// Nothing on this wire is compressed: a call that says so, or has a frame that is marked so, is refused, and its
+/// connection goes on serving.
+#[tokio::test(flavor = "multi_thread")]
+async fn compression_ends_its_call_only() {
+    let (a, good) = pair([]).await;
+    let address = a.remote.address();
+    let (mut requests, mut pings) = plain_connection(address).await;
+    // Internal: the mark means nothing on a call that has not said how it compresses.
+    assert_eq!(first_frame(&mut requests, address, None, 1).await.as_deref(), Some("13"));
+    // Unimplemented, as a Go node answers.
+    assert_eq!(first_frame(&mut requests, address, Some("gzip"), 1).await.as_deref(), Some("12"));
+    assert_eq!(first_frame(&mut requests, address, None, 0).await, None, "a proper one is answered");
+    within("an answer", pings.ping(h2::Ping::opaque())).await.expect("the connection lives");
+    drop((requests, pings));
+    as_before(a, good).await;
+}

@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::pid::Pid;
 use nexus_actor_core::system::ResolveError;
@@ -583,43 +581,6 @@ async fn an_endpoint_lives_from_its_first_use_to_its_last() {
     assert_eq!(a.remote.get_endpoint_statistics(&address), None, "its figures end with it");
     drop(there);
     eventually("it is forgotten", || a.remote.manager().endpoints().is_empty()).await;
-    a.stop().await;
-    b.stop().await;
-}
-
-/// Seconds of storm: `NEXUS_STORM_SECONDS`, 3 unless set; acceptance asks for 600.
-///
-/// Covers: S14, T32
-#[tokio::test(flavor = "multi_thread")]
-async fn storms_of_reconnects_leave_nothing_behind() {
-    let seconds = std::env::var("NEXUS_STORM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
-    let (a, b, proxy) = behind_proxy([tries(u32::MAX)]).await;
-    let there = a.far(&b, "echo");
-    let bound = b.remote.bound_address().expect("it listens").to_string();
-    let mut storms = BTreeMap::<&str, u32>::new();
-    while std::time::Instant::now() < until {
-        proxy.cut();
-        there.tell(Echo::Note("x".to_owned()));
-        let _ = a.ask(&there, "x").await;
-        *storms.entry("cuts").or_default() += 1;
-        // And clients that come and go.
-        let mut client = RawCall::shake(&bound, client_hello("raw")).await;
-        client.hang_up();
-        drop(client);
-        *storms.entry("clients").or_default() += 1;
-    }
-    assert!(a.ask(&there, "after").await.is_ok() || a.ask(&there, "after").await.is_ok(), "{storms:?}");
-    // Nobody has any use for either.
-    drop(there);
-    a.remote.block_system(&proxy.address()).await;
-    for one in [&a, &b] {
-        eventually("no map entry is left", || one.remote.manager().endpoints().is_empty()).await;
-        eventually("no client is left", || one.remote.manager().client_connections().is_empty()).await;
-        eventually("no ask is left", || one.remote.pending_asks() == 0).await;
-        // The listener.
-        eventually("no task is left", || one.remote.tasks() <= 1).await;
-    }
     a.stop().await;
     b.stop().await;
 }
