@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Waker};
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, SerializationFailure};
 use nexus_actor_core::lock::Lock;
-use nexus_actor_core::path::{ActorPath, ActorPathScheme, ActorUid, Address};
+use nexus_actor_core::path::{ActorPath, ActorPathScheme, Address};
 use nexus_actor_core::pid::Pid;
 use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, ReplyTo, Route, Wire};
 use nexus_actor_core::ring_queue::QueueError;
-use nexus_actor_core::serialization::protobuf::{Named, ProtobufValue, TypeName};
+use nexus_actor_core::serialization::protobuf::{ProtobufValue, TypeName};
 use nexus_actor_core::serialization::scope::{self, LiftedReply};
-use nexus_actor_core::serialization::{DecodeError, EncodeError, Encoder, SerializerId};
+use nexus_actor_core::serialization::{EncodeError, Encoder, SerializerId};
 use nexus_actor_core::{
     ActorSystem, AnyRef, AskError, CorrelationId, DeadLetterReason, Headers, Instant, Refusal,
     TerminationReason,
@@ -37,6 +37,8 @@ use crate::node::Node;
 use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;
+use crate::sender_route::SenderRoute;
+use crate::signs_of_life::{Found, Heard, WatchTouch};
 
 const POISON_PILL: TypeName = TypeName { package: "actor", name: "PoisonPill" };
 /// Recipients of one peer that may have a number.
@@ -729,185 +731,5 @@ impl Route for Endpoint {
 
     fn lookup(&self, path: &ActorPath, _: &'static str, found: Arc<dyn PendingReply>) {
         self.touch(&id_of(path), Arc::new(Found(found)));
-    }
-}
-
-/// The way back to whoever asked: an actor or a future of a node, known by its pid.
-struct SenderRoute {
-    endpoint: Arc<Endpoint>,
-    pid: Arc<PidEntry>,
-    request_id: u32,
-}
-
-impl SenderRoute {
-    /// The endpoint by which whoever asked is reached.
-    fn way(&self) -> Result<Arc<Endpoint>, Refusal> {
-        if *self.pid.address == **self.endpoint.address() {
-            return Ok(self.endpoint.clone());
-        }
-        self.endpoint.node().endpoint(&self.pid.address)
-    }
-
-    fn is_future(&self) -> bool {
-        // Go's begin so too.
-        self.pid.id.rsplit('/').next().is_some_and(|name| name.starts_with("future"))
-    }
-}
-
-impl Route for SenderRoute {
-    fn address(&self) -> &Address {
-        self.endpoint.path_address()
-    }
-    fn wire(&self) -> Wire {
-        Wire::Protobuf
-    }
-    fn system(&self) -> Option<ActorSystem> {
-        Route::system(&*self.endpoint)
-    }
-    fn sender_pid(&self) -> Option<Pid> {
-        Some(Pid::new(self.pid.address.clone(), self.pid.id.clone()).with_request_id(self.request_id))
-    }
-    fn intern(
-        &self,
-        path: &ActorPath,
-        serializer: SerializerId,
-        manifest: &'static str,
-    ) -> Result<u32, Refusal> {
-        self.endpoint.intern(path, serializer, manifest)
-    }
-    fn release(&self, recipient: u32) {
-        self.endpoint.release(recipient);
-    }
-    fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal> {
-        self.endpoint.send(recipient, headers, encode)
-    }
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.endpoint.poll_room(cx)
-    }
-    fn poll_pace(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.endpoint.poll_pace(cx)
-    }
-    fn forget_room(&self, waker: &Waker) {
-        self.endpoint.forget_room(waker);
-    }
-    fn reply(&self, _: ReplyKey, _: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
-        let node = self.endpoint.node();
-        if *self.pid.address == *node.address {
-            return node.answer_here(&self.pid.id, encode);
-        }
-        let sent =
-            self.way().and_then(|endpoint| endpoint.deliver(self.pid.clone(), self.request_id, None, encode));
-        if let Err(refusal) = &sent {
-            let reason = refusal.reason();
-            node.system.dead_letters().record_with(reason, || {
-                DeadLetter::of(MessageInfo::encoded("answer", 0), reason)
-                    .with_pid(Pid::new(self.pid.address.clone(), self.pid.id.clone()))
-                    .with_peer(self.endpoint.path_address().clone())
-                    .with_detail(refusal.to_string())
-            });
-        }
-        sent
-    }
-    fn reply_failed(&self, _: ReplyKey, _: CorrelationId, why: AskError) {
-        let node = self.endpoint.node();
-        if *self.pid.address == *node.address {
-            if let Some(ask) = pending_asks::key_of(&self.pid.id).and_then(|key| node.asks.take(key)) {
-                ask.fail(why);
-            }
-            return;
-        }
-        // An actor that asks gets other messages too, and is told only what it must know.
-        if self.is_future() || matches!(why, AskError::NoSuchActor | AskError::Stopped) {
-            let response = actor::DeadLetterResponse { target: None };
-            if let Ok(endpoint) = self.way() {
-                let _ = endpoint.deliver_proto(self.pid.clone(), self.request_id, &response);
-            }
-        }
-    }
-    fn forget(&self, key: ReplyKey) {
-        self.endpoint.forget(key);
-    }
-    fn watch(&self, target: &ActorPath, watcher: AnyRef) {
-        self.endpoint.watch(target, watcher);
-    }
-    fn unwatch(&self, target: &ActorPath, watcher: &AnyRef) {
-        self.endpoint.unwatch(target, watcher);
-    }
-    fn stop(&self, target: &ActorPath) {
-        self.endpoint.stop(target);
-    }
-    fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>) {
-        self.endpoint.lookup(path, manifest, found);
-    }
-}
-
-/// Any answer, a failure as well, shows that the peer is there.
-struct Heard(Arc<Endpoint>);
-
-impl PendingReply for Heard {
-    fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
-        self.0.heard();
-        Ok(())
-    }
-    fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
-        self.0.heard();
-        Ok(())
-    }
-    fn fail(&self, error: AskError) {
-        if error == AskError::NoSuchActor {
-            self.0.heard();
-        }
-    }
-    fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
-    fn is_over(&self) -> bool {
-        false
-    }
-}
-
-/// Waits for the sign of life of an actor that is watched.
-struct WatchTouch {
-    endpoint: Arc<Endpoint>,
-    id: Arc<str>,
-}
-
-impl PendingReply for WatchTouch {
-    fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
-        Ok(())
-    }
-    fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
-        Ok(())
-    }
-    fn fail(&self, error: AskError) {
-        if error == AskError::NoSuchActor {
-            self.endpoint.watcher.terminated(&self.id, &TerminationReason::NeverExisted);
-        }
-    }
-    fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
-    fn is_over(&self) -> bool {
-        false
-    }
-}
-
-/// Turns a sign of life into the answer of a lookup. This wire knows no incarnations: any will do.
-struct Found(Arc<dyn PendingReply>);
-
-impl PendingReply for Found {
-    fn complete(&self, payload: &[u8]) -> Result<(), DecodeError> {
-        self.0.complete(payload)
-    }
-    fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
-        let mut uid = Vec::new();
-        let mut encoder = Encoder::new(&mut uid, 16);
-        encoder.postcard(&ActorUid::ANY.get()).map_err(DecodeError::failed)?;
-        self.0.complete(&uid)
-    }
-    fn fail(&self, error: AskError) {
-        self.0.fail(error);
-    }
-    fn pending_at(&self, place: Option<(Arc<dyn Route>, ReplyKey)>) {
-        self.0.pending_at(place);
-    }
-    fn is_over(&self) -> bool {
-        self.0.is_over()
     }
 }

@@ -131,7 +131,9 @@ mod provider;
 pub mod raw_codec;
 pub mod remote;
 pub mod remoting;
+mod sender_route;
 mod service;
+mod signs_of_life;
 mod spawn_remote;
 pub mod status;
 
