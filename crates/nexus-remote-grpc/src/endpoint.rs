@@ -33,7 +33,7 @@ use crate::endpoint_writer_mailbox::{
 };
 use crate::intake::Intake;
 use crate::kinds::ACTIVATOR;
-use crate::node::Node;
+use crate::node::{self, Node};
 use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;
@@ -55,6 +55,19 @@ pub enum EndpointKind {
     Client,
 }
 
+/// Who says how the address of a peer is spelled. Of two the later one is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spelled {
+    /// Nobody: it is canonical.
+    Nobody,
+    /// Who reaches for it here.
+    Dialled,
+    /// Who called in its name.
+    Called,
+    /// The same with a certificate of that address.
+    Proven,
+}
+
 /// Everything this node has to do with one address. Made at the first use, kept while somebody has a reference to an actor
 /// there or the connection serves, and begun afresh by the next message after it ended.
 pub struct Endpoint {
@@ -62,6 +75,8 @@ pub struct Endpoint {
     node: Arc<Node>,
     kind: EndpointKind,
     address: Arc<str>,
+    /// As it stands in what is written for the peer, and who says so.
+    spelling: Lock<(Spelled, Arc<str>)>,
     path_address: Address,
     state: Lock<EndpointState>,
     pub(crate) mailbox: EndpointWriterMailbox,
@@ -108,6 +123,7 @@ impl Endpoint {
             node: node.clone(),
             kind,
             address: address.clone(),
+            spelling: Lock::new((Spelled::Nobody, address.clone())),
             path_address,
             state: Lock::new(EndpointState::new(settings, statistics.clone(), node.random())),
             mailbox: EndpointWriterMailbox::new(node.config.mailbox_bounds(), statistics.clone()),
@@ -131,6 +147,57 @@ impl Endpoint {
     #[must_use]
     pub const fn address(&self) -> &Arc<str> {
         &self.address
+    }
+
+    /// The address as the peer spells it, where that is known: a Go node compares text, and passes on without end what
+    /// names it otherwise.
+    pub(crate) fn spelling(&self) -> Arc<str> {
+        self.spelling.lock().1.clone()
+    }
+
+    /// Notes how the peer's address is spelled, if `who` says so is to be believed.
+    pub(crate) fn spell(&self, address: &str, who: Spelled) {
+        let address: Arc<str> = {
+            let mut spelling = self.spelling.lock();
+            let (by, now) = &*spelling;
+            let is_believed = match who {
+                Spelled::Nobody => false,
+                Spelled::Dialled => *by == Spelled::Nobody && *address != *self.address,
+                // While it has another call open, another one by the same word is not it.
+                _ => who > *by || (who == *by && self.inbound.load(Ordering::Acquire) <= 1),
+            };
+            if !is_believed {
+                return;
+            }
+            let is_same = *address == **now;
+            let address = if is_same { now.clone() } else { Arc::from(address) };
+            *spelling = (who, address.clone());
+            if is_same {
+                return;
+            }
+            address
+        };
+        // Whoever takes a number from here on reads the new one.
+        for recipient in self.recipients.lock().slots.iter_mut().flatten() {
+            *recipient = Arc::new(PidEntry::new(address.clone(), recipient.id.clone()));
+        }
+    }
+
+    /// Whether `address` is this one, however it is spelled.
+    pub(crate) fn is_at(&self, address: &str) -> bool {
+        *address == *self.address
+            || *address == *self.spelling.lock().1
+            || self.path_address.authority.as_ref().is_some_and(|own| node::spells(address, own))
+    }
+
+    /// The endpoint by which an actor at `address` is reached that the peer named: this one, or a third node's.
+    pub(crate) fn way_to(self: &Arc<Self>, address: &str) -> Result<Arc<Self>, Refusal> {
+        if self.is_at(address) { Ok(self.clone()) } else { self.node.endpoint(address) }
+    }
+
+    /// The actor there that has this id.
+    fn pid_at(&self, id: Arc<str>) -> Arc<PidEntry> {
+        Arc::new(PidEntry::new(self.spelling(), id))
     }
 
     /// How it stands.
@@ -444,7 +511,7 @@ impl Endpoint {
         let Some(key) = self.node.asks.insert_touch(answer.clone(), &self.address, self.era()) else {
             return answer.fail(AskError::Full);
         };
-        let target = Arc::new(PidEntry::new(self.address.clone(), id.clone()));
+        let target = self.pid_at(id.clone());
         let sender = Arc::new(PidEntry::new(self.node.address.clone(), pending_asks::id_of(key)));
         self.offer_system(RemoteSystem::Touch { target, sender });
     }
@@ -463,7 +530,7 @@ impl Endpoint {
     }
 
     fn send_watch(&self, id: &Arc<str>) {
-        let target = Arc::new(PidEntry::new(self.address.clone(), id.clone()));
+        let target = self.pid_at(id.clone());
         let watcher = self.node.watcher_pid.clone();
         self.offer_system(RemoteSystem::Watch { target, watcher });
         // A node of one generation does not answer the watch of an actor that is not there; a touch it answers.
@@ -619,12 +686,12 @@ impl Route for Endpoint {
         if self.read(EndpointState::is_blocked) {
             return Err(Refusal::Blocked);
         }
-        let pid = Arc::new(PidEntry::new(self.address.clone(), id_of(path)));
-        self.node.check_target(&pid)?;
+        let id = id_of(path);
+        self.node.check_target(&id)?;
         // It may have been forgotten since it was looked up.
         self.node.keep(self);
         let mut recipients = self.recipients.lock();
-        let recipient = Some(pid);
+        let recipient = Some(self.pid_at(id));
         if let Some(number) = recipients.free.pop() {
             recipients.slots[number as usize] = recipient;
             return Ok(number);
@@ -710,19 +777,17 @@ impl Route for Endpoint {
     fn unwatch(&self, target: &ActorPath, watcher: &AnyRef) {
         let id = id_of(target);
         if self.watcher.unwatch(&id, watcher) {
-            let target = Arc::new(PidEntry::new(self.address.clone(), id));
+            let target = self.pid_at(id);
             self.offer_system(RemoteSystem::Unwatch { target, watcher: self.node.watcher_pid.clone() });
         }
     }
 
     fn stop(&self, target: &ActorPath) {
-        self.offer_system(RemoteSystem::Stop {
-            target: Arc::new(PidEntry::new(self.address.clone(), id_of(target))),
-        });
+        self.offer_system(RemoteSystem::Stop { target: self.pid_at(id_of(target)) });
     }
 
     fn stop_in_order(&self, target: &ActorPath) {
-        let target = Arc::new(PidEntry::new(self.address.clone(), id_of(target)));
+        let target = self.pid_at(id_of(target));
         if let Err(refusal) = self.deliver_proto(target.clone(), 0, &actor::PoisonPill {}) {
             let deliver = RemoteDeliver::new(target, POISON_PILL);
             self.dead(&deliver, 0, refusal.reason(), &refusal.to_string());

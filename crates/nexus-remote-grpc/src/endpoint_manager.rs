@@ -13,7 +13,7 @@ use nexus_actor_core::{ActorRef, AnyRef, Refusal};
 use nexus_remote::{EndpointReport, EndpointSource, EndpointStatistics, EndpointStatisticsSnapshot};
 
 use crate::client_connection::ClientResponseSender;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Spelled};
 use crate::endpoint_state::{ConnectionState, EndpointState};
 use crate::node::Node;
 use crate::proto::remote::RemoteMessage;
@@ -41,6 +41,7 @@ impl EndpointManager {
     /// When `address` is not `host:port`, the node shuts down, or it has too many endpoints.
     pub fn ensure_connected(&self, address: &str) -> Result<Arc<Endpoint>, Refusal> {
         let endpoint = self.node.endpoint(&canonical(address)?)?;
+        endpoint.spell(address, Spelled::Dialled);
         endpoint.apply(EndpointState::ensure_connected);
         Ok(endpoint)
     }
@@ -50,7 +51,9 @@ impl EndpointManager {
     /// # Errors
     /// As [`ensure_connected`](Self::ensure_connected).
     pub fn schedule_reconnect(&self, address: &str) -> Result<(), Refusal> {
-        self.node.endpoint(&canonical(address)?)?.apply(EndpointState::retry);
+        let endpoint = self.node.endpoint(&canonical(address)?)?;
+        endpoint.spell(address, Spelled::Dialled);
+        endpoint.apply(EndpointState::retry);
         Ok(())
     }
 
@@ -184,13 +187,22 @@ impl EndpointManager {
     /// When the pid names no node, or `M` has no form on this wire.
     pub fn resolve<M: Message>(&self, pid: &Pid) -> Result<ActorRef<M>, ResolveError> {
         let path = path_of(pid)?;
-        self.node.system.resolve_path(&path)
+        let found = self.node.system.resolve_path(&path)?;
+        // A path has one spelling for each address; the node there may know itself by another.
+        if let Some(authority) = &path.address().authority
+            && let Some(endpoint) = self.find(&authority.to_string())
+        {
+            endpoint.spell(&pid.address, Spelled::Dialled);
+        }
+        Ok(found)
     }
 
     fn route(&self, pid: &Pid) -> Result<(Arc<Endpoint>, ActorPath), ResolveError> {
         let path = path_of(pid)?;
         let authority = path.address().authority.as_ref().ok_or(Refusal::NoSuchActor)?;
-        Ok((self.node.endpoint(&authority.to_string())?, path))
+        let endpoint = self.node.endpoint(&authority.to_string())?;
+        endpoint.spell(&pid.address, Spelled::Dialled);
+        Ok((endpoint, path))
     }
 }
 

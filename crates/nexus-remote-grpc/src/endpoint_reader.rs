@@ -512,21 +512,20 @@ impl Inbound {
 
     /// A pid that the peer named, if it is one of its own: a peer speaks for itself only (threat T21).
     fn own_pid(&self, pid: actor::Pid) -> Option<Arc<PidEntry>> {
-        let own = self.endpoint.address();
-        (pid.address.is_empty() || *pid.address == **own)
-            .then(|| Arc::new(PidEntry::new(own.clone(), pid.id)))
+        if pid.address.is_empty() {
+            return Some(Arc::new(PidEntry::new(self.endpoint.spelling(), pid.id)));
+        }
+        // As it is spelled: so the peer knows its own again.
+        self.endpoint.is_at(&pid.address).then(|| Arc::new(PidEntry::new(pid.address, pid.id)))
     }
 
     /// Who sent the message, with its address filled in where it left it out, and its request id.
     fn sender(&mut self, envelope: &Envelope<'_>) -> Option<(Arc<PidEntry>, u32)> {
         let (at, sender) = (envelope.sender_index?, envelope.sender?);
-        let own = self.endpoint.address();
         let entry = self.senders.get_mut(at)?.get_or_insert_with(|| {
-            let address = if sender.address.is_empty() || *sender.address == **own {
-                own.clone()
-            } else {
-                Arc::from(sender.address)
-            };
+            let own = self.endpoint.spelling();
+            let is_own = sender.address.is_empty() || *sender.address == *own;
+            let address = if is_own { own } else { Arc::from(sender.address) };
             Arc::new(PidEntry::new(address, sender.id))
         });
         Some((entry.clone(), envelope.sender_request_id))
@@ -534,10 +533,10 @@ impl Inbound {
 
     /// The endpoint by which `pid` is reached: the peer's own, or, of a message that was passed on, a third node's.
     fn endpoint_for(&self, pid: &PidEntry) -> Result<Arc<Endpoint>, nexus_actor_core::Refusal> {
-        if *pid.address == **self.endpoint.address() || *pid.address == *self.node.address {
+        if self.endpoint.is_at(&pid.address) || self.node.is_own(&pid.address) {
             return Ok(self.endpoint.clone());
         }
-        self.node.endpoint(&pid.address)
+        self.endpoint.way_to(&pid.address)
     }
 
     fn reply_to(&mut self, envelope: &Envelope<'_>) -> Option<ReplyTo> {

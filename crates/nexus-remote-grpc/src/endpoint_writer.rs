@@ -540,7 +540,7 @@ async fn form_of(endpoint: &Arc<Endpoint>, control: &OutboundControl, is_nexus: 
     let Some(key) = node.asks.insert(Arc::new(FormProbe(endpoint.clone())), address, endpoint.era()) else {
         return default;
     };
-    control.push(form_probe(node, address, &pending_asks::id_of(key)));
+    control.push(form_probe(node, endpoint.spelling(), &pending_asks::id_of(key)));
     let learned = async {
         loop {
             let learned = node.form_learned.notified();
@@ -559,8 +559,8 @@ async fn form_of(endpoint: &Arc<Endpoint>, control: &OutboundControl, is_nexus: 
 
 /// A touch of the peer's activator in the older form. A node of that form answers that it lives. One of the newer form takes
 /// the target for an id, which nobody has there, and says so. The other way round the older one would end the call.
-fn form_probe(node: &Node, address: &Arc<str>, sender: &str) -> Vec<u8> {
-    let target = Arc::new(PidEntry::new(address.clone(), ACTIVATOR));
+fn form_probe(node: &Node, address: Arc<str>, sender: &str) -> Vec<u8> {
+    let target = Arc::new(PidEntry::new(address, ACTIVATOR));
     let sender = Arc::new(PidEntry::new(node.address.clone(), sender));
     let mut writer = BatchWriter::new(node.limits);
     let mut envelope = OutgoingEnvelope::new(TOUCH, &[], &target);

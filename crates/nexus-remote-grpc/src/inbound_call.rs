@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 
 use crate::batch::{self, Incoming, WireForm};
 use crate::client_connection::{ClientCall, ClientResponseSender};
-use crate::endpoint::{Endpoint, EndpointKind};
+use crate::endpoint::{Endpoint, EndpointKind, Spelled};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::{DisconnectCause, EndpointState};
 use crate::endpoint_watcher::PeerWatch;
@@ -330,7 +330,10 @@ impl InboundCall {
             endpoint.apply(|state, _| state.handle_unblocked());
             endpoint.want_if_waiting();
         }
-        self.begin(endpoint, Arc::from(member_id))
+        self.begin(endpoint.clone(), Arc::from(member_id))?;
+        let who = if self.identity.is_authenticated() { Spelled::Proven } else { Spelled::Called };
+        endpoint.spell(&address, who);
+        Ok(())
     }
 
     fn client_connection(&mut self, client: ClientConnection) -> Result<(), Status> {

@@ -216,6 +216,11 @@ impl Node {
         }
     }
 
+    /// Whether `address` is this node's, however it is spelled.
+    pub(crate) fn is_own(&self, address: &str) -> bool {
+        *address == *self.address || spells(address, &self.authority)
+    }
+
     /// The endpoint of `address`, made if there is none.
     pub(crate) fn endpoint(self: &Arc<Self>, address: &str) -> Result<Arc<Endpoint>, Refusal> {
         self.endpoint_of(address, EndpointKind::Dialled)
@@ -332,11 +337,11 @@ impl Node {
         )))
     }
 
-    pub(crate) fn check_target(&self, pid: &PidEntry) -> Result<(), Refusal> {
-        if pid.id.len() > self.limits.id_bytes {
+    pub(crate) fn check_target(&self, id: &str) -> Result<(), Refusal> {
+        if id.len() > self.limits.id_bytes {
             return Err(Refusal::Limit("bytes of an id"));
         }
-        if pid.id.starts_with(['\n', '\u{12}']) {
+        if id.starts_with(['\n', '\u{12}']) {
             return Err(Refusal::Limit(
                 "ids that begin like a PID, which one form of the wire could not tell from one",
             ));
@@ -430,6 +435,13 @@ impl std::fmt::Debug for Node {
             .field("endpoints", &self.endpoints.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether `address` is a spelling of `authority`.
+pub(crate) fn spells(address: &str, authority: &Authority) -> bool {
+    // A port has one spelling: of most that are others' no more is read.
+    address.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(authority.port()))
+        && address.parse::<Authority>().is_ok_and(|parsed| parsed == *authority)
 }
 
 /// Whether every node links the type, for without it there is no remoting.

@@ -25,10 +25,12 @@ pub(crate) struct SenderRoute {
 impl SenderRoute {
     /// The endpoint by which whoever asked is reached.
     fn way(&self) -> Result<Arc<Endpoint>, Refusal> {
-        if *self.pid.address == **self.endpoint.address() {
-            return Ok(self.endpoint.clone());
-        }
-        self.endpoint.node().endpoint(&self.pid.address)
+        self.endpoint.way_to(&self.pid.address)
+    }
+
+    /// Whether it is of this node: the question came back to it.
+    fn is_here(&self) -> bool {
+        !self.endpoint.is_at(&self.pid.address) && self.endpoint.node().is_own(&self.pid.address)
     }
 
     fn is_future(&self) -> bool {
@@ -75,7 +77,7 @@ impl Route for SenderRoute {
     }
     fn reply(&self, _: ReplyKey, _: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
         let node = self.endpoint.node();
-        if *self.pid.address == *node.address {
+        if self.is_here() {
             return node.answer_here(&self.pid.id, encode);
         }
         let sent =
@@ -93,7 +95,7 @@ impl Route for SenderRoute {
     }
     fn reply_failed(&self, _: ReplyKey, _: CorrelationId, why: AskError) {
         let node = self.endpoint.node();
-        if *self.pid.address == *node.address {
+        if self.is_here() {
             if let Some(ask) = pending_asks::key_of(&self.pid.id).and_then(|key| node.asks.take(key)) {
                 ask.fail(why);
             }

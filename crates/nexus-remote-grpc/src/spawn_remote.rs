@@ -8,6 +8,7 @@ use nexus_actor_core::pid::Pid;
 use nexus_actor_core::serialization::Encoder;
 use nexus_actor_core::{AskError, Refusal, Reply};
 
+use crate::endpoint::Spelled;
 use crate::kinds::{ActivatorMessage, SpawnRequest, Spawned};
 use crate::node::Node;
 use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
@@ -53,19 +54,21 @@ pub(crate) async fn spawn(
     let authority = address
         .parse::<Authority>()
         .map_err(|error| SpawnRemoteError::Invalid { value: address.to_owned(), rule: error.to_string() })?;
+    let spelled = address;
     let address = authority.to_string();
     if !node.config.knows_kind(&address, kind) {
         return Err(SpawnRemoteError::KindNotKnown { kind: kind.to_owned(), address });
     }
     let failed = |error| SpawnRemoteError::Ask(error);
-    if *address == *node.address {
+    if node.is_own(&address) {
         return spawn_here(node, name, kind).await;
     }
     let request = ActorPidRequest { name: name.to_owned(), kind: kind.to_owned() };
     let endpoint = node.endpoint(&address).map_err(|refusal| failed(AskError::from(refusal)))?;
+    endpoint.spell(spelled, Spelled::Dialled);
     let (ask, reply) = Reply::<ActorPidResponse>::pending(&node.system);
     let sent =
-        endpoint.deliver(activator_at(endpoint.address()), 0, None, &mut |encoder: &mut Encoder<'_>| {
+        endpoint.deliver(activator_at(&endpoint.spelling()), 0, None, &mut |encoder: &mut Encoder<'_>| {
             encoder.reply_protobuf(&reply)?;
             encoder.protobuf(&request)
         });

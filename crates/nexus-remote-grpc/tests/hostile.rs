@@ -7,7 +7,7 @@ use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::serialization::protobuf::{Named, ProtobufCodec, ProtobufForm};
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
 use nexus_actor_core::{Actor, ActorError, Context, DeadLetterReason, Props};
-use nexus_remote_grpc::batch::Incoming;
+use nexus_remote_grpc::batch::{Incoming, WireForm};
 use nexus_remote_grpc::config::Limits;
 use nexus_remote_grpc::proto::actor;
 use nexus_remote_grpc::proto::remote::remote_message::MessageType;
@@ -583,4 +583,68 @@ async fn compression_ends_its_call_only() {
     within("an answer", pings.ping(h2::Ping::opaque())).await.expect("the connection lives");
     drop((requests, pings));
     as_before(a, good).await;
+}
+
+/// The text of an address is a Go node's own: it compares it with what it advertises, and passes on what differs. A peer
+/// that writes its address otherwise than we do is written to as it writes, and its own pids are its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_called_as_it_spells_itself() {
+    let mut server = RawServer::start(Manners::default()).await;
+    let (address, port) = (server.address(), server.address.port());
+    let a = node([ConfigOption::with_wire_form(&address, WireForm::W1)]).await;
+    // Canonically the same.
+    let spelled = format!("[::ffff:127.0.0.1]:{port}");
+    let to = a.remote.address().to_owned();
+    let seen = Heard::default();
+    let told = seen.clone();
+    let watching = a.system.spawn("watcher", Props::from_fn(move || Watcher(told.clone()))).expect("free");
+
+    // A reference from before the peer said so.
+    let there = a.at(&address, "there");
+    let call = RawCall::shake(&to, server_hello("raw", &spelled)).await;
+    watching.tell(Watch::Begin(there.clone()));
+    seen.until("the watch", |all| all.len() == 1).await;
+    there.tell(Echo::Note("x".to_owned()));
+    let mine = Some(pid(&spelled, "mine"));
+    call.send(sent(batch(&to, "echo", Some((&spelled, "mine")), &[note("asked")])));
+    call.send(sent(batch(
+        &to,
+        "echo",
+        None,
+        &[("actor.Watch", actor::Watch { watcher: mine }.encode_to_vec())],
+    )));
+    eventually("its watch is taken", || a.remote.peer_watches() == 1).await;
+    let mut left = vec![
+        "actor.Watch there",
+        "actor.Touch there",
+        "google.protobuf.StringValue there",
+        "google.protobuf.StringValue mine",
+        "actor.Terminated mine",
+    ];
+    let mut told = false;
+    while !left.is_empty() {
+        if left.len() == 1 && !std::mem::replace(&mut told, true) {
+            a.system.find("/user/echo").expect("it lives").stop();
+        }
+        let batch = server.batch().await;
+        for envelope in batch.envelopes() {
+            let envelope = envelope.expect("sound");
+            assert_eq!(
+                envelope.target.address,
+                Some(&*spelled),
+                "{} {}",
+                envelope.type_name,
+                envelope.target.id
+            );
+            let what = format!("{} {}", envelope.type_name, envelope.target.id);
+            left.retain(|other| *other != what);
+        }
+    }
+    let who = Some(pid(&spelled, "there"));
+    let terminated = actor::Terminated { who, why: 0 }.encode_to_vec();
+    call.send(sent(batch(&to, "$system/protoactor_watcher", None, &[("actor.Terminated", terminated)])));
+    seen.until("its word of the end", |all| all.last().is_some_and(|line| line == "there stopped")).await;
+    assert_eq!(a.remote.manager().endpoints().len(), 1, "one address, one endpoint");
+    drop((call, there, watching));
+    a.stop().await;
 }
