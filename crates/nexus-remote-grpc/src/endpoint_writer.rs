@@ -303,15 +303,18 @@ impl EndpointWriter {
         };
         node.fail_asks(endpoint.address(), &why);
         endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
-        node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone() });
-        node.forget_form(endpoint.address());
-        log::terminated(endpoint.address(), reason);
-        node.statistics.remove(&**endpoint.address());
-        node.system.event_stream().publish_with(|| EndpointTerminatedEvent {
-            address: endpoint.address().clone(),
-            reason: Arc::from(reason.to_string()),
-            statistics: endpoint.statistics().snapshot(),
-        });
+        // Forgotten before, it may have a successor, and all that goes by the address is that one's.
+        if !node.has_another(endpoint) {
+            node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone() });
+            node.forget_form(endpoint.address());
+            log::terminated(endpoint.address(), reason);
+            node.statistics.remove(&**endpoint.address());
+            node.system.event_stream().publish_with(|| EndpointTerminatedEvent {
+                address: endpoint.address().clone(),
+                reason: Arc::from(reason.to_string()),
+                statistics: endpoint.statistics().snapshot(),
+            });
+        }
         endpoint.mailbox.shrink();
         endpoint.want_if_waiting();
     }

@@ -330,7 +330,7 @@ impl InboundCall {
             endpoint.apply(|state, _| state.handle_unblocked());
             endpoint.want_if_waiting();
         }
-        self.begin(endpoint.clone(), Arc::from(member_id))?;
+        let endpoint = self.begin(endpoint, Arc::from(member_id))?;
         let who = if self.identity.is_authenticated() { Spelled::Proven } else { Spelled::Called };
         endpoint.spell(&address, who);
         Ok(())
@@ -352,7 +352,7 @@ impl InboundCall {
             .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
         let system_id: Arc<str> = Arc::from(member_id);
         let is_first = self.client.is_none();
-        self.begin(endpoint.clone(), system_id.clone())?;
+        let endpoint = self.begin(endpoint, system_id.clone())?;
         if !is_first {
             return Ok(());
         }
@@ -391,20 +391,20 @@ impl InboundCall {
         Err(Status::permission_denied("blocked"))
     }
 
-    /// The peer is who it says: its batches are taken from now on.
-    fn begin(&mut self, endpoint: Arc<Endpoint>, system_id: Arc<str>) -> Result<(), Status> {
+    /// The peer is who it says: its batches are taken from now on. Returns the endpoint that the table holds as well.
+    fn begin(&mut self, endpoint: Arc<Endpoint>, system_id: Arc<str>) -> Result<Arc<Endpoint>, Status> {
         let response = self.response(false);
-        if let Some(before) = &self.endpoint {
+        if let Some(before) = self.endpoint.clone() {
             if before.address() != endpoint.address() {
                 // It may have been made for this request.
                 self.node.forget_if_idle(&endpoint);
                 return Err(Status::failed_precondition("a second connect request with another address"));
             }
             self.push(MessageType::ConnectResponse(response));
-            return Ok(());
+            return Ok(before);
         }
         let limits = self.node.config.get_limits();
-        let calls = endpoint.inbound.fetch_add(1, Ordering::AcqRel) + 1;
+        let (endpoint, calls) = self.node.enter_call(endpoint);
         if calls == 1 {
             self.node.inbound_peers.fetch_add(1, Ordering::AcqRel);
         }
@@ -430,7 +430,7 @@ impl InboundCall {
         }
         self.phase = Phase::Serving;
         self.timer_armed = false;
-        Ok(())
+        Ok(endpoint)
     }
 
     /// What the timer was set for.

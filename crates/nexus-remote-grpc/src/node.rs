@@ -266,6 +266,29 @@ impl Node {
         Ok(endpoint)
     }
 
+    /// Whether another endpoint has taken the place of this one, which was forgotten before its last work was done.
+    pub(crate) fn has_another(&self, endpoint: &Endpoint) -> bool {
+        self.endpoints
+            .get(endpoint.address())
+            .is_some_and(|found| !std::ptr::eq(Arc::as_ptr(&found), endpoint))
+    }
+
+    /// Counts one more call of the peer of `endpoint`, and returns how many there are now. Forgotten meanwhile, it has its
+    /// place back, or another one has it and gets the call.
+    pub(crate) fn enter_call(&self, mut endpoint: Arc<Endpoint>) -> (Arc<Endpoint>, u64) {
+        loop {
+            // Counted first: from here on the one in the table stays.
+            let calls = endpoint.inbound.fetch_add(1, Ordering::AcqRel) + 1;
+            let found =
+                self.endpoints.entry(endpoint.address().clone()).or_insert_with(|| endpoint.clone()).clone();
+            if Arc::ptr_eq(&found, &endpoint) {
+                return (endpoint, calls);
+            }
+            endpoint.inbound.fetch_sub(1, Ordering::AcqRel);
+            endpoint = found;
+        }
+    }
+
     /// Puts an endpoint that somebody still has a use for back in its place.
     pub(crate) fn keep(&self, endpoint: &Endpoint) {
         if !self.is_closing()
@@ -421,8 +444,8 @@ impl Node {
         self.peer_watcher.get().is_some_and(|watcher| watcher.mailbox_len() >= max)
     }
 
-    /// Fails every question to `address`.
-    pub(crate) fn fail_asks(&self, address: &str, why: &AskError) -> usize {
+    /// Fails every question of the endpoint that `address` is the text of.
+    pub(crate) fn fail_asks(&self, address: &Arc<str>, why: &AskError) -> usize {
         self.asks.fail_all(address, why)
     }
 }
@@ -480,3 +503,6 @@ pub(crate) fn new_system_id(random: &mut fastrand::Rng) -> Arc<str> {
 pub(crate) fn route_of(endpoint: &Arc<Endpoint>) -> Arc<dyn Route> {
     endpoint.clone()
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ struct Slot {
 
 struct Asked {
     reply: Arc<dyn PendingReply>,
-    /// Whom.
+    /// Whom. The very text of the endpoint that asks: so those of two endpoints of one address are told apart.
     address: Arc<str>,
     /// Connections to it that had been lost by then.
     era: u64,
@@ -138,21 +138,21 @@ impl PendingAsks {
         Some(asked.reply)
     }
 
-    /// Fails every question to `address`; returns how many there were.
-    pub(crate) fn fail_all(&self, address: &str, why: &AskError) -> usize {
+    /// Fails every question of the endpoint that `address` is the text of; returns how many there were.
+    pub(crate) fn fail_all(&self, address: &Arc<str>, why: &AskError) -> usize {
         self.fail_before(address, u64::MAX, why)
     }
 
     /// The same of those asked before so many connections to it were lost.
-    pub(crate) fn fail_before(&self, address: &str, era: u64, why: &AskError) -> usize {
-        self.fail_those(why, |asked| *asked.address == *address && asked.era < era)
+    pub(crate) fn fail_before(&self, address: &Arc<str>, era: u64, why: &AskError) -> usize {
+        self.fail_those(why, |asked| Arc::ptr_eq(&asked.address, address) && asked.era < era)
     }
 
     /// Gives up the signs of life that were asked for by connections that are lost: their answers may be lost as well,
     /// and they are asked for again.
-    pub(crate) fn give_up_touches(&self, address: &str, era: u64) -> usize {
+    pub(crate) fn give_up_touches(&self, address: &Arc<str>, era: u64) -> usize {
         self.fail_those(&AskError::Unreachable, |asked| {
-            asked.is_touch && *asked.address == *address && asked.era < era
+            asked.is_touch && Arc::ptr_eq(&asked.address, address) && asked.era < era
         })
     }
 
@@ -259,8 +259,8 @@ mod tests {
         }
         assert!(asks.take(first).is_some());
         assert!(asks.take(first).is_none(), "answered once");
-        assert_eq!(asks.fail_all("a:1", &AskError::Unreachable), 0);
-        assert_eq!(asks.fail_all("b:1", &AskError::Unreachable), 1);
+        assert_eq!(asks.fail_all(&a, &AskError::Unreachable), 0);
+        assert_eq!(asks.fail_all(&b, &AskError::Unreachable), 1);
         assert_eq!(*asker.0.lock(), [AskError::Unreachable]);
         assert!(asks.take(second).is_none());
         assert_eq!(asks.len(), 0);
@@ -274,8 +274,8 @@ mod tests {
         asks.insert(question.clone(), &at, 0).expect("room");
         asks.insert_touch(touch.clone(), &at, 0).expect("room");
         asks.insert_touch(touch.clone(), &at, 1).expect("room");
-        assert_eq!(asks.give_up_touches("b:1", 1), 0);
-        assert_eq!(asks.give_up_touches("a:1", 1), 1);
+        assert_eq!(asks.give_up_touches(&"a:1".into(), 1), 0);
+        assert_eq!(asks.give_up_touches(&at, 1), 1);
         assert_eq!((asks.len(), question.0.lock().len(), touch.0.lock().len()), (2, 0, 1));
     }
 
@@ -302,7 +302,7 @@ mod tests {
         let [before, after] = [Arc::new(Asker::default()), Arc::new(Asker::default())];
         asks.insert(before.clone(), &at, 0).expect("room");
         let key = asks.insert(after.clone(), &at, 1).expect("room");
-        assert_eq!(asks.fail_before("a:1", 1, &AskError::Unreachable), 1);
+        assert_eq!(asks.fail_before(&at, 1, &AskError::Unreachable), 1);
         assert_eq!((before.0.lock().len(), after.0.lock().len(), asks.len()), (1, 0, 1));
         assert!(asks.take(key).is_some());
     }

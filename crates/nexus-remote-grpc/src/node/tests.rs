@@ -1,0 +1,104 @@
+//! What is hard to time from outside: endpoints that are forgotten, named, or late.
+
+use std::sync::Arc;
+
+use nexus_actor_core::lock::Lock;
+use nexus_actor_core::remote::{PendingReply, ReplyKey, Route};
+use nexus_actor_core::serialization::DecodeError;
+use nexus_actor_core::{ActorSystem, AskError};
+use nexus_remote::EndpointTerminatedEvent;
+use portable_atomic::Ordering;
+
+use super::Node;
+use crate::endpoint::Endpoint;
+use crate::{Config, Remote};
+
+const ADDRESS: &str = "127.0.0.1:1";
+
+async fn start() -> (ActorSystem, Remote, Arc<Node>) {
+    let system = ActorSystem::builder("node").build().expect("a system");
+    let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+    let node = remote.node_for_tests().clone();
+    (system, remote, node)
+}
+
+#[derive(Default)]
+struct Asker(Lock<Vec<AskError>>);
+
+impl PendingReply for Asker {
+    fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
+        Ok(())
+    }
+    fn fail(&self, error: AskError) {
+        self.0.lock().push(error);
+    }
+    fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+fn ask(node: &Node, endpoint: &Endpoint) -> Arc<Asker> {
+    let asker = Arc::new(Asker::default());
+    node.asks.insert(asker.clone(), endpoint.address(), 0).expect("room");
+    asker
+}
+
+/// An endpoint that was forgotten, and the one that took its place.
+fn forgotten(node: &Arc<Node>) -> (Arc<Endpoint>, Arc<Endpoint>) {
+    let old = node.endpoint(ADDRESS).expect("an address");
+    node.forget_if_idle(&old);
+    let new = node.endpoint(ADDRESS).expect("an address");
+    assert!(!Arc::ptr_eq(&old, &new));
+    (old, new)
+}
+
+/// The end of an endpoint that was forgotten and had something left to do is no end of the one that took its place.
+#[tokio::test]
+async fn a_forgotten_endpoint_ends_alone() {
+    let (system, remote, node) = start().await;
+    let (old, new) = forgotten(&node);
+    let (of_old, of_new) = (ask(&node, &old), ask(&node, &new));
+    new.show_statistics();
+    let ends = Arc::new(Lock::new(0));
+    let counted = ends.clone();
+    let _subscription =
+        system.event_stream().subscribe(move |_: &EndpointTerminatedEvent| *counted.lock() += 1);
+    let end = async |endpoint: &Endpoint| {
+        let before = node.tasks.count();
+        endpoint.apply(|state, now| {
+            state.ensure_connected(now);
+            state.close();
+        });
+        while node.tasks.count() > before {
+            tokio::task::yield_now().await;
+        }
+    };
+    end(&old).await;
+    assert_eq!((of_old.0.lock().len(), of_new.0.lock().len()), (1, 0), "each has its own questions");
+    assert!(node.statistics.contains_key(ADDRESS));
+    assert_eq!(*ends.lock(), 0);
+    end(&new).await;
+    assert_eq!((of_new.0.lock().len(), *ends.lock()), (1, 1));
+    assert!(!node.statistics.contains_key(ADDRESS));
+    remote.shutdown(false).await;
+}
+
+/// A call that begins on an endpoint forgotten meanwhile is counted where others look for it.
+#[tokio::test]
+async fn a_call_and_the_table_agree() {
+    let (_system, remote, node) = start().await;
+    let (old, new) = forgotten(&node);
+    let (found, calls) = node.enter_call(old.clone());
+    assert!(Arc::ptr_eq(&found, &new));
+    assert_eq!((calls, old.inbound.load(Ordering::Acquire)), (1, 0));
+    new.inbound.store(0, Ordering::Release);
+    node.forget_if_idle(&new);
+    assert!(node.endpoints.is_empty());
+    let (found, calls) = node.enter_call(old.clone());
+    assert!(Arc::ptr_eq(&found, &old) && calls == 1);
+    node.forget_if_idle(&old);
+    assert!(Arc::ptr_eq(&node.endpoint(ADDRESS).expect("an address"), &old), "who has a call stays");
+    old.inbound.store(0, Ordering::Release);
+    remote.shutdown(false).await;
+}
