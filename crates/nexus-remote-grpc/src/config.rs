@@ -202,6 +202,9 @@ pub struct Limits {
     pub inbound_peers: usize,
     /// Calls of one peer (L6); 8.
     pub inbound_calls: usize,
+    /// Third nodes that this one dials only because one peer named them as senders (L6); 64. It counts until they call this
+    /// node, or an actor here has a reference to one there. An answer to one more is a dead letter.
+    pub named_peers: usize,
     /// Connections that have not shaken hands, in all (L3); 128.
     pub strangers: usize,
     /// Connections that have not shaken hands, of one IP address (L3); 16.
@@ -234,6 +237,7 @@ impl Limits {
             spawns_per_second: 10_000,
             inbound_peers: 10_000,
             inbound_calls: 8,
+            named_peers: 64,
             strangers: 128,
             strangers_per_ip: 16,
             mailbox_messages: 262_144,

@@ -11,7 +11,7 @@ use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, S
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorPath, ActorPathScheme, Address};
 use nexus_actor_core::pid::Pid;
-use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, ReplyTo, Route, Wire};
+use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route, Wire};
 use nexus_actor_core::ring_queue::QueueError;
 use nexus_actor_core::serialization::protobuf::{ProtobufValue, TypeName};
 use nexus_actor_core::serialization::scope::{self, LiftedReply};
@@ -21,7 +21,7 @@ use nexus_actor_core::{
     TerminationReason,
 };
 use nexus_remote::EndpointStatistics;
-use portable_atomic::{AtomicBool, AtomicU64, Ordering};
+use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use crate::client_connection::ClientCall;
@@ -37,7 +37,6 @@ use crate::node::{self, Node};
 use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;
-use crate::sender_route::SenderRoute;
 use crate::signs_of_life::{Found, Heard, WatchTouch};
 
 const POISON_PILL: TypeName = TypeName { package: "actor", name: "PoisonPill" };
@@ -99,8 +98,21 @@ pub struct Endpoint {
     pub(crate) is_nexus: AtomicBool,
     /// Calls that the peer has open to us.
     pub(crate) inbound: AtomicU64,
+    /// Endpoints that exist only because this peer named them.
+    named: Arc<AtomicUsize>,
+    /// It exists only because a peer named it.
+    named_by: Lock<Option<NamedByPeer>>,
     /// Of a client: the call that it opened.
     client_call: Lock<Option<Arc<ClientCall>>>,
+}
+
+/// One of the endpoints that exist only because a peer named them: counted until it is dropped.
+pub(crate) struct NamedByPeer(Arc<AtomicUsize>);
+
+impl Drop for NamedByPeer {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 #[derive(Default)]
@@ -139,6 +151,8 @@ impl Endpoint {
             changed: Notify::new(),
             is_nexus: AtomicBool::new(false),
             inbound: AtomicU64::new(0),
+            named: Arc::default(),
+            named_by: Lock::default(),
             client_call: Lock::default(),
         })
     }
@@ -190,9 +204,29 @@ impl Endpoint {
             || self.path_address.authority.as_ref().is_some_and(|own| node::spells(address, own))
     }
 
-    /// The endpoint by which an actor at `address` is reached that the peer named: this one, or a third node's.
+    /// The endpoint by which an actor at `address` is reached that the peer named: this one, or a third node's. What came as
+    /// from here goes back the way it came.
     pub(crate) fn way_to(self: &Arc<Self>, address: &str) -> Result<Arc<Self>, Refusal> {
-        if self.is_at(address) { Ok(self.clone()) } else { self.node.endpoint(address) }
+        if self.is_at(address) || self.node.is_own(address) {
+            return Ok(self.clone());
+        }
+        self.node.endpoint_named(address, self)
+    }
+
+    /// Counts one more endpoint that exists only because this peer named it, if there are fewer than `max`.
+    pub(crate) fn name_another(&self, max: usize) -> Option<NamedByPeer> {
+        let one_more = |count| (count < max).then_some(count + 1);
+        self.named.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(NamedByPeer(self.named.clone()))
+    }
+
+    pub(crate) fn set_named(&self, by: Option<NamedByPeer>) {
+        *self.named_by.lock() = by;
+    }
+
+    /// Somebody else has a use for it than the peer that named it.
+    pub(crate) fn claim(&self) {
+        drop(self.named_by.lock().take());
     }
 
     /// The actor there that has this id.
@@ -622,15 +656,6 @@ impl Endpoint {
             && self.inbound.load(Ordering::Acquire) == 0
             && !self.driven.load(Ordering::Acquire)
             && self.mailbox.is_empty()
-    }
-
-    /// The pid here under which the peer knows whoever waits for `to`.
-    pub(crate) fn reply_route(self: &Arc<Self>, pid: Arc<PidEntry>, request_id: u32) -> ReplyTo {
-        ReplyTo {
-            route: Arc::new(SenderRoute { endpoint: self.clone(), pid, request_id }),
-            key: ReplyKey { secret: 0, slot: 0 },
-            correlation_id: CorrelationId::NIL,
-        }
     }
 }
 

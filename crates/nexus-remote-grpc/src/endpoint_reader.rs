@@ -22,6 +22,7 @@ use crate::pending_asks::{self, FUTURE};
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;
 use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
+use crate::sender_route::SenderRoute;
 use crate::status::ResponseStatusCode;
 
 /// Actors that a call remembers; one more makes it forget all, and look them up again.
@@ -364,14 +365,13 @@ impl Inbound {
     }
 
     fn touch(&mut self, envelope: &Envelope<'_>, slot: Slot) {
-        let Some((sender, request_id)) = self.sender(envelope) else { return };
-        let Ok(endpoint) = self.endpoint_for(&sender) else { return };
+        let Some(asker) = self.asker(envelope) else { return };
         let who = actor::Pid {
             address: self.node.address.to_string(),
             id: envelope.target.id.to_owned(),
             request_id: 0,
         };
-        let answer = Touched { endpoint, sender, request_id, who: Some(who) };
+        let answer = Touched { asker, who: Some(who) };
         match slot {
             Slot::Activator => answer.lives(),
             Slot::Actor(at) => {
@@ -491,17 +491,15 @@ impl Inbound {
             );
         };
         let Some(activator) = self.node.activator.get().cloned() else { return };
-        let to = self.sender(envelope);
-        let endpoint = to.as_ref().and_then(|(sender, _)| self.endpoint_for(sender).ok());
+        let asker = self.asker(envelope);
         let node = self.node.clone();
         let answer = move |Spawned { status, actor }: Spawned| {
-            let (Some((sender, request_id)), Some(endpoint)) = (to, endpoint) else { return };
+            let Some(asker) = asker else { return };
             let pid = actor.map(|actor| {
                 let Pid { address, id, .. } = node.pid_of(&actor);
                 actor::Pid { address: address.to_string(), id: id.to_string(), request_id: 0 }
             });
-            let response = ActorPidResponse { pid, status_code: status.code() };
-            let _ = endpoint.deliver_proto(sender, request_id, &response);
+            asker.tell(&ActorPidResponse { pid, status_code: status.code() });
         };
         if activator.mailbox_len() >= self.node.config.get_endpoint_manager_queue_size() {
             return answer(Spawned { status: ResponseStatusCode::Unavailable, actor: None });
@@ -531,18 +529,15 @@ impl Inbound {
         Some((entry.clone(), envelope.sender_request_id))
     }
 
-    /// The endpoint by which `pid` is reached: the peer's own, or, of a message that was passed on, a third node's.
-    fn endpoint_for(&self, pid: &PidEntry) -> Result<Arc<Endpoint>, nexus_actor_core::Refusal> {
-        if self.endpoint.is_at(&pid.address) || self.node.is_own(&pid.address) {
-            return Ok(self.endpoint.clone());
-        }
-        self.endpoint.way_to(&pid.address)
+    /// The way back to who sent the message. That to a third node is looked for when there is an answer: a peer may name any
+    /// number of them.
+    fn asker(&mut self, envelope: &Envelope<'_>) -> Option<SenderRoute> {
+        let (pid, request_id) = self.sender(envelope)?;
+        Some(SenderRoute { endpoint: self.endpoint.clone(), pid, request_id })
     }
 
     fn reply_to(&mut self, envelope: &Envelope<'_>) -> Option<ReplyTo> {
-        let (sender, request_id) = self.sender(envelope)?;
-        // The way to a third node is looked for when there is an answer: a peer may name any number of them.
-        Some(self.endpoint.reply_route(sender, request_id))
+        Some(self.asker(envelope)?.into_reply_to())
     }
 
     fn suspended(&mut self, envelope: &Envelope<'_>) {
@@ -569,16 +564,13 @@ impl Inbound {
         if kind == Kind::Response {
             return;
         }
-        if let Some((sender, request_id)) = self.sender(envelope)
-            && let Ok(endpoint) = self.endpoint_for(&sender)
-        {
+        if let Some(asker) = self.asker(envelope) {
             let target = actor::Pid {
                 address: self.node.address.to_string(),
                 id: envelope.target.id.to_owned(),
                 request_id: 0,
             };
-            let response = actor::DeadLetterResponse { target: Some(target) };
-            let _ = endpoint.deliver_proto(sender, request_id, &response);
+            asker.tell(&actor::DeadLetterResponse { target: Some(target) });
         }
     }
 
@@ -610,24 +602,21 @@ impl Inbound {
 
 /// The answer to a touch: that the actor lives, or, when it is dropped instead, that it does not.
 struct Touched {
-    endpoint: Arc<Endpoint>,
-    sender: Arc<PidEntry>,
-    request_id: u32,
+    asker: SenderRoute,
     who: Option<actor::Pid>,
 }
 
 impl Touched {
     fn lives(mut self) {
-        let touched = actor::Touched { who: self.who.take() };
-        let _ = self.endpoint.deliver_proto(self.sender.clone(), self.request_id, &touched);
+        let who = self.who.take();
+        self.asker.tell(&actor::Touched { who });
     }
 }
 
 impl Drop for Touched {
     fn drop(&mut self) {
         if let Some(who) = self.who.take() {
-            let response = actor::DeadLetterResponse { target: Some(who) };
-            let _ = self.endpoint.deliver_proto(self.sender.clone(), self.request_id, &response);
+            self.asker.tell(&actor::DeadLetterResponse { target: Some(who) });
         }
     }
 }

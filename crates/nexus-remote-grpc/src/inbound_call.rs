@@ -317,7 +317,7 @@ impl InboundCall {
         }
         let endpoint = self
             .node
-            .endpoint(&address)
+            .endpoint_of(&address, EndpointKind::Dialled)
             .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
         let refuses_us =
             block_list.iter().any(|id| **id == *self.node.system_id || **id == *self.node.address);

@@ -22,7 +22,7 @@ use crate::batch::{BatchLimits, WireForm};
 use crate::block_list::BlockList;
 use crate::client_connection::ClientResponseSender;
 use crate::config::Config;
-use crate::endpoint::{Endpoint, EndpointKind};
+use crate::endpoint::{Endpoint, EndpointKind, NamedByPeer};
 use crate::endpoint_watcher::{PeerWatch, PeerWatcherRef};
 use crate::inbound_call::CallControl;
 use crate::kinds::{ActivatorRef, Kinds};
@@ -32,6 +32,8 @@ use crate::pid_entry::PidEntry;
 
 /// Endpoints that may exist (limit L6); those of peers included that only named an address.
 const ENDPOINTS_MAX: usize = 10_000;
+/// Of them, those that are kept for peers that have called and those that are reached for here.
+const ENDPOINTS_KEPT: usize = ENDPOINTS_MAX / 10;
 /// Bytes of an envelope beside its payload and headers: indices, ids, lengths.
 const ENVELOPE_SLACK: usize = 4 * 1024;
 
@@ -73,6 +75,13 @@ pub(crate) struct Node {
     random: Lock<fastrand::Rng>,
     /// Tasks under way, for the end of the node.
     pub(crate) tasks: Arc<Tasks>,
+}
+
+/// What the table of endpoints has for an address.
+enum Place {
+    Taken(Arc<Endpoint>),
+    /// Nothing; the address in its canonical form.
+    Free(Arc<str>),
 }
 
 /// Counts tasks, and says when there is none.
@@ -221,18 +230,51 @@ impl Node {
         *address == *self.address || spells(address, &self.authority)
     }
 
-    /// The endpoint of `address`, made if there is none.
+    /// The endpoint of `address`, for somebody here; made if there is none.
     pub(crate) fn endpoint(self: &Arc<Self>, address: &str) -> Result<Arc<Endpoint>, Refusal> {
-        self.endpoint_of(address, EndpointKind::Dialled)
+        let endpoint = self.endpoint_of(address, EndpointKind::Dialled)?;
+        endpoint.claim();
+        Ok(endpoint)
     }
 
+    /// The same for whoever calls from there.
     pub(crate) fn endpoint_of(
         self: &Arc<Self>,
         address: &str,
         kind: EndpointKind,
     ) -> Result<Arc<Endpoint>, Refusal> {
+        match self.place_of(address)? {
+            Place::Taken(found) => Ok(found),
+            Place::Free(_) if self.endpoints.len() >= ENDPOINTS_MAX => {
+                Err(Refusal::Limit("endpoints of this node"))
+            }
+            Place::Free(address) => self.make_endpoint(&address, kind, None),
+        }
+    }
+
+    /// The endpoint of an `address` that the peer of `by` named. A peer may name any number of them: it has only so many
+    /// made, and no peer the last ones.
+    pub(crate) fn endpoint_named(
+        self: &Arc<Self>,
+        address: &str,
+        by: &Endpoint,
+    ) -> Result<Arc<Endpoint>, Refusal> {
+        let address = match self.place_of(address)? {
+            Place::Taken(found) => return Ok(found),
+            Place::Free(address) => address,
+        };
+        if self.endpoints.len() >= ENDPOINTS_MAX - ENDPOINTS_KEPT {
+            return Err(Refusal::Limit("endpoints of addresses that peers named"));
+        }
+        let named = by
+            .name_another(self.config.get_limits().named_peers)
+            .ok_or(Refusal::Limit("endpoints of addresses that one peer named"))?;
+        self.make_endpoint(&address, EndpointKind::Dialled, Some(named))
+    }
+
+    fn place_of(&self, address: &str) -> Result<Place, Refusal> {
         if let Some(found) = self.endpoints.get(address) {
-            return Ok(found.clone());
+            return Ok(Place::Taken(found.clone()));
         }
         if self.is_closing() {
             return Err(Refusal::Shutdown);
@@ -244,20 +286,27 @@ impl Node {
             // What is here is reached here; nothing leaves the process for it.
             return Err(Refusal::NoRoute("the address is this node's own"));
         }
-        let address = &*authority.to_string();
-        if let Some(found) = self.endpoints.get(address) {
-            return Ok(found.clone());
-        }
-        if self.endpoints.len() >= ENDPOINTS_MAX {
-            return Err(Refusal::Limit("endpoints of this node"));
-        }
+        let address: Arc<str> = Arc::from(authority.to_string());
+        Ok(match self.endpoints.get(&address) {
+            Some(found) => Place::Taken(found.clone()),
+            None => Place::Free(address),
+        })
+    }
+
+    fn make_endpoint(
+        self: &Arc<Self>,
+        address: &Arc<str>,
+        kind: EndpointKind,
+        named: Option<NamedByPeer>,
+    ) -> Result<Arc<Endpoint>, Refusal> {
         let kind = if is_client_address(address) { EndpointKind::Client } else { kind };
-        let address: Arc<str> = Arc::from(address);
-        let entry =
-            self.endpoints.entry(address.clone()).or_insert_with(|| Endpoint::new(self, &address, kind));
-        let endpoint = entry.clone();
-        drop(entry);
-        if kind == EndpointKind::Dialled && !self.block_list.permits_dial(&address) {
+        let make = || {
+            let endpoint = Endpoint::new(self, address, kind);
+            endpoint.set_named(named);
+            endpoint
+        };
+        let endpoint = self.endpoints.entry(address.clone()).or_insert_with(make).clone();
+        if kind == EndpointKind::Dialled && !self.block_list.permits_dial(address) {
             endpoint.apply(|state, now| state.handle_blocked(now));
         }
         if self.is_suspended() {
@@ -282,6 +331,7 @@ impl Node {
             let found =
                 self.endpoints.entry(endpoint.address().clone()).or_insert_with(|| endpoint.clone()).clone();
             if Arc::ptr_eq(&found, &endpoint) {
+                endpoint.claim();
                 return (endpoint, calls);
             }
             endpoint.inbound.fetch_sub(1, Ordering::AcqRel);

@@ -6,8 +6,9 @@ use std::task::{Context, Poll, Waker};
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::path::{ActorPath, Address};
 use nexus_actor_core::pid::Pid;
-use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route, Wire};
+use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, ReplyTo, Route, Wire};
 use nexus_actor_core::serialization::SerializerId;
+use nexus_actor_core::serialization::protobuf::ProtobufValue;
 use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Refusal};
 
 use crate::endpoint::Endpoint;
@@ -26,6 +27,43 @@ impl SenderRoute {
     /// The endpoint by which whoever asked is reached.
     fn way(&self) -> Result<Arc<Endpoint>, Refusal> {
         self.endpoint.way_to(&self.pid.address)
+    }
+
+    /// Sends by that endpoint. One that was made for it and has nothing to send is none.
+    fn send_by_way(&self, send: impl FnOnce(&Endpoint) -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let way = self.way()?;
+        let sent = send(&way);
+        if sent.is_err() && !Arc::ptr_eq(&way, &self.endpoint) {
+            self.endpoint.node().forget_if_idle(&way);
+        }
+        sent
+    }
+
+    /// Sends an answer of the runtimes. It is recorded only where the peer has named too many others to be answered.
+    pub(crate) fn tell<T: ProtobufValue>(&self, message: &T) {
+        let sent = self.send_by_way(|way| way.deliver_proto(self.pid.clone(), self.request_id, message));
+        if let Err(refusal @ Refusal::Limit(_)) = sent {
+            self.dead(&refusal);
+        }
+    }
+
+    fn dead(&self, refusal: &Refusal) {
+        let reason = refusal.reason();
+        self.endpoint.node().system.dead_letters().record_with(reason, || {
+            DeadLetter::of(MessageInfo::encoded("answer", 0), reason)
+                .with_pid(Pid::new(self.pid.address.clone(), self.pid.id.clone()))
+                .with_peer(self.endpoint.path_address().clone())
+                .with_detail(refusal.to_string())
+        });
+    }
+
+    /// As the core takes it.
+    pub(crate) fn into_reply_to(self) -> ReplyTo {
+        ReplyTo {
+            route: Arc::new(self),
+            key: ReplyKey { secret: 0, slot: 0 },
+            correlation_id: CorrelationId::NIL,
+        }
     }
 
     /// Whether it is of this node: the question came back to it.
@@ -80,16 +118,9 @@ impl Route for SenderRoute {
         if self.is_here() {
             return node.answer_here(&self.pid.id, encode);
         }
-        let sent =
-            self.way().and_then(|endpoint| endpoint.deliver(self.pid.clone(), self.request_id, None, encode));
+        let sent = self.send_by_way(|way| way.deliver(self.pid.clone(), self.request_id, None, encode));
         if let Err(refusal) = &sent {
-            let reason = refusal.reason();
-            node.system.dead_letters().record_with(reason, || {
-                DeadLetter::of(MessageInfo::encoded("answer", 0), reason)
-                    .with_pid(Pid::new(self.pid.address.clone(), self.pid.id.clone()))
-                    .with_peer(self.endpoint.path_address().clone())
-                    .with_detail(refusal.to_string())
-            });
+            self.dead(refusal);
         }
         sent
     }
@@ -103,10 +134,7 @@ impl Route for SenderRoute {
         }
         // An actor that asks gets other messages too, and is told only what it must know.
         if self.is_future() || matches!(why, AskError::NoSuchActor | AskError::Stopped) {
-            let response = actor::DeadLetterResponse { target: None };
-            if let Ok(endpoint) = self.way() {
-                let _ = endpoint.deliver_proto(self.pid.clone(), self.request_id, &response);
-            }
+            self.tell(&actor::DeadLetterResponse { target: None });
         }
     }
     fn forget(&self, key: ReplyKey) {

@@ -648,3 +648,58 @@ async fn a_peer_is_called_as_it_spells_itself() {
     drop((call, there, watching));
     a.stop().await;
 }
+
+/// A peer may name any number of third nodes as those who ask. This one dials so many of them for it, and no more: an answer to
+/// one beyond is recorded. Whom an actor here has a reference to does not count.
+///
+/// Covers: L6
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_has_few_others_dialled() {
+    let mut limits = Limits::new();
+    limits.named_peers = 2;
+    let (a, good) = pair([ConfigOption::with_limits(limits)]).await;
+    let to = a.remote.address().to_owned();
+    // Nobody has to find out how it writes.
+    let manners = Manners { is_nexus: true, ..Manners::default() };
+    let mut third =
+        [RawServer::start(manners).await, RawServer::start(manners).await, RawServer::start(manners).await];
+    let addresses = third.each_ref().map(RawServer::address);
+    let known = |address: &String| a.remote.manager().connection_state(address).is_some();
+    let call = RawCall::shake(&to, server_hello("raw", "127.0.0.1:1")).await;
+    let touch = || ("actor.Touch", Vec::new());
+    // One that has nothing to send is not kept, so it does not count: these are clients who are not there.
+    for name in ["client-a:1", "client-b:1", "client-c:1"] {
+        call.send(sent(batch(&to, "echo", Some((name, "who")), &[touch()])));
+    }
+    for server in &mut third[..2] {
+        call.send(sent(batch(&to, "echo", Some((&server.address(), "who")), &[touch()])));
+        server.until("actor.Touched").await;
+    }
+    // Each kind of answer to one more.
+    let spawn = ActorPidRequest { name: String::new(), kind: "unknown".to_owned() };
+    let mut letters = a.events::<DeadLetterEvent>();
+    for (id, message) in [
+        ("echo", touch()),
+        ("nobody", touch()),
+        ("nobody", note("x")),
+        ("echo", note("asks")),
+        ("activator", ("remote.ActorPidRequest", spawn.encode_to_vec())),
+    ] {
+        call.send(sent(batch(&to, id, Some((&addresses[2], "who")), &[message])));
+        let letter = letters.find(id, |letter| letter.reason() == DeadLetterReason::Limit).await;
+        assert_eq!(letter.pid.as_ref().map(|pid| pid.address.to_string()), Some(addresses[2].clone()));
+        assert!(!known(&addresses[2]));
+    }
+    // The two that there were are answered on.
+    call.send(sent(batch(&to, "nobody", Some((&addresses[0], "who")), &[touch()])));
+    third[0].until("actor.DeadLetterResponse").await;
+    // Reached for here as well, it is the peer's no more, and there is room for another.
+    let mine = a.at(&addresses[0], "mine");
+    call.send(sent(batch(&to, "echo", Some((&addresses[2], "who")), &[touch()])));
+    third[2].until("actor.Touched").await;
+    drop((call, mine));
+    for address in &addresses {
+        a.remote.block_system(address).await;
+    }
+    as_before(a, good).await;
+}

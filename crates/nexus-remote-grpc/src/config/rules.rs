@@ -179,6 +179,7 @@ fn limits(limits: &Limits, found: &mut Violations) {
         ("limits.spawns_per_second", limits.spawns_per_second as usize),
         ("limits.inbound_peers", limits.inbound_peers),
         ("limits.inbound_calls", limits.inbound_calls),
+        ("limits.named_peers", limits.named_peers),
         ("limits.strangers", limits.strangers),
         ("limits.strangers_per_ip", limits.strangers_per_ip),
         ("limits.mailbox_messages", limits.mailbox_messages),

@@ -5,19 +5,24 @@ use std::sync::Arc;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::remote::{PendingReply, ReplyKey, Route};
 use nexus_actor_core::serialization::DecodeError;
-use nexus_actor_core::{ActorSystem, AskError};
+use nexus_actor_core::{ActorSystem, AskError, Refusal};
 use nexus_remote::EndpointTerminatedEvent;
 use portable_atomic::Ordering;
 
-use super::Node;
+use super::{ENDPOINTS_KEPT, ENDPOINTS_MAX, Node};
+use crate::config::Limits;
 use crate::endpoint::Endpoint;
-use crate::{Config, Remote};
+use crate::{Config, ConfigOption, Remote};
 
 const ADDRESS: &str = "127.0.0.1:1";
 
 async fn start() -> (ActorSystem, Remote, Arc<Node>) {
+    start_with(Config::new("127.0.0.1", 0)).await
+}
+
+async fn start_with(config: Config) -> (ActorSystem, Remote, Arc<Node>) {
     let system = ActorSystem::builder("node").build().expect("a system");
-    let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+    let remote = Remote::start(&system, config).await.expect("a node");
     let node = remote.node_for_tests().clone();
     (system, remote, node)
 }
@@ -100,5 +105,30 @@ async fn a_call_and_the_table_agree() {
     node.forget_if_idle(&old);
     assert!(Arc::ptr_eq(&node.endpoint(ADDRESS).expect("an address"), &old), "who has a call stays");
     old.inbound.store(0, Ordering::Release);
+    remote.shutdown(false).await;
+}
+
+/// Addresses that peers name do not fill the table: the last places are for those who call and those who are reached for.
+///
+/// Covers: L6
+#[tokio::test]
+async fn named_addresses_leave_places_free() {
+    let mut limits = Limits::new();
+    limits.named_peers = ENDPOINTS_MAX;
+    let config = Config::new("127.0.0.1", 0).with([ConfigOption::with_limits(limits)]);
+    let (_system, remote, node) = start_with(config).await;
+    let by = node.endpoint(ADDRESS).expect("an address");
+    let address = |number: usize| format!("127.1.{}.{}:1", number / 256, number % 256);
+    let most = ENDPOINTS_MAX - ENDPOINTS_KEPT;
+    for number in 1..most {
+        by.way_to(&address(number)).expect("room");
+    }
+    assert_eq!(node.endpoints.len(), most);
+    assert!(matches!(by.way_to(&address(most)), Err(Refusal::Limit(_))));
+    assert!(by.way_to(&address(1)).is_ok(), "those there are remain");
+    for number in most..ENDPOINTS_MAX {
+        node.endpoint(&address(number)).expect("room");
+    }
+    assert!(matches!(node.endpoint(&address(ENDPOINTS_MAX)), Err(Refusal::Limit(_))));
     remote.shutdown(false).await;
 }
