@@ -300,12 +300,17 @@ impl Node {
         named: Option<NamedByPeer>,
     ) -> Result<Arc<Endpoint>, Refusal> {
         let kind = if is_client_address(address) { EndpointKind::Client } else { kind };
+        let mut is_new = false;
         let make = || {
+            is_new = true;
             let endpoint = Endpoint::new(self, address, kind);
             endpoint.set_named(named);
             endpoint
         };
         let endpoint = self.endpoints.entry(address.clone()).or_insert_with(make).clone();
+        if is_new && self.close_if_late(&endpoint) {
+            return Err(Refusal::Shutdown);
+        }
         if kind == EndpointKind::Dialled && !self.block_list.permits_dial(address) {
             endpoint.apply(|state, now| state.handle_blocked(now));
         }
@@ -313,6 +318,16 @@ impl Node {
             endpoint.apply(|state, _| state.suspend());
         }
         Ok(endpoint)
+    }
+
+    /// Closes an endpoint that was put into the table when the end of the node may have closed all that were in it.
+    fn close_if_late(&self, endpoint: &Endpoint) -> bool {
+        let is_late = self.is_closing();
+        if is_late {
+            endpoint.apply(|state, _| state.close());
+            endpoint.mailbox.close(Refusal::Shutdown);
+        }
+        is_late
     }
 
     /// Whether another endpoint has taken the place of this one, which was forgotten before its last work was done.
@@ -328,8 +343,15 @@ impl Node {
         loop {
             // Counted first: from here on the one in the table stays.
             let calls = endpoint.inbound.fetch_add(1, Ordering::AcqRel) + 1;
-            let found =
-                self.endpoints.entry(endpoint.address().clone()).or_insert_with(|| endpoint.clone()).clone();
+            let mut is_back = false;
+            let put_back = || {
+                is_back = true;
+                endpoint.clone()
+            };
+            let found = self.endpoints.entry(endpoint.address().clone()).or_insert_with(put_back).clone();
+            if is_back {
+                self.close_if_late(&endpoint);
+            }
             if Arc::ptr_eq(&found, &endpoint) {
                 endpoint.claim();
                 return (endpoint, calls);
@@ -345,7 +367,9 @@ impl Node {
             && !self.endpoints.contains_key(endpoint.address())
             && let Some(endpoint) = endpoint.arc()
         {
-            self.endpoints.entry(endpoint.address().clone()).or_insert(endpoint);
+            let address = endpoint.address().clone();
+            self.endpoints.entry(address).or_insert_with(|| endpoint.clone());
+            self.close_if_late(&endpoint);
         }
     }
 

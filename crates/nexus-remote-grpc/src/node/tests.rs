@@ -11,7 +11,8 @@ use portable_atomic::Ordering;
 
 use super::{ENDPOINTS_KEPT, ENDPOINTS_MAX, Node};
 use crate::config::Limits;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointKind};
+use crate::pid_entry::PidEntry;
 use crate::{Config, ConfigOption, Remote};
 
 const ADDRESS: &str = "127.0.0.1:1";
@@ -131,4 +132,22 @@ async fn named_addresses_leave_places_free() {
     }
     assert!(matches!(node.endpoint(&address(ENDPOINTS_MAX)), Err(Refusal::Limit(_))));
     remote.shutdown(false).await;
+}
+
+/// An endpoint that is made while the node ends, after all there were have been closed, is closed as well and leaves.
+#[tokio::test]
+async fn an_endpoint_that_comes_late_is_closed() {
+    let (_system, remote, node) = start().await;
+    remote.shutdown(true).await;
+    let made = node.make_endpoint(&Arc::from(ADDRESS), EndpointKind::Dialled, None);
+    assert!(matches!(made, Err(Refusal::Shutdown)), "{made:?}");
+    // Whoever found it in the table meanwhile sends nothing by it.
+    let found = node.endpoints.get(ADDRESS).map(|found| found.clone()).expect("its end is under way");
+    let target = Arc::new(PidEntry::new(ADDRESS, "x"));
+    let sent = found.deliver_proto(target, 0, &String::from("x"));
+    assert!(matches!(sent, Err(Refusal::Shutdown)), "{sent:?}");
+    while node.tasks.count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(node.endpoints.is_empty());
 }
