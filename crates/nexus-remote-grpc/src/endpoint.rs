@@ -24,6 +24,7 @@ use nexus_remote::EndpointStatistics;
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
+use crate::batch::WireForm;
 use crate::client_connection::ClientCall;
 use crate::endpoint_state::{ConnectionState, EndpointAction, EndpointState};
 use crate::endpoint_watcher::EndpointWatcher;
@@ -96,6 +97,9 @@ pub struct Endpoint {
     pub(crate) changed: Notify,
     /// The peer is a node of ours.
     pub(crate) is_nexus: AtomicBool,
+    forms: Lock<Forms>,
+    /// For who waits to know the form.
+    pub(crate) form_learned: Notify,
     /// Calls that the peer has open to us.
     pub(crate) inbound: AtomicU64,
     /// Endpoints that exist only because this peer named them.
@@ -104,6 +108,17 @@ pub struct Endpoint {
     named_by: Lock<Option<NamedByPeer>>,
     /// Of a client: the call that it opened.
     client_call: Lock<Option<Arc<ClientCall>>>,
+}
+
+/// The form of the wire that the peer writes.
+#[derive(Default)]
+struct Forms {
+    /// As it showed by a call of ours, or under a certificate of its address.
+    proven: Option<WireForm>,
+    /// As somebody wrote last who called in its name.
+    heard: Option<WireForm>,
+    /// Both were written in its name: it has changed, or somebody else called.
+    is_disputed: bool,
 }
 
 /// One of the endpoints that exist only because a peer named them: counted until it is dropped.
@@ -150,6 +165,8 @@ impl Endpoint {
             losses: AtomicU64::new(0),
             changed: Notify::new(),
             is_nexus: AtomicBool::new(false),
+            forms: Lock::default(),
+            form_learned: Notify::new(),
             inbound: AtomicU64::new(0),
             named: Arc::default(),
             named_by: Lock::default(),
@@ -202,6 +219,33 @@ impl Endpoint {
         *address == *self.address
             || *address == *self.spelling.lock().1
             || self.path_address.authority.as_ref().is_some_and(|own| node::spells(address, own))
+    }
+
+    /// Notes the form that the peer writes. If that is proven, whoever waits to know it goes on.
+    pub(crate) fn note_form(&self, form: WireForm, is_proven: bool) {
+        let mut forms = self.forms.lock();
+        if !is_proven {
+            let before = forms.heard.replace(form);
+            forms.is_disputed |= before.is_some_and(|before| before != form);
+        } else if forms.proven.replace(form) != Some(form) {
+            drop(forms);
+            self.form_learned.notify_waiters();
+        }
+    }
+
+    /// The form that the peer writes, as it has proved itself.
+    pub(crate) fn proven_form(&self) -> Option<WireForm> {
+        self.forms.lock().proven
+    }
+
+    /// The form that was last written in its name, and whether nobody wrote another one.
+    pub(crate) fn heard_form(&self) -> Option<(WireForm, bool)> {
+        let forms = self.forms.lock();
+        Some((forms.heard?, !forms.is_disputed))
+    }
+
+    pub(crate) fn forget_form(&self) {
+        *self.forms.lock() = Forms::default();
     }
 
     /// The endpoint by which an actor at `address` is reached that the peer named: this one, or a third node's. What came as

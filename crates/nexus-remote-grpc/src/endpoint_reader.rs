@@ -85,6 +85,8 @@ pub(crate) struct Inbound {
     route: Arc<dyn Route>,
     /// The peer has shown a certificate.
     is_authenticated: bool,
+    /// It comes down a call that this node opened.
+    is_dialled: bool,
     by_id: HashMap<Box<str>, usize>,
     known: Vec<Known>,
     dirty: Vec<usize>,
@@ -111,6 +113,7 @@ impl Inbound {
             endpoint: endpoint.clone(),
             route: route_of(endpoint),
             is_authenticated,
+            is_dialled: false,
             by_id: HashMap::new(),
             known: Vec::new(),
             dirty: Vec::new(),
@@ -126,6 +129,12 @@ impl Inbound {
         }
     }
 
+    /// For a call that this node opened.
+    pub(crate) const fn dialled(mut self) -> Self {
+        self.is_dialled = true;
+        self
+    }
+
     /// When the next batch may be read, where that is not now; once.
     pub(crate) const fn take_pause(&mut self) -> Option<Instant> {
         self.pause_until.take()
@@ -139,7 +148,7 @@ impl Inbound {
     /// Delivers a batch: what is wrong with one message costs that message.
     pub(crate) fn batch(&mut self, batch: &Batch) {
         if let Some(form) = batch.form() {
-            self.node.note_form(self.endpoint.address(), form);
+            self.endpoint.note_form(form, self.is_authenticated || self.is_dialled);
         }
         self.slots.clear();
         self.slots.resize(batch.target_count(), Slot::NotAsked);

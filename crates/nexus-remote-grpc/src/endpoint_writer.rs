@@ -301,12 +301,12 @@ impl EndpointWriter {
             DeadLetterReason::Shutdown => AskError::Shutdown,
             _ => AskError::Unreachable,
         };
+        endpoint.forget_form();
         node.fail_asks(endpoint.address(), &why);
         endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
         // Forgotten before, it may have a successor, and all that goes by the address is that one's.
         if !node.has_another(endpoint) {
             node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone() });
-            node.forget_form(endpoint.address());
             log::terminated(endpoint.address(), reason);
             node.statistics.remove(&**endpoint.address());
             node.system.event_stream().publish_with(|| EndpointTerminatedEvent {
@@ -436,10 +436,10 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     let is_nexus = response.nexus.is_some();
     if endpoint.read(|state| state.system_id().is_some_and(|before| **before != *response.member_id)) {
         // Another process, perhaps of the other generation.
-        node.forget_form(&address);
+        endpoint.forget_form();
     }
     let form = form_of(&endpoint, &control, is_nexus).await;
-    let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false));
+    let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false).dialled());
     unfinished.done();
     let link = Link { responses, control, form, inbound, pause_until: None };
     Ok(Box::new(Made { link, system_id: Arc::from(response.member_id), is_nexus }))
@@ -526,8 +526,9 @@ fn connect_request(node: &Node) -> RemoteMessage {
     }
 }
 
-/// The form of batches that the peer reads: as configured, as our own nodes do, as it wrote itself, as it shows when it is
-/// asked, or as configured for strangers, in this order.
+/// The form of batches that the peer reads: as configured, as our own nodes do, as it has proved to write, as everybody wrote who
+/// called in its name, as it shows when it is asked, or as configured for strangers, in this order. Anybody may call in its
+/// name: what was written then replaces nothing that is proven, and where there were two answers it is asked itself.
 async fn form_of(endpoint: &Arc<Endpoint>, control: &OutboundControl, is_nexus: bool) -> WireForm {
     let (node, address) = (endpoint.node(), endpoint.address());
     if let Some(form) = node.config.get_wire_form(address) {
@@ -536,26 +537,29 @@ async fn form_of(endpoint: &Arc<Endpoint>, control: &OutboundControl, is_nexus: 
     if is_nexus {
         return WireForm::W2;
     }
-    if let Some(form) = node.form_of(address) {
+    if let Some(form) = endpoint.proven_form() {
         return form;
     }
-    let default = node.config.get_default_wire_form();
+    if let Some((form, true)) = endpoint.heard_form() {
+        return form;
+    }
+    let otherwise = || endpoint.heard_form().map_or(node.config.get_default_wire_form(), |(form, _)| form);
     let Some(key) = node.asks.insert(Arc::new(FormProbe(endpoint.clone())), address, endpoint.era()) else {
-        return default;
+        return otherwise();
     };
     control.push(form_probe(node, endpoint.spelling(), &pending_asks::id_of(key)));
     let learned = async {
         loop {
-            let learned = node.form_learned.notified();
+            let learned = endpoint.form_learned.notified();
             tokio::pin!(learned);
             learned.as_mut().enable();
-            if let Some(form) = node.form_of(address) {
+            if let Some(form) = endpoint.proven_form() {
                 return form;
             }
             learned.await;
         }
     };
-    let form = tokio::time::timeout(FORM_PROBE, learned).await.unwrap_or(default);
+    let form = tokio::time::timeout(FORM_PROBE, learned).await.unwrap_or_else(|_| otherwise());
     node.asks.take(key);
     form
 }
@@ -582,12 +586,12 @@ impl PendingReply for FormProbe {
         Ok(())
     }
     fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
-        self.0.node().note_form(self.0.address(), WireForm::W1);
+        self.0.note_form(WireForm::W1, true);
         Ok(())
     }
     fn fail(&self, error: AskError) {
         if error == AskError::NoSuchActor {
-            self.0.node().note_form(self.0.address(), WireForm::W2);
+            self.0.note_form(WireForm::W2, true);
         }
     }
     fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}

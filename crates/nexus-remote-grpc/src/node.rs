@@ -18,7 +18,7 @@ use nexus_remote::endpoint_statistics::EndedEndpoints;
 use portable_atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
-use crate::batch::{BatchLimits, WireForm};
+use crate::batch::BatchLimits;
 use crate::block_list::BlockList;
 use crate::client_connection::ClientResponseSender;
 use crate::config::Config;
@@ -58,9 +58,6 @@ pub(crate) struct Node {
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) peer_watcher: OnceLock<PeerWatcherRef>,
     pub(crate) activator: OnceLock<ActivatorRef>,
-    /// The form of the last batch from each address.
-    forms: DashMap<Arc<str>, WireForm>,
-    pub(crate) form_learned: tokio::sync::Notify,
     /// Watches of peers on actors here.
     pub(crate) peer_watches: Arc<AtomicU64>,
     /// Nothing is accepted and nothing sent.
@@ -170,8 +167,6 @@ impl Node {
             kinds,
             peer_watcher: OnceLock::new(),
             activator: OnceLock::new(),
-            forms: DashMap::new(),
-            form_learned: tokio::sync::Notify::new(),
             peer_watches: Arc::default(),
             suspended: Arc::new(AtomicBool::new(false)),
             calls: Lock::default(),
@@ -389,7 +384,6 @@ impl Node {
         drop(ended);
         if removed.is_some() {
             self.statistics.remove(&**endpoint.address());
-            self.forms.remove(endpoint.address());
         }
         drop(removed);
     }
@@ -483,22 +477,6 @@ impl Node {
         // What is wrong with it the asker is told.
         let _ = ask.complete_named(&named);
         Ok(())
-    }
-
-    /// Notes the form that `address` writes; whoever waits to know it goes on.
-    pub(crate) fn note_form(&self, address: &Arc<str>, form: WireForm) {
-        // Asked for each batch: nearly always it is known.
-        if self.form_of(address) != Some(form) && self.forms.insert(address.clone(), form) != Some(form) {
-            self.form_learned.notify_waiters();
-        }
-    }
-
-    pub(crate) fn form_of(&self, address: &str) -> Option<WireForm> {
-        self.forms.get(address).map(|form| *form)
-    }
-
-    pub(crate) fn forget_form(&self, address: &str) {
-        self.forms.remove(address);
     }
 
     pub(crate) fn next_call(&self) -> u64 {

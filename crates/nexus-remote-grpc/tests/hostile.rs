@@ -3,12 +3,15 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::serialization::protobuf::{Named, ProtobufCodec, ProtobufForm};
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
 use nexus_actor_core::{Actor, ActorError, Context, DeadLetterReason, Props};
-use nexus_remote_grpc::batch::{Incoming, WireForm};
+use nexus_remote_grpc::batch::{BatchLimits, BatchWriter, Incoming, OutgoingEnvelope, TypeName, WireForm};
 use nexus_remote_grpc::config::Limits;
+use nexus_remote_grpc::pid_entry::PidEntry;
 use nexus_remote_grpc::proto::actor;
 use nexus_remote_grpc::proto::remote::remote_message::MessageType;
 use nexus_remote_grpc::proto::remote::{
@@ -702,4 +705,46 @@ async fn a_peer_has_few_others_dialled() {
         a.remote.block_system(address).await;
     }
     as_before(a, good).await;
+}
+
+/// Whoever calls in the name of another node does not decide how that one is written to: of two answers none counts, and it is
+/// asked itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_decides_on_the_form_of_another() {
+    let a = node([]).await;
+    let to = a.remote.address().to_owned();
+    let mut server = RawServer::start(Manners::default()).await;
+    let address = server.address();
+    let call = async |name: &str| RawCall::shake(&to, server_hello(name, &address)).await;
+    let (true_one, false_one) = (call("true").await, call("false").await);
+    let older = || sent(batch(&to, "echo", None, &[note("in its name")]));
+    let newer = {
+        let target = Arc::new(PidEntry::new(to.clone(), "echo"));
+        let text = String::from("x").encode_to_vec();
+        let type_name = TypeName { package: "google.protobuf", name: "StringValue" };
+        let mut writer = BatchWriter::new(BatchLimits::default());
+        writer.push(&OutgoingEnvelope::new(type_name, &text, &target)).expect("room");
+        let mut message = Vec::new();
+        writer.finish(WireForm::W2, &mut message);
+        bytes::Bytes::from(message)
+    };
+    true_one.send(newer);
+    a.heard.until("the true one", |all| all.len() == 1).await;
+    false_one.send(older());
+    a.heard.until("the false one", |all| all.len() == 2).await;
+
+    let there = a.at(&address, "there");
+    there.tell(Echo::Note("x".to_owned()));
+    let asked = server.batch().await;
+    assert_eq!(asked.type_name(0), Some("actor.Touch"));
+    let asker = asked.sender(0).expect("who asks").id.to_owned();
+    false_one.send(older());
+    a.heard.until("it goes on", |all| all.len() == 3).await;
+    // What a node of the newer form says to that. Only who was asked can.
+    true_one.send(sent(batch(&to, &asker, None, &[("actor.DeadLetterResponse", Vec::new())])));
+    let told = server.batch().await;
+    assert_eq!(told.type_name(0), Some("google.protobuf.StringValue"));
+    assert_eq!(told.form(), Some(WireForm::W2));
+    drop((false_one, true_one, there));
+    a.stop().await;
 }

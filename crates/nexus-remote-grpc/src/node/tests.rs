@@ -10,6 +10,7 @@ use nexus_remote::EndpointTerminatedEvent;
 use portable_atomic::Ordering;
 
 use super::{ENDPOINTS_KEPT, ENDPOINTS_MAX, Node};
+use crate::batch::WireForm;
 use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointKind};
 use crate::pid_entry::PidEntry;
@@ -150,4 +151,22 @@ async fn an_endpoint_that_comes_late_is_closed() {
         tokio::task::yield_now().await;
     }
     assert!(node.endpoints.is_empty());
+}
+
+/// What was written in a peer's name neither hides nor replaces what it has proved.
+#[tokio::test]
+async fn a_form_that_is_proven_stays() {
+    let (_system, remote, node) = start().await;
+    let endpoint = node.endpoint(ADDRESS).expect("an address");
+    endpoint.note_form(WireForm::W1, false);
+    assert_eq!((endpoint.proven_form(), endpoint.heard_form()), (None, Some((WireForm::W1, true))));
+    endpoint.note_form(WireForm::W2, true);
+    endpoint.note_form(WireForm::W1, false);
+    assert_eq!(endpoint.proven_form(), Some(WireForm::W2));
+    endpoint.note_form(WireForm::W2, false);
+    endpoint.note_form(WireForm::W2, false);
+    assert_eq!(endpoint.heard_form(), Some((WireForm::W2, false)), "there were two");
+    endpoint.forget_form();
+    assert_eq!((endpoint.proven_form(), endpoint.heard_form()), (None, None));
+    remote.shutdown(false).await;
 }
