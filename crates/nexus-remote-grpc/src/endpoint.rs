@@ -453,7 +453,7 @@ impl Endpoint {
         with_scratch(|scratch| {
             let limit = self.node.payload_max();
             let mut encoder = Encoder::new(scratch, limit);
-            let (encoded, lifted) = scope::encode(|| encode(&mut encoder)).map_err(|()| reentry())?;
+            let (encoded, lifted) = scope::encode(|| encode(&mut encoder))?;
             let named = encoder.type_name();
             match encoded {
                 Ok(()) => {}
@@ -711,11 +711,6 @@ impl fmt::Debug for Endpoint {
             .field("state", &self.connection_state())
             .finish_non_exhaustive()
     }
-}
-
-#[cold]
-fn reentry() -> Refusal {
-    Refusal::Encode(String::from("a message was sent while another one was being serialized on this thread"))
 }
 
 /// Lends this thread's buffer, empty.

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use portable_atomic::{AtomicBool, Ordering};
 
-use crate::reason::AskError;
+use crate::reason::{AskError, Refusal};
 use crate::remote::{PendingReply, ReplyTo, Route};
 use crate::system::ActorSystem;
 
@@ -217,10 +217,10 @@ impl Drop for Encoding {
 /// Runs `write` as the encoding of one envelope and returns what its payload lifted into the envelope.
 ///
 /// # Errors
-/// Without running `write` when an encoding is under way on this thread already; see [`Encoding::begin`].
-#[allow(clippy::result_unit_err)]
-pub fn encode<R>(write: impl FnOnce() -> R) -> Result<(R, Option<LiftedReply>), ()> {
-    let mut encoding = Encoding::begin().ok_or(())?;
+/// [`reentry`], without running `write`, when an encoding is under way on this thread already; see
+/// [`Encoding::begin`].
+pub fn encode<R>(write: impl FnOnce() -> R) -> Result<(R, Option<LiftedReply>), Refusal> {
+    let mut encoding = Encoding::begin().ok_or_else(reentry)?;
     let result = write();
     let lifted = encoding.take_lifted();
     Ok((result, lifted))
@@ -265,6 +265,22 @@ pub(crate) fn put_off(to: ReplyTo, why: AskError) -> Option<Unanswered> {
 #[must_use]
 pub fn is_encoding() -> bool {
     flags::get() & ENCODING != 0
+}
+
+/// Lets a send begin that takes a lane's lock.
+///
+/// # Errors
+/// [`reentry`] when an encoding is under way on this thread.
+#[inline]
+pub fn refuse_reentry() -> Result<(), Refusal> {
+    if is_encoding() { Err(reentry()) } else { Ok(()) }
+}
+
+/// What is said to a message that is sent from inside the serialization of another.
+#[cold]
+#[must_use]
+pub fn reentry() -> Refusal {
+    Refusal::Encode(String::from("a message cannot be sent from inside the serialization of another"))
 }
 
 /// Moves a reply from the payload into the envelope.

@@ -147,7 +147,7 @@ impl Association {
         manifest: u16,
         encode: Encode<'_>,
     ) -> Result<Sent, Refusal> {
-        let Some(mut encoding) = scope::Encoding::begin() else { return Err(self.refused(reentry())) };
+        let Some(mut encoding) = scope::Encoding::begin() else { return Err(self.refused(scope::reentry())) };
         let correlation_id = self.correlation.next();
         let (era, asks, rng) = (self.era, &mut self.asks, &mut self.rng);
         // Dropped on the way, also by a panic in `encode`, the writer takes back what it wrote.
@@ -461,11 +461,6 @@ fn finish_with_reply(
 }
 
 #[cold]
-fn reentry() -> Refusal {
-    Refusal::Encode(String::from("a message cannot be sent from inside the serialization of another"))
-}
-
-#[cold]
 fn encode_refusal(error: EncodeError, limit: usize) -> Refusal {
     match error {
         EncodeError::TooLarge { .. } => Refusal::TooLarge { size: limit.saturating_add(1), limit },
@@ -478,16 +473,9 @@ fn encode_in_scope(
     limit: usize,
     encode: impl FnOnce() -> Result<(), EncodeError>,
 ) -> Result<Option<LiftedReply>, Refusal> {
-    match scope::encode(encode) {
-        Ok((Ok(()), lifted)) => Ok(lifted),
-        Ok((Err(EncodeError::TooLarge { .. }), _)) => {
-            Err(Refusal::TooLarge { size: limit.saturating_add(1), limit })
-        }
-        Ok((Err(error), _)) => Err(Refusal::Encode(error.to_string())),
-        Err(()) => Err(Refusal::Encode(String::from(
-            "a message cannot be sent from inside the serialization of another",
-        ))),
-    }
+    let (encoded, lifted) = scope::encode(encode)?;
+    encoded.map_err(|error| encode_refusal(error, limit))?;
+    Ok(lifted)
 }
 
 #[cold]

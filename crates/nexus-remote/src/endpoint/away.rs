@@ -11,7 +11,7 @@ use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Re
 use spin::Once;
 
 use super::node::Node;
-use super::peer::{Peer, reentry};
+use super::peer::Peer;
 use super::registry::Origin;
 
 /// The route of one reference or one reply that came in a message and leads to a third node. The association with
@@ -53,9 +53,7 @@ impl Away {
         if let Some(found) = self.found.get() {
             return Ok(found);
         }
-        if scope::is_encoding() {
-            return Err(reentry());
-        }
+        scope::refuse_reentry()?;
         let recipient = self.recipient.lock().clone();
         let Some(Recipient { path, serializer, manifest }) = recipient else {
             return Err(Refusal::NoSuchActor);
@@ -131,9 +129,7 @@ impl Route for Away {
     }
 
     fn reply(&self, to: ReplyKey, id: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
-        if scope::is_encoding() {
-            return Err(reentry());
-        }
+        scope::refuse_reentry()?;
         match self.peer() {
             Ok(peer) => peer.reply(to, id, encode),
             Err(refusal) => {
@@ -179,8 +175,8 @@ impl Route for Away {
     }
 
     fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>) {
-        if scope::is_encoding() {
-            return found.fail(AskError::from(reentry()));
+        if let Err(refusal) = scope::refuse_reentry() {
+            return found.fail(AskError::from(refusal));
         }
         match self.peer() {
             Ok(peer) => peer.lookup(path, manifest, found),

@@ -59,16 +59,10 @@ impl Route for Home {
     fn reply(&self, to: ReplyKey, _: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
         let mut payload = Vec::new();
         let limit = self.node.association_config.frame_max() as usize;
-        let encoded = scope::encode(|| encode(&mut Encoder::new(&mut payload, limit)));
-        match encoded {
-            Ok((Ok(()), None)) => {}
-            Ok((Ok(()), Some(_))) => {
-                return Err(Refusal::Encode(String::from("an answer cannot carry a Reply")));
-            }
-            Ok((Err(error), _)) => return Err(Refusal::Encode(error.to_string())),
-            Err(()) => {
-                return Err(Refusal::Encode(String::from("inside the serialization of another message")));
-            }
+        let (encoded, lifted) = scope::encode(|| encode(&mut Encoder::new(&mut payload, limit)))?;
+        encoded.map_err(|error| Refusal::Encode(error.to_string()))?;
+        if lifted.is_some() {
+            return Err(Refusal::Encode(String::from("an answer cannot carry a Reply")));
         }
         if let (Some(ask), Some(system)) = (self.pending(to), self.node.system.upgrade()) {
             let _scope = scope::DecodeScope::enter(&system, None);

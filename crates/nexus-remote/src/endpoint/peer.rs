@@ -834,9 +834,7 @@ impl Route for Peer {
         serializer: SerializerId,
         manifest: &'static str,
     ) -> Result<u32, Refusal> {
-        if scope::is_encoding() {
-            return Err(reentry());
-        }
+        scope::refuse_reentry()?;
         self.read(|association| association.intern(path, serializer, manifest))
     }
 
@@ -847,9 +845,7 @@ impl Route for Peer {
     fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal> {
         // Re-entry would wait for the lock this thread holds: the serialization of a message that is being sent
         // to this peer sends to it.
-        if scope::is_encoding() {
-            return Err(reentry());
-        }
+        scope::refuse_reentry()?;
         let sent = self.transact(
             |association, now| association.send(now, recipient, headers, encode),
             Association::is_lone_ask,
@@ -891,9 +887,7 @@ impl Route for Peer {
     }
 
     fn reply(&self, to: ReplyKey, id: CorrelationId, encode: Encode<'_>) -> Result<(), Refusal> {
-        if scope::is_encoding() {
-            return Err(reentry());
-        }
+        scope::refuse_reentry()?;
         let sent = self
             .transact(|association, now| association.reply(now, to, id, encode), Association::is_lone_answer);
         if let Err(refusal) = &sent {
@@ -950,8 +944,8 @@ impl Route for Peer {
     }
 
     fn lookup(&self, path: &ActorPath, manifest: &'static str, found: Arc<dyn PendingReply>) {
-        if scope::is_encoding() {
-            return found.fail(AskError::from(reentry()));
+        if let Err(refusal) = scope::refuse_reentry() {
+            return found.fail(AskError::from(refusal));
         }
         let found: Arc<dyn PendingReply> = Arc::new(FoundUid(found));
         let sent = self.transact(
@@ -962,11 +956,6 @@ impl Route for Peer {
             found.fail(AskError::from(refusal));
         }
     }
-}
-
-#[cold]
-pub(super) fn reentry() -> Refusal {
-    Refusal::Encode(String::from("a message cannot be sent from inside the serialization of another"))
 }
 
 impl Peer {
