@@ -52,7 +52,22 @@ pub trait RemotingControl: Send + Sync {
     /// When there is no association with that authority, or the block list refuses it.
     fn recover(&self, authority: &str) -> Result<(), RemotingError>;
 
-    /// Stops sending to and accepting from a node until [`resume`](Self::resume).
+    /// Stops sending messages to and accepting messages from a node until [`resume`](Self::resume).
+    ///
+    /// A connection that serves stays and keeps its heartbeats; without one none is dialled. Meanwhile
+    ///
+    /// - what is sent waits in its lane, within the lane's bounds and as if the node were slow;
+    /// - an ask waits as well; at its deadline it ends with [`AskError::Suspended`](nexus_actor_core::AskError::Suspended)
+    ///   instead of a timeout;
+    /// - what arrives becomes a dead letter with the reason *suspended*. An answer among it ends its ask with
+    ///   `AskError::Suspended` at once; whoever asked from over there is told the same after `resume`;
+    /// - a watch or its end is noted here, but said to the node, as a stop is, only after `resume`; so is the end of an actor
+    ///   here that the node watches. A watch before the first session answers *unreachable* when none comes in time. What
+    ///   the node says of actors watched there is taken and told as ever;
+    /// - a stop that has waited for `system_message_give_up` (default 10 minutes) has the node's incarnation quarantined, as
+    ///   it does without a suspension.
+    ///
+    /// Nothing happens to a node in quarantine. A quarantine, a block and the end of remoting end a suspension.
     ///
     /// # Errors
     /// When there is no association with that authority.
