@@ -13,6 +13,7 @@ use nexus_remote_grpc::batch::{
     Batch, BatchLimits, BatchWriter, Full, Incoming, OutgoingEnvelope, TypeName, WireForm, decode,
 };
 use nexus_remote_grpc::pid_entry::PidEntry;
+use nexus_testkit::{HostileRounds, fill};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -118,10 +119,6 @@ fn give(input: &[u8], writer: &mut BatchWriter, scratch: &mut Vec<u8>) -> (bool,
     }
 }
 
-fn fill(rng: &mut Rng, length: usize, out: &mut Vec<u8>) {
-    out.extend(std::iter::repeat_with(|| rng.u8(..)).take(length));
-}
-
 fn put_field(number: u8, content: &[u8], out: &mut Vec<u8>) {
     out.push(number << 3 | 2);
     prost::encoding::encode_varint(content.len() as u64, out);
@@ -166,30 +163,7 @@ fn random(rng: &mut Rng, out: &mut Vec<u8>) {
 /// Damages `message` in a few places.
 fn damage(rng: &mut Rng, corpus: &[Vec<u8>], message: &mut Vec<u8>) {
     for _ in 0..rng.usize(1..=3) {
-        if message.is_empty() {
-            return;
-        }
-        let at = rng.usize(..message.len());
-        match rng.u8(0..8) {
-            0 => message[at] ^= 1 << rng.u8(0..8),
-            1 => message[at] = rng.u8(..),
-            2 => message[at] = *rng.choice(&[0, 1, 0x7f, 0x80, 0xff]).unwrap_or(&0),
-            3 => message.truncate(at),
-            4 => {
-                let count = rng.usize(0..40);
-                fill(rng, count, message);
-            }
-            5 => {
-                message.remove(at);
-            }
-            6 => message.insert(at, rng.u8(..)),
-            _ => {
-                let other = &corpus[rng.usize(..corpus.len())];
-                let from = rng.usize(..other.len());
-                message.truncate(at);
-                message.extend_from_slice(&other[from..]);
-            }
-        }
+        nexus_testkit::damage(rng, corpus, message);
     }
     // Mostly the length of a batch is made true again, so that the damage reaches what is in it.
     if message.len() > 3 && message[0] == 0x0a && rng.u8(0..4) != 0 {
@@ -199,53 +173,30 @@ fn damage(rng: &mut Rng, corpus: &[Vec<u8>], message: &mut Vec<u8>) {
     }
 }
 
-/// Says how to come back when a round fails.
-struct Round {
-    seed: u64,
-    sort: &'static str,
-    number: u64,
-}
-
-impl Drop for Round {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("NEXUS_FUZZ_SEED={} failed at {} round {}", self.seed, self.sort, self.number);
-        }
-    }
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
-}
-
 /// The only test of this file: the allocator counts for the whole process.
 /// Part of S128: the decoder of the gRPC wire.
 #[test]
 fn hostile_messages_neither_panic_nor_take_memory() {
-    let rounds = setting("NEXUS_FUZZ_ROUNDS", 100_000);
-    let seed = setting("NEXUS_FUZZ_SEED", 4);
+    let rounds = HostileRounds::from_env(100_000, 4);
     let corpus = corpus();
     let (mut input, mut scratch) = (Vec::new(), Vec::new());
     let mut writer = BatchWriter::new(BatchLimits::default());
     let started = std::time::Instant::now();
     for sort in ["random", "damaged"] {
-        let mut rng = Rng::with_seed(seed);
-        let mut round = Round { seed, sort, number: 0 };
         let (mut accepted, mut sound) = (0_u64, 0_u64);
-        while round.number < rounds {
+        rounds.run(sort, |rng| {
             input.clear();
             if sort == "random" {
-                random(&mut rng, &mut input);
+                random(rng, &mut input);
             } else {
                 input.extend_from_slice(&corpus[rng.usize(..corpus.len())]);
-                damage(&mut rng, &corpus, &mut input);
+                damage(rng, &corpus, &mut input);
             }
             let (whole, envelopes) = give(&input, &mut writer, &mut scratch);
             accepted += u64::from(whole);
             sound += envelopes as u64;
-            round.number += 1;
-        }
+        });
+        let rounds = rounds.count;
         println!(
             "{sort}: {rounds} inputs, {accepted} accepted, {sound} sound envelopes, {:?}",
             started.elapsed()

@@ -8,6 +8,7 @@ use std::alloc::System;
 
 use fastrand::Rng;
 use nexus_remote::wire::*;
+use nexus_testkit::{HostileRounds, fill};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -129,13 +130,6 @@ fn stream(rng: &mut Rng, open: bool, bytes: &[u8], scratch: &mut Vec<u8>) -> u64
     reader.completed()
 }
 
-fn fill(rng: &mut Rng, length: usize, out: &mut Vec<u8>) {
-    for _ in 0..length.div_ceil(8) {
-        out.extend_from_slice(&rng.u64(..).to_le_bytes());
-    }
-    out.truncate(out.len() - (length.div_ceil(8) * 8 - length));
-}
-
 fn length(rng: &mut Rng) -> usize {
     match rng.u8(..) {
         0 => rng.usize(0..6_000),
@@ -174,35 +168,14 @@ fn random(rng: &mut Rng, out: &mut Vec<u8>) {
 /// Damages `frame` in a few places.
 fn damage(rng: &mut Rng, corpus: &[Vec<u8>], frame: &mut Vec<u8>) {
     for _ in 0..rng.usize(1..=3) {
-        if frame.is_empty() {
-            return;
-        }
-        let at = rng.usize(..frame.len());
-        match rng.u8(0..9) {
-            0 => frame[at] ^= 1 << rng.u8(0..8),
-            1 => frame[at] = rng.u8(..),
-            2 => frame[at] = *rng.choice(&[0, 1, 0x7f, 0x80, 0xff]).unwrap_or(&0),
-            3 => frame.truncate(at),
-            4 => {
-                let count = rng.usize(0..40);
-                fill(rng, count, frame);
-            }
-            5 => {
-                frame.remove(at);
-            }
-            6 => frame.insert(at, rng.u8(..)),
-            7 => {
-                let other = &corpus[rng.usize(..corpus.len())];
-                let from = rng.usize(..other.len());
-                frame.truncate(at);
-                frame.extend_from_slice(&other[from..]);
-            }
-            _ => {
-                let number =
-                    *rng.choice(&[0_u32, 15, 16, 262_144, 262_145, u32::MAX, 0x8000_0000]).unwrap_or(&0);
-                for (to, byte) in frame[at..].iter_mut().zip(number.to_le_bytes()) {
-                    *to = byte;
-                }
+        // One change in nine is a number that some length may be.
+        if rng.u8(0..9) != 0 {
+            nexus_testkit::damage(rng, corpus, frame);
+        } else if !frame.is_empty() {
+            let at = rng.usize(..frame.len());
+            let number = *rng.choice(&[0_u32, 15, 16, 262_144, 262_145, u32::MAX, 0x8000_0000]).unwrap_or(&0);
+            for (to, byte) in frame[at..].iter_mut().zip(number.to_le_bytes()) {
+                *to = byte;
             }
         }
     }
@@ -214,46 +187,23 @@ fn damage(rng: &mut Rng, corpus: &[Vec<u8>], frame: &mut Vec<u8>) {
     }
 }
 
-/// Says how to come back when a round fails.
-struct Round {
-    seed: u64,
-    sort: &'static str,
-    number: u64,
-}
-
-impl Drop for Round {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("NEXUS_FUZZ_SEED={} failed at {} round {}", self.seed, self.sort, self.number);
-        }
-    }
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
-}
-
 /// The only test of this file: the allocator counts for the whole process.
 /// Part of S128: the decoders of the native wire.
 #[test]
 fn hostile_bytes_neither_panic_nor_take_memory() {
-    let rounds = setting("NEXUS_FUZZ_ROUNDS", 200_000);
-    let seed = setting("NEXUS_FUZZ_SEED", 3);
+    let rounds = HostileRounds::from_env(200_000, 3);
     let corpus = corpus();
     let (mut input, mut many, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
     let started = std::time::Instant::now();
     for sort in ["random", "damaged"] {
-        let mut rng = Rng::with_seed(seed);
-        let mut round = Round { seed, sort, number: 0 };
         let (mut whole, mut accepted, mut streamed) = (0_u64, 0_u64, 0_u64);
-        while round.number < rounds {
+        rounds.run(sort, |rng| {
             input.clear();
             if sort == "random" {
-                random(&mut rng, &mut input);
+                random(rng, &mut input);
             } else {
                 input.extend_from_slice(&corpus[rng.usize(..corpus.len())]);
-                damage(&mut rng, &corpus, &mut input);
+                damage(rng, &corpus, &mut input);
             }
             if let Ok(raw) = RawFrame::from_bytes(&input) {
                 whole += 1;
@@ -269,9 +219,9 @@ fn hostile_bytes_neither_panic_nor_take_memory() {
             }
             many.extend_from_slice(&input);
             many.extend_from_slice(&corpus[rng.usize(..corpus.len())]);
-            streamed += stream(&mut rng, open, &many, &mut scratch);
-            round.number += 1;
-        }
+            streamed += stream(rng, open, &many, &mut scratch);
+        });
+        let rounds = rounds.count;
         println!(
             "{sort}: {rounds} inputs, {whole} whole frames, {accepted} accepted, {streamed} frames streamed, {:?}",
             started.elapsed()

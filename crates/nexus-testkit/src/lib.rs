@@ -3,6 +3,8 @@
 //! [`TestProbe`] is an actor that remembers what it saw; [`Simulation`] runs whole nodes in one thread on virtual time, over
 //! the loopback or over real sockets, where a node can be killed or frozen at any moment.
 //!
+//! [`HostileRounds`] feeds a decoder bytes that are random or damaged.
+//!
 //! [`FaultLink`] puts a bad network between nodes, on any transport, without waiting for anything:
 //!
 //! ```
@@ -26,6 +28,7 @@ extern crate alloc;
 
 mod disturbance;
 mod fault_link;
+mod hostile;
 mod medium;
 mod mortal;
 mod probe;
@@ -33,6 +36,7 @@ mod simulation;
 
 pub use disturbance::Disturbance;
 pub use fault_link::{Cut, DialFate, Direction, FaultControl, FaultCounts, FaultLink};
+pub use hostile::{HostileRounds, damage, fill};
 pub use mortal::MortalRuntime;
 pub use probe::{ProbeEvent, ProbeTimeout, TestProbe};
 pub use simulation::{Decoy, SimNode, Simulation, Stranger};
