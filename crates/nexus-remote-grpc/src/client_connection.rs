@@ -3,11 +3,12 @@
 use std::sync::{Arc, Weak};
 
 use nexus_actor_core::Refusal;
+use nexus_actor_core::lock::Lock;
 use prost::Message as _;
 
 use crate::batch::WireForm;
 use crate::endpoint::Endpoint;
-use crate::endpoint_state::DisconnectCause;
+use crate::endpoint_state::{DisconnectCause, EndpointState};
 use crate::inbound_call::{CallControl, End};
 use crate::outbound::OutboundControl;
 use crate::proto::remote::RemoteMessage;
@@ -35,6 +36,81 @@ impl ClientCall {
         // Nothing more is taken from the mailbox for it: another call may serve by now.
         self.outbound.close();
         self.control.end(why);
+    }
+}
+
+/// The calls of one client. They change under the lock of its state: which of them serves is what the state says, however a
+/// new one and the end of an old one meet.
+#[derive(Default)]
+pub(crate) struct ClientCalls(Lock<Calls>);
+
+#[derive(Default)]
+struct Calls {
+    serving: Option<Arc<ClientCall>>,
+    /// Those that the state has done with; the driver ends them.
+    given_up: Vec<Arc<ClientCall>>,
+}
+
+impl ClientCalls {
+    pub(crate) fn serving(&self) -> Option<Arc<ClientCall>> {
+        self.0.lock().serving.clone()
+    }
+
+    fn is_serving(&self, call: &Arc<ClientCall>) -> bool {
+        self.0.lock().serving.as_ref().is_some_and(|now| Arc::ptr_eq(now, call))
+    }
+
+    /// After each change of the state, under its lock: no call serves a client that is not connected.
+    pub(crate) fn follow(&self, state: &EndpointState) {
+        if !state.is_linked() {
+            let mut calls = self.0.lock();
+            let given_up = calls.serving.take();
+            calls.given_up.extend(given_up);
+        }
+    }
+
+    /// Those that are to be ended.
+    pub(crate) fn take_given_up(&self) -> Vec<Arc<ClientCall>> {
+        std::mem::take(&mut self.0.lock().given_up)
+    }
+}
+
+impl Endpoint {
+    /// A client has opened `call`: from now on it is the one that serves, and the one before is told so.
+    pub(crate) fn apply_accepted(&self, call: &Arc<ClientCall>, system_id: &Arc<str>) {
+        let before = self.apply(|state, now| {
+            let before = self.client_calls.0.lock().serving.replace(call.clone());
+            if before.is_some() {
+                // Who asks or watches from now on means whoever opened the new one.
+                self.count_loss();
+            }
+            state.handle_accepted(now, system_id.clone());
+            // Else the end of the suspension opens it.
+            if !state.is_suspended() {
+                call.pause(false);
+            }
+            before
+        });
+        if let Some(before) = before {
+            before.end_with(End::Replaced);
+        }
+    }
+
+    /// `call` is over. If it still served, this is the end of the client: it cannot be dialled.
+    pub(crate) fn apply_call_ended(&self, call: &Arc<ClientCall>) {
+        self.apply(|state, now| {
+            let was_serving = self.client_calls.is_serving(call);
+            {
+                let mut calls = self.client_calls.0.lock();
+                calls.given_up.retain(|other| !Arc::ptr_eq(other, call));
+                if was_serving {
+                    calls.serving = None;
+                }
+            }
+            if was_serving {
+                state.handle_disconnected(now, DisconnectCause::PeerLeft);
+            }
+        });
     }
 }
 
@@ -75,7 +151,7 @@ impl ClientResponseSender {
     /// # Errors
     /// [`Refusal::Unreachable`] when the client is gone.
     pub fn send(&self, message: &RemoteMessage) -> Result<(), Refusal> {
-        if self.endpoint.upgrade().is_none_or(|endpoint| !endpoint.has_client_call(&self.call)) {
+        if self.endpoint.upgrade().is_none_or(|endpoint| !endpoint.client_calls.is_serving(&self.call)) {
             return Err(Refusal::Unreachable);
         }
         self.call.outbound.push(message.encode_to_vec());

@@ -25,7 +25,7 @@ use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use crate::batch::WireForm;
-use crate::client_connection::ClientCall;
+use crate::client_connection::ClientCalls;
 use crate::endpoint_state::{ConnectionState, EndpointAction, EndpointState};
 use crate::endpoint_watcher::EndpointWatcher;
 use crate::endpoint_writer;
@@ -106,8 +106,8 @@ pub struct Endpoint {
     named: Arc<AtomicUsize>,
     /// It exists only because a peer named it.
     named_by: Lock<Option<NamedByPeer>>,
-    /// Of a client: the call that it opened.
-    client_call: Lock<Option<Arc<ClientCall>>>,
+    /// Of a client: the calls that it opened.
+    pub(crate) client_calls: ClientCalls,
 }
 
 /// The form of the wire that the peer writes.
@@ -145,6 +145,7 @@ impl Endpoint {
             authority: address.parse().ok(),
         };
         let settings = node.config.endpoint_state_config();
+        let state = EndpointState::new(settings, statistics.clone(), node.random());
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             node: node.clone(),
@@ -152,7 +153,10 @@ impl Endpoint {
             address: address.clone(),
             spelling: Lock::new((Spelled::Nobody, address.clone())),
             path_address,
-            state: Lock::new(EndpointState::new(settings, statistics.clone(), node.random())),
+            state: Lock::new(match kind {
+                EndpointKind::Dialled => state,
+                EndpointKind::Client => state.never_dialled(),
+            }),
             mailbox: EndpointWriterMailbox::new(node.config.mailbox_bounds(), statistics.clone()),
             statistics,
             recipients: Lock::default(),
@@ -170,7 +174,7 @@ impl Endpoint {
             inbound: AtomicU64::new(0),
             named: Arc::default(),
             named_by: Lock::default(),
-            client_call: Lock::default(),
+            client_calls: ClientCalls::default(),
         })
     }
 
@@ -330,30 +334,6 @@ impl Endpoint {
         self.state.lock().poll_action()
     }
 
-    pub(crate) fn client_call(&self) -> Option<Arc<ClientCall>> {
-        self.client_call.lock().clone()
-    }
-
-    /// Puts another call in the place of the one there was.
-    pub(crate) fn set_client_call(&self, call: Option<Arc<ClientCall>>) -> Option<Arc<ClientCall>> {
-        std::mem::replace(&mut *self.client_call.lock(), call)
-    }
-
-    /// Whether `call` is the one that serves.
-    pub(crate) fn has_client_call(&self, call: &Arc<ClientCall>) -> bool {
-        self.client_call.lock().as_ref().is_some_and(|now| Arc::ptr_eq(now, call))
-    }
-
-    /// Takes `call` out, if it is the one that serves.
-    pub(crate) fn clear_client_call(&self, call: &Arc<ClientCall>) -> bool {
-        let mut now = self.client_call.lock();
-        let is_same = now.as_ref().is_some_and(|now| Arc::ptr_eq(now, call));
-        if is_same {
-            *now = None;
-        }
-        is_same
-    }
-
     /// Looks at the state without changing it.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&EndpointState) -> R) -> R {
         f(&self.state.lock())
@@ -365,6 +345,9 @@ impl Endpoint {
         let (result, wakes) = {
             let mut state = self.state.lock();
             let result = f(&mut state, now);
+            if self.kind == EndpointKind::Client {
+                self.client_calls.follow(&state);
+            }
             // Under the lock, or a later state's answer might be overwritten by an earlier one's.
             let wakes = self.mailbox.set_refusal_and_wake_later(state.refusal());
             self.suspended.store(state.is_suspended(), Ordering::Release);

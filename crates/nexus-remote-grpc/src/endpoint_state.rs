@@ -14,6 +14,9 @@
 //!   +------- peer left -------- Connected ------- lost ----------+
 //! ```
 //!
+//! A peer that is [never dialled](EndpointState::never_dialled) knows no attempts: it is connected from the call that it
+//! opens, whatever was before, until that call is lost.
+//!
 //! # Source
 //! `ensureConnected` and `handleConnectionFailure` of protoactor-go's endpoint writer. Unlike there a connection that has
 //! served is made again without waiting for traffic, silence is noticed, and nothing is lost without a record.
@@ -225,7 +228,7 @@ impl fmt::Display for DisconnectCause {
 pub enum TerminatedReason {
     /// The tries are used up.
     Unreachable {
-        /// How many there were.
+        /// How many there were; 0 of a peer that is never dialled.
         attempts: u32,
         /// What the last one said.
         last: DisconnectCause,
@@ -253,6 +256,7 @@ impl TerminatedReason {
 impl fmt::Display for TerminatedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unreachable { attempts: 0, last } => write!(f, "unreachable: {last}"),
             Self::Unreachable { attempts: 1, last } => write!(f, "unreachable after 1 attempt: {last}"),
             Self::Unreachable { attempts, last } => {
                 write!(f, "unreachable after {attempts} attempts: {last}")
@@ -357,6 +361,8 @@ pub struct EndpointState {
     config: EndpointStateConfig,
     statistics: Arc<EndpointStatistics>,
     link: Link,
+    /// The way to it is opened by the peer alone.
+    never_dialled: bool,
     suspended: bool,
     attempts: Attempts,
     /// The id given last. Kept over a termination: a restarted node is told from a broken connection.
@@ -377,6 +383,7 @@ impl EndpointState {
             config,
             statistics,
             link: Link::Idle,
+            never_dialled: false,
             suspended: false,
             attempts: Attempts { delays, made: 0, last: DisconnectCause::AttemptTimeout },
             system_id: None,
@@ -385,6 +392,13 @@ impl EndpointState {
             throttle: Throttle::Off,
             actions: VecDeque::new(),
         }
+    }
+
+    /// The same for a peer that opens its calls itself and cannot be dialled: see [`handle_accepted`](Self::handle_accepted).
+    #[must_use]
+    pub const fn never_dialled(mut self) -> Self {
+        self.never_dialled = true;
+        self
     }
 
     /// Its numbers.
@@ -486,10 +500,15 @@ impl EndpointState {
             .then_some(Refusal::Limit("the queue toward the peer has been critical for too long"))
     }
 
-    /// Something is to be sent: connects unless that is done, under way or refused.
+    /// Something is to be sent: connects unless that is done, under way or refused. A peer that is never dialled and has
+    /// no call open is unreachable.
     pub fn ensure_connected(&mut self, now: Instant) {
         match self.link {
             Link::Idle if self.suspended => self.link = Link::Held,
+            Link::Idle if self.never_dialled => {
+                self.attempts.last = DisconnectCause::Stream(Arc::from("it has no call open"));
+                self.give_up();
+            }
             Link::Idle => self.begin(now),
             Link::Connecting { .. }
             | Link::Waiting { .. }
@@ -507,7 +526,24 @@ impl EndpointState {
             self.push(EndpointAction::Disconnect { cause: DisconnectCause::Unwanted });
             return;
         }
-        let system_id = system_id.into();
+        self.serves(now, system_id.into());
+    }
+
+    /// The peer opened a call, and said who it is: of a peer that is never dialled. The call serves from now on, also in the
+    /// place of one that is not known to be over. A suspension stays.
+    pub fn handle_accepted(&mut self, now: Instant, system_id: impl Into<Arc<str>>) {
+        match self.link {
+            Link::Blocked => self.push(EndpointAction::Disconnect { cause: DisconnectCause::Blocked }),
+            Link::Closed => self.push(EndpointAction::Disconnect { cause: DisconnectCause::Shutdown }),
+            Link::Idle
+            | Link::Connecting { .. }
+            | Link::Waiting { .. }
+            | Link::Connected { .. }
+            | Link::Held => self.serves(now, system_id.into()),
+        }
+    }
+
+    fn serves(&mut self, now: Instant, system_id: Arc<str>) {
         let is_new_incarnation = self.system_id.as_ref().is_some_and(|before| *before != system_id);
         self.system_id = Some(system_id.clone());
         self.link = Link::Connected { heard: now, asked: now };
@@ -613,6 +649,7 @@ impl EndpointState {
         self.suspended = false;
         self.push(EndpointAction::Resumed);
         match &mut self.link {
+            Link::Held if self.never_dialled => self.give_up(),
             Link::Held => {
                 self.reset_attempts();
                 self.attempt_now(now);
@@ -633,6 +670,7 @@ impl EndpointState {
     /// serves is left alone.
     pub fn retry(&mut self, now: Instant) {
         match self.link {
+            Link::Idle | Link::Blocked if self.never_dialled => self.link = Link::Idle,
             Link::Idle | Link::Blocked => {
                 self.link = Link::Idle;
                 self.ensure_connected(now);
@@ -782,6 +820,9 @@ impl EndpointState {
         if self.suspended {
             self.link = Link::Held;
             return;
+        }
+        if self.never_dialled {
+            return self.give_up();
         }
         if self.config.patience == Patience::Drop {
             self.push(EndpointAction::Discard { reason: DeadLetterReason::Unreachable });

@@ -202,7 +202,7 @@ impl EndpointWriter {
         if let Some(link) = &self.link {
             if paused { link.control.hold() } else { link.control.open(link.form) }
         }
-        if let Some(call) = self.endpoint.client_call() {
+        if let Some(call) = self.endpoint.client_calls.serving() {
             call.pause(paused);
         }
     }
@@ -280,9 +280,8 @@ impl EndpointWriter {
                 self.endpoint.statistics().add_unknown(link.control.unconfirmed());
             }
         }
-        // A call that is over needs no goodbye, and the client may have opened another one by now.
-        let is_over = matches!(cause, DisconnectCause::PeerLeft | DisconnectCause::Stream(_));
-        if !is_over && let Some(call) = self.endpoint.client_call() {
+        // Not the one that serves: the client may have opened another one by now.
+        for call in self.endpoint.client_calls.take_given_up() {
             call.end(cause);
         }
         self.endpoint.forget_wanted();

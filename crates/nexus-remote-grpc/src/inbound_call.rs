@@ -16,11 +16,11 @@ use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use crate::batch::{self, Incoming, WireForm};
+use crate::batch::{self, Incoming};
 use crate::client_connection::{ClientCall, ClientResponseSender};
 use crate::endpoint::{Endpoint, EndpointKind, Spelled};
 use crate::endpoint_reader::Inbound;
-use crate::endpoint_state::{DisconnectCause, EndpointState};
+use crate::endpoint_state::EndpointState;
 use crate::endpoint_watcher::PeerWatch;
 use crate::endpoint_writer::NEXUS;
 use crate::listener::Guard;
@@ -358,23 +358,10 @@ impl InboundCall {
         }
         let outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
         let call = Arc::new(ClientCall::new(self.control.clone(), outbound.control().clone()));
-        if let Some(before) = endpoint.set_client_call(Some(call.clone())) {
-            before.end_with(End::Replaced);
-        }
+        endpoint.apply_accepted(&call, &system_id);
         self.node
             .client_connections
             .insert(system_id.clone(), ClientResponseSender::new(&system_id, &endpoint, &call));
-        let is_linked = endpoint.read(EndpointState::is_linked);
-        if is_linked {
-            // The call before is not known to be over yet. The client is the same.
-            endpoint.watch_again();
-        } else {
-            endpoint.apply(|state, now| {
-                state.ensure_connected(now);
-                state.handle_connected(now, system_id.clone());
-            });
-        }
-        outbound.control().open(WireForm::W2);
         self.node
             .system
             .event_stream()
@@ -540,12 +527,7 @@ impl Drop for InboundCall {
             self.node.client_connections.remove_if(&system_id, |_, sender| sender.is_of(&call));
             if let Some(endpoint) = &self.endpoint {
                 endpoint.statistics().add_unknown(outbound.control().unconfirmed());
-            }
-            if let Some(endpoint) = &self.endpoint
-                && endpoint.clear_client_call(&call)
-            {
-                // It cannot be dialled: this is its end.
-                endpoint.apply(|state, now| state.handle_disconnected(now, DisconnectCause::PeerLeft));
+                endpoint.apply_call_ended(&call);
             }
         }
         if let Some(endpoint) = self.endpoint.take() {
@@ -556,5 +538,65 @@ impl Drop for InboundCall {
             }
             self.node.forget_if_idle(&endpoint);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nexus_actor_core::ActorSystem;
+
+    use super::*;
+    use crate::{Config, Remote};
+
+    /// Whether it is seen to be over before the client is back, after, or in between: the new call serves.
+    #[tokio::test]
+    async fn a_client_that_returns_while_its_old_call_ends_is_connected() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let id: Arc<str> = Arc::from("one");
+        let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
+        let of = |control| Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new())));
+        let call = |number| of(Arc::new(CallControl::new(number)));
+        let mut old = call(0);
+        endpoint.apply_accepted(&old, &id);
+        for round in 1..200 {
+            let new = call(round);
+            match round % 3 {
+                0 => {
+                    endpoint.apply_accepted(&new, &id);
+                    endpoint.apply_call_ended(&old);
+                }
+                1 => {
+                    endpoint.apply_call_ended(&old);
+                    endpoint.apply_accepted(&new, &id);
+                }
+                _ => std::thread::scope(|scope| {
+                    scope.spawn(|| endpoint.apply_call_ended(&old));
+                    scope.spawn(|| endpoint.apply_accepted(&new, &id));
+                }),
+            }
+            let is_new = |now: Arc<ClientCall>| Arc::ptr_eq(&now, &new);
+            assert!(endpoint.client_calls.serving().is_some_and(is_new), "round {round}");
+            assert!(endpoint.read(EndpointState::is_linked), "round {round}");
+            old = new;
+        }
+        // Given up for silence in the moment the client comes back: the driver ends the old one only.
+        let (first, second) = (Arc::new(CallControl::new(200)), Arc::new(CallControl::new(201)));
+        let (before, new) = (of(first.clone()), of(second.clone()));
+        endpoint.apply_accepted(&before, &id);
+        let silence = Duration::from_secs(45);
+        endpoint.apply(|state, now| {
+            state.handle_disconnected(now, crate::endpoint_state::DisconnectCause::Heartbeat { silence });
+        });
+        endpoint.apply_accepted(&new, &id);
+        while endpoint.read(EndpointState::has_action) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*first.end.lock(), Some(End::Goodbye));
+        assert_eq!(*second.end.lock(), None);
+        assert!(endpoint.read(EndpointState::is_linked));
+        endpoint.apply_call_ended(&new);
+        assert!(!endpoint.read(EndpointState::is_linked));
+        remote.shutdown(false).await;
     }
 }

@@ -61,3 +61,29 @@ async fn a_client_that_was_cut_off_is_reached_by_its_new_call() {
     client.stop().await;
     server.stop().await;
 }
+
+/// What its server does to all traffic does not send it away: its call is held until traffic goes on.
+///
+/// Covers: S155
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_comes_to_a_suspended_server_is_served_when_that_goes_on() {
+    let server = TestNode::start("server", local()).await;
+    let mut here = server.events::<ClientConnectedEvent>();
+    server.remote.suspend();
+    let client = TestNode::start_client("client", local()).await;
+    let mut lost = client.events::<EndpointTerminatedEvent>();
+    let mut again = client.events::<EndpointReconnectEvent>();
+    let address = client.remote.address().to_owned();
+    let back = server.at(&address, "echo");
+    // Before it is there, and after.
+    back.tell(Echo::Count(1));
+    client.remote.manager().ensure_connected(server.remote.address()).expect("it is dialled");
+    here.next("the client").await;
+    back.tell(Echo::Count(2));
+    server.remote.resume();
+    client.heard.until("what waited", |all| all == ["1", "2"]).await;
+    assert_eq!(server.ask(&back, "you").await.as_deref(), Ok("re:you"));
+    assert!(lost.try_next().is_none() && again.try_next().is_none(), "it was never sent away");
+    client.stop().await;
+    server.stop().await;
+}

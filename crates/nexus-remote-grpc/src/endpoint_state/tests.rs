@@ -590,3 +590,66 @@ fn a_day_of_storms_leaves_nothing_behind() {
         assert!(state.actions.capacity() <= 16, "seed {seed}: {} actions held", state.actions.capacity());
     }
 }
+
+/// A client is connected from the call that it opens, whatever was before; a suspension stays.
+///
+/// Covers: S155
+#[test]
+fn an_accepted_call_serves_whatever_was_before() {
+    let client = || {
+        let state = EndpointState::new(no_jitter(), Arc::default(), 7).never_dialled();
+        Driven { state, now: Instant::ZERO, told: Vec::new() }
+    };
+    let mut new = client();
+    new.state.handle_accepted(new.now, "one");
+    assert_eq!(new.take(), ["connected one"]);
+    // One more, before the end of the first is known.
+    new.state.handle_accepted(new.now, "one");
+    assert_eq!(new.take(), ["connected one again"]);
+    new.state.handle_accepted(new.now, "two");
+    assert_eq!(new.take(), ["connected two new again"]);
+
+    // Suspended before it came, with something waiting for it; then lost, and back.
+    let mut held = client();
+    held.state.suspend();
+    held.state.ensure_connected(held.now);
+    assert_eq!(held.state.connection_state(), ConnectionState::Suspended);
+    held.state.handle_accepted(held.now, "one");
+    assert_eq!(held.take(), ["suspended", "connected one"]);
+    assert!(held.state.is_linked() && held.state.is_suspended());
+    let silence = ms(1);
+    held.state.handle_disconnected(held.now, DisconnectCause::Heartbeat { silence });
+    assert!(!held.state.is_linked());
+    held.state.handle_accepted(held.now, "one");
+    assert_eq!(held.take()[1..], ["connected one again"]);
+    held.state.resume(held.now);
+    assert_eq!(held.take(), ["resumed"]);
+    assert_eq!(held.state.connection_state(), ConnectionState::Connected);
+
+    // It does not come: nothing is tried, and what waits is given up at once.
+    for suspended in [false, true] {
+        let mut gone = client();
+        if suspended {
+            gone.state.suspend();
+            gone.state.ensure_connected(gone.now);
+            gone.state.resume(gone.now);
+        } else {
+            gone.state.ensure_connected(gone.now);
+        }
+        let told = gone.take();
+        assert!(told.last().is_some_and(|last| last.starts_with("terminated: unreachable: ")), "{told:?}");
+        assert!(!told.iter().any(|text| text.starts_with("connect ")), "{told:?}");
+        assert_eq!(gone.state.poll_timeout(), None);
+    }
+    let mut lost = client();
+    lost.state.handle_accepted(lost.now, "one");
+    lost.run(at(60_000), |_| panic!("it is never dialled"));
+    assert_eq!(lost.when("terminated: unreachable: "), [45_000]);
+
+    let mut blocked = client();
+    blocked.state.handle_blocked(blocked.now);
+    blocked.state.handle_accepted(blocked.now, "one");
+    assert_eq!(blocked.take(), ["disconnect: blocked"]);
+    blocked.state.retry(blocked.now);
+    assert_eq!(blocked.take(), [""; 0]);
+}
