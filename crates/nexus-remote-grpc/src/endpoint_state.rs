@@ -365,6 +365,8 @@ pub struct EndpointState {
     never_dialled: bool,
     suspended: bool,
     attempts: Attempts,
+    /// Attempts begun since the endpoint was made.
+    begun: u64,
     /// The id given last. Kept over a termination: a restarted node is told from a broken connection.
     system_id: Option<Arc<str>>,
     /// A connection has served since the endpoint was begun.
@@ -386,6 +388,7 @@ impl EndpointState {
             never_dialled: false,
             suspended: false,
             attempts: Attempts { delays, made: 0, last: DisconnectCause::AttemptTimeout },
+            begun: 0,
             system_id: None,
             served: false,
             signal: BackpressureSignal::Normal,
@@ -447,6 +450,16 @@ impl EndpointState {
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempts.made
+    }
+
+    /// The number of the attempt begun last, over all rows.
+    pub(crate) const fn attempt_number(&self) -> u64 {
+        self.begun
+    }
+
+    /// Whether that attempt is the one under way.
+    pub(crate) const fn is_under_way(&self, number: u64) -> bool {
+        matches!(self.link, Link::Connecting { .. }) && self.begun == number
     }
 
     /// The id that the node there gave last.
@@ -775,6 +788,7 @@ impl EndpointState {
 
     fn attempt_now(&mut self, now: Instant) {
         self.attempts.made += 1;
+        self.begun += 1;
         let attempt = self.attempts.made;
         if attempt > 1 || self.served {
             self.statistics.increment_reconnect_attempt();

@@ -10,6 +10,7 @@ use portable_atomic::{AtomicU64, Ordering};
 
 use crate::config::Limits;
 use crate::endpoint::Endpoint;
+use crate::inbound_call::end_calls;
 use crate::kinds::Turn;
 use crate::pid_entry::PidEntry;
 use crate::proto::actor::TerminatedReason;
@@ -145,6 +146,8 @@ pub(crate) enum PeerWatch {
     Unwatch { id: Arc<str>, watcher: Arc<PidEntry>, address: Arc<str> },
     /// A peer is gone, and with it all its watchers.
     Gone { address: Arc<str> },
+    /// A peer cannot be told anything, though its own calls to this node may live.
+    Unheard { endpoint: Arc<Endpoint> },
 }
 
 /// The daemon at `/system/protoactor_watcher`: it watches actors here on behalf of peers.
@@ -243,6 +246,11 @@ impl Actor for PeerWatcher {
                 self.strike(cx, |by| {
                     by.id == id && by.watcher == watcher && *by.endpoint.address() == address
                 });
+            }
+            PeerWatch::Unheard { endpoint } => {
+                if self.counts.contains_key(endpoint.address()) {
+                    end_calls(endpoint.node(), endpoint.address());
+                }
             }
             PeerWatch::Gone { address } => self.strike(cx, |by| *by.endpoint.address() == address),
         }

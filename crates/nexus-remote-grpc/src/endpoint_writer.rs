@@ -33,8 +33,7 @@ use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::remote::remote_message::MessageType;
 use crate::proto::remote::{
-    Acknowledge, ClientConnection, ConnectRequest, Nexus, RemoteMessage, ServerConnection,
-    connect_request::ConnectionType,
+    ClientConnection, ConnectRequest, Nexus, RemoteMessage, ServerConnection, connect_request::ConnectionType,
 };
 use crate::remoting::RemotingClient;
 
@@ -55,6 +54,17 @@ struct Link {
     inbound: Option<Inbound>,
     /// Nothing is read until then.
     pause_until: Option<nexus_actor_core::Instant>,
+    /// Dropped last, or there would be nobody to take the end of the call.
+    _connection: Connection,
+}
+
+/// The task of a connection, which is this one's alone: dropped, it takes the socket with it, whatever the peer does.
+pub(crate) struct Connection(tokio::task::AbortHandle);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 struct Made {
@@ -82,7 +92,8 @@ pub(crate) async fn run(endpoint: Arc<Endpoint>) {
 pub(crate) struct EndpointWriter {
     endpoint: Arc<Endpoint>,
     link: Option<Link>,
-    attempt: Option<Attempt>,
+    /// With the number of the attempt that the state began.
+    attempt: Option<(u64, Attempt)>,
 }
 
 impl std::fmt::Debug for EndpointWriter {
@@ -96,7 +107,7 @@ impl std::fmt::Debug for EndpointWriter {
 
 enum Turn {
     Woken,
-    Tried(Result<Box<Made>, ConnectFault>),
+    Tried(u64, Result<Box<Made>, ConnectFault>),
     Heard(Result<Option<Bytes>, tonic::Status>),
     Late,
     Throttled(crate::endpoint_writer_mailbox::ThrottleChange),
@@ -114,9 +125,9 @@ impl EndpointWriter {
             match self.next().await {
                 Turn::Woken => {}
                 Turn::Late => self.endpoint.apply(EndpointState::handle_timeout),
-                Turn::Tried(result) => {
+                Turn::Tried(number, result) => {
                     self.attempt = None;
-                    self.tried(result);
+                    self.tried(number, result);
                 }
                 Turn::Heard(message) => self.hear(message),
                 Turn::Throttled(change) => self.throttled(change),
@@ -135,7 +146,7 @@ impl EndpointWriter {
         };
         let tried = async {
             match attempt {
-                Some(attempt) => attempt.as_mut().await,
+                Some((number, attempt)) => (*number, attempt.as_mut().await),
                 None => std::future::pending().await,
             }
         };
@@ -157,7 +168,7 @@ impl EndpointWriter {
         tokio::select! {
             biased;
             () = endpoint.wake.notified() => Turn::Woken,
-            made = tried => Turn::Tried(made),
+            (number, made) = tried => Turn::Tried(number, made),
             message = heard => Turn::Heard(message),
             change = poll_fn(|cx| endpoint.mailbox.poll_throttle(cx)) => Turn::Throttled(change),
             () = late => Turn::Late,
@@ -174,7 +185,9 @@ impl EndpointWriter {
             }
             EndpointAction::Connect { .. } => {
                 endpoint.show_statistics();
-                self.attempt = Some(Box::pin(connect(endpoint.clone())));
+                // Given up by now, it is dropped by an action that follows.
+                let number = endpoint.read(EndpointState::attempt_number);
+                self.attempt = Some((number, Box::pin(connect(endpoint.clone()))));
             }
             EndpointAction::Reconnecting { attempt } => {
                 log::reconnecting(endpoint.address(), attempt);
@@ -207,26 +220,42 @@ impl EndpointWriter {
         }
     }
 
-    fn tried(&mut self, result: Result<Box<Made>, ConnectFault>) {
+    /// Attempt `number` came to an end. What became of one that the state has given up since is of no interest: another one
+    /// may be under way.
+    fn tried(&mut self, number: u64, result: Result<Box<Made>, ConnectFault>) {
         match result {
             Ok(made) => {
                 let Made { link, system_id, is_nexus } = *made;
-                self.endpoint.is_nexus.store(is_nexus, Ordering::Release);
-                self.link = Some(link);
                 let permits =
                     |id: &str| self.endpoint.node().block_list.permits(id, Some(self.endpoint.address()));
-                self.endpoint.apply(|state, now| {
-                    state.handle_connected(now, system_id.clone());
-                    // Blocked since the handshake was answered, it would have been missed.
-                    if !permits(&system_id) {
-                        state.handle_blocked(now);
+                let is_current = self.endpoint.apply(|state, now| {
+                    let is_current = state.is_under_way(number);
+                    if is_current {
+                        self.endpoint.is_nexus.store(is_nexus, Ordering::Release);
+                        state.handle_connected(now, system_id.clone());
+                        // Blocked since the handshake was answered, it would have been missed.
+                        if !permits(&system_id) {
+                            state.handle_blocked(now);
+                        }
                     }
+                    is_current
                 });
+                // What the state wants done is done by this task, so the link is there in time.
+                if is_current {
+                    self.link = Some(link);
+                } else {
+                    link.control.close();
+                }
             }
-            Err(ConnectFault::Blocked) => self.endpoint.apply(EndpointState::handle_blocked),
-            Err(ConnectFault::Failed(why)) => {
-                log::connect_failed(self.endpoint.address(), &why);
-                self.endpoint.apply(|state, now| state.handle_connect_failed(now, why));
+            Err(fault) => {
+                if let ConnectFault::Failed(why) = &fault {
+                    log::connect_failed(self.endpoint.address(), why);
+                }
+                self.endpoint.apply(|state, now| match fault {
+                    _ if !state.is_under_way(number) => {}
+                    ConnectFault::Blocked => state.handle_blocked(now),
+                    ConnectFault::Failed(why) => state.handle_connect_failed(now, why),
+                });
             }
         }
     }
@@ -273,11 +302,25 @@ impl EndpointWriter {
             self.endpoint.count_loss();
             let asks = &self.endpoint.node().asks;
             asks.give_up_touches(self.endpoint.address(), self.endpoint.era());
-            if *cause == DisconnectCause::Shutdown {
+            match cause {
                 // What is in the connection's buffers is still to arrive: the peer ends the call when it has it all.
-                self.endpoint.node().spawn(hang_up(self.endpoint.clone(), link));
-            } else {
-                self.endpoint.statistics().add_unknown(link.control.unconfirmed());
+                DisconnectCause::Shutdown => {
+                    let endpoint = self.endpoint.clone();
+                    self.endpoint.node().spawn(async move {
+                        let unconfirmed = hang_up(&endpoint, link).await;
+                        endpoint.statistics().add_unknown(unconfirmed);
+                    });
+                }
+                _ => {
+                    self.endpoint.statistics().add_unknown(link.control.unconfirmed());
+                    if matches!(cause, DisconnectCause::PeerLeft | DisconnectCause::Unwanted) {
+                        // It is there, and sees an orderly end.
+                        let endpoint = self.endpoint.clone();
+                        self.endpoint.node().spawn(async move {
+                            hang_up(&endpoint, link).await;
+                        });
+                    }
+                }
             }
         }
         // Not the one that serves: the client may have opened another one by now.
@@ -305,7 +348,15 @@ impl EndpointWriter {
         endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
         // Forgotten before, it may have a successor, and all that goes by the address is that one's.
         if !node.has_another(endpoint) {
-            node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone() });
+            let address = endpoint.address().clone();
+            let is_final = matches!(reason, TerminatedReason::Blocked | TerminatedReason::Shutdown);
+            if is_final || endpoint.inbound.load(Ordering::Acquire) == 0 {
+                node.tell_watcher(PeerWatch::Gone { address });
+            } else if endpoint.kind() == EndpointKind::Dialled {
+                // It talks to us and would wait for terminations that cannot be told. A goodbye tells its watchers, and the
+                // next message opens another call. The watches go with the calls.
+                node.tell_watcher(PeerWatch::Unheard { endpoint: endpoint.clone() });
+            }
             log::terminated(endpoint.address(), reason);
             node.statistics.remove(&**endpoint.address());
             node.system.event_stream().publish_with(|| EndpointTerminatedEvent {
@@ -340,9 +391,7 @@ impl EndpointWriter {
                     inbound.batch(&batch);
                     *pause_until = inbound.take_pause();
                     if self.endpoint.is_nexus.load(Ordering::Acquire) {
-                        let taken = Acknowledge { messages: inbound.taken() };
-                        let message = RemoteMessage { message_type: Some(MessageType::Acknowledge(taken)) };
-                        control.push(message.encode_to_vec());
+                        control.acknowledge(inbound.taken());
                     }
                 } else {
                     // Nobody sends batches this way to a node that listens.
@@ -369,8 +418,9 @@ impl Drop for EndpointWriter {
     }
 }
 
-/// Waits until the peer has ended a call on which there is nothing more to come from here.
-async fn hang_up(endpoint: Arc<Endpoint>, mut link: Link) {
+/// Waits until the peer has ended a call on which there is nothing more to come from here, then closes the connection; says
+/// how much may not have arrived.
+async fn hang_up(endpoint: &Endpoint, mut link: Link) -> u64 {
     let ended = async {
         while let Ok(Some(bytes)) = link.responses.message().await {
             if let Ok(Incoming::Acknowledge(messages)) = batch::decode(bytes, &endpoint.node().limits) {
@@ -379,7 +429,7 @@ async fn hang_up(endpoint: Arc<Endpoint>, mut link: Link) {
         }
     };
     let _ = tokio::time::timeout(endpoint.node().config.get_shutdown_flush(), ended).await;
-    endpoint.statistics().add_unknown(link.control.unconfirmed());
+    link.control.unconfirmed()
 }
 
 /// A status in words.
@@ -396,7 +446,7 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
         return Err(ConnectFault::Blocked);
     }
     let failed = |why: String| ConnectFault::Failed(why);
-    let channel = dial(&node, &address).await.map_err(failed)?;
+    let (channel, connection) = dial(&node, &address).await.map_err(failed)?;
     let config = node.config.clone();
     let service = InterceptedService::new(channel, move |request| config.intercept_call(request));
     let mut client = RemotingClient::new(service, node.limits.message_bytes);
@@ -440,7 +490,7 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     let form = form_of(&endpoint, &control, is_nexus).await;
     let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false).dialled());
     unfinished.done();
-    let link = Link { responses, control, form, inbound, pause_until: None };
+    let link = Link { responses, control, form, inbound, pause_until: None, _connection: connection };
     Ok(Box::new(Made { link, system_id: Arc::from(response.member_id), is_nexus }))
 }
 
@@ -461,11 +511,12 @@ impl Drop for CloseUnlessDone {
     }
 }
 
-/// A channel to `address`; nothing has been said on it.
-pub(crate) async fn dial(node: &Arc<Node>, address: &str) -> Result<tonic::transport::Channel, String> {
+/// A channel to `address`, on which nothing has been said, and what keeps its connection.
+async fn dial(node: &Node, address: &str) -> Result<(tonic::transport::Channel, Connection), String> {
     let config = &node.config;
     let (executor, task) = ConnectionTask::new();
-    tokio::spawn(task);
+    // Owned from the start: an attempt that is dropped half-way leaves no socket.
+    let connection = Connection(tokio::spawn(task).abort_handle());
     let scheme = if config.get_client_tls().is_some() { "https" } else { "http" };
     let mut dial = Dial::from_shared(format!("{scheme}://{address}"))
         .map_err(|error| format!("{address:?} is no address: {error}"))?
@@ -480,7 +531,7 @@ pub(crate) async fn dial(node: &Arc<Node>, address: &str) -> Result<tonic::trans
     }
     let dial = config.dial(dial);
     match tokio::time::timeout(config.get_connect_timeout(), dial.connect()).await {
-        Ok(channel) => channel.map_err(|error| chain(&error)),
+        Ok(channel) => Ok((channel.map_err(|error| chain(&error))?, connection)),
         Err(_) => Err("no connection in time".to_owned()),
     }
 }

@@ -91,6 +91,16 @@ impl CallControl {
     }
 }
 
+/// Says goodbye on every call of the peer at `address`.
+pub(crate) fn end_calls(node: &Node, address: &str) {
+    let calls: Vec<_> = node.calls.lock().values().cloned().collect();
+    for call in calls {
+        if call.peer().is_some_and(|(_, of)| *of == *address) {
+            call.end(End::Goodbye);
+        }
+    }
+}
+
 enum Phase {
     /// Nothing but a connect request is taken.
     Waiting,

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use nexus_actor_core::DeadLetterReason;
 use nexus_actor_core::lock::Lock;
 use portable_atomic::{AtomicU8, AtomicU64, Ordering};
+use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::codec::EncodeBuf;
 
@@ -16,6 +17,8 @@ use crate::batch::{BatchWriter, Full, OutgoingEnvelope, TypeName, WireForm};
 use crate::endpoint::Endpoint;
 use crate::endpoint_writer_mailbox::{OutboundBatch, RemoteSystem, TerminatedWhy};
 use crate::proto::actor;
+use crate::proto::remote::remote_message::MessageType;
+use crate::proto::remote::{Acknowledge, RemoteMessage};
 use crate::raw_codec::WriteMessage;
 
 pub(crate) const TOUCH: TypeName = TypeName { package: "actor", name: "Touch" };
@@ -39,6 +42,9 @@ pub(crate) struct OutboundControl {
     sent: AtomicU64,
     /// Of them, those that the peer is known to have taken.
     confirmed: AtomicU64,
+    /// Messages taken from the peer, and what of it the peer was told.
+    taken: AtomicU64,
+    told: AtomicU64,
 }
 
 impl OutboundControl {
@@ -49,6 +55,8 @@ impl OutboundControl {
             waker: Lock::default(),
             sent: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            told: AtomicU64::new(0),
         }
     }
 
@@ -88,6 +96,18 @@ impl OutboundControl {
     pub(crate) fn push(&self, message: Vec<u8>) {
         self.pushed.lock().push_back(message);
         self.wake();
+    }
+
+    /// Tells the peer how much was taken of it, in all. Of several counts that wait for room only the newest is kept.
+    pub(crate) fn acknowledge(&self, messages: u64) {
+        self.taken.store(messages, Ordering::Release);
+        self.wake();
+    }
+
+    /// What the peer is to be told now.
+    fn take_acknowledgement(&self) -> Option<Acknowledge> {
+        let messages = self.taken.load(Ordering::Acquire);
+        (self.told.swap(messages, Ordering::AcqRel) != messages).then_some(Acknowledge { messages })
     }
 
     /// The peer has taken so many, in all.
@@ -158,6 +178,12 @@ impl Outbound {
         }
         if let Some(message) = self.control.pushed.lock().pop_front() {
             return Poll::Ready(Some(OutMessage(BytesMut::from(&message[..]))));
+        }
+        if self.control.stage.load(Ordering::Acquire) != CLOSED
+            && let Some(acknowledgement) = self.control.take_acknowledgement()
+        {
+            let message = RemoteMessage { message_type: Some(MessageType::Acknowledge(acknowledgement)) };
+            return Poll::Ready(Some(OutMessage(BytesMut::from(&message.encode_to_vec()[..]))));
         }
         let form = match self.control.stage.load(Ordering::Acquire) {
             OPEN_W1 => WireForm::W1,
@@ -297,5 +323,23 @@ fn encode_system(message: &RemoteSystem, out: &mut Vec<u8>) -> TypeName {
         }
         RemoteSystem::Stop { .. } => STOP,
         RemoteSystem::Touch { .. } => TOUCH,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer that takes nothing costs one count, however much it sends.
+    #[test]
+    fn of_counts_that_wait_the_newest_is_told() {
+        let control = OutboundControl::new();
+        assert_eq!(control.take_acknowledgement(), None);
+        for taken in 1..=1_000 {
+            control.acknowledge(taken);
+        }
+        assert!(control.pushed.lock().is_empty());
+        assert_eq!(control.take_acknowledgement(), Some(Acknowledge { messages: 1_000 }));
+        assert_eq!(control.take_acknowledgement(), None);
     }
 }

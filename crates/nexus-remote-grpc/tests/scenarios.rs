@@ -7,9 +7,12 @@ use nexus_actor_core::pid::Pid;
 use nexus_actor_core::system::ResolveError;
 use nexus_actor_core::{ActorRef, AskError, DeadLetterReason, Props, Refusal};
 use nexus_remote::{EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent};
-use nexus_remote_grpc::endpoint_state::{ConnectionState, ReconnectPolicy};
+use nexus_remote_grpc::batch::Incoming;
+use nexus_remote_grpc::endpoint_state::{ConnectionState, HeartbeatConfig, ReconnectPolicy};
+use nexus_remote_grpc::proto::actor;
 use nexus_remote_grpc::proto::remote::MessageEnvelope;
 use nexus_remote_grpc::{Config, ConfigOption};
+use prost::Message as _;
 use support::proxy::Proxy;
 use support::raw::{Manners, RawCall, RawServer, batch, client_hello, eventually, note, sent, server_hello};
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
@@ -583,4 +586,58 @@ async fn an_endpoint_lives_from_its_first_use_to_its_last() {
     eventually("it is forgotten", || a.remote.manager().endpoints().is_empty()).await;
     a.stop().await;
     b.stop().await;
+}
+
+/// A connection ends with the use for it, also where the peer reads nothing and lets nothing more be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_to_a_frozen_peer_is_closed_after_its_silence() {
+    let frozen = RawServer::start(Manners { is_nexus: true, never_reads: true, ..Manners::default() }).await;
+    let proxy = Proxy::to(&frozen.address()).await;
+    let (interval, timeout) = (ms(100), ms(300));
+    let heartbeat = ConfigOption::with_endpoint_heartbeat(HeartbeatConfig { interval, timeout });
+    let a = node([tries(1), heartbeat]).await;
+    let mut gone = a.events::<EndpointTerminatedEvent>();
+    let mut there = a.events::<EndpointConnectedEvent>();
+    let far = a.at(&proxy.address(), "echo");
+    for _ in 0..400 {
+        far.tell(Echo::Note("x".repeat(10_000)));
+    }
+    there.next("the connection").await;
+    assert_eq!(proxy.open(), 1);
+    proxy.close();
+    gone.next("the end").await;
+    eventually("the socket is closed", || proxy.open() == 0).await;
+    drop(far);
+    a.stop().await;
+}
+
+/// Whoever watches here and cannot be told of an end hears a goodbye: it would wait for ever. A peer that only talks is left
+/// alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_cannot_be_told_of_ends_is_told_goodbye() {
+    let a = node([tries(1)]).await;
+    let to = a.remote.address().to_owned();
+    for watches in [false, true] {
+        let address = nowhere().await;
+        let mut call = RawCall::shake(&to, server_hello("raw", &address)).await;
+        if watches {
+            let watcher = actor::Pid { address: address.clone(), id: "watcher".to_owned(), request_id: 0 };
+            let watch = actor::Watch { watcher: Some(watcher) }.encode_to_vec();
+            call.send(sent(batch(&to, "echo", None, &[("actor.Watch", watch)])));
+            eventually("the watch", || a.remote.peer_watches() == 1).await;
+        }
+        let mut gone = a.events::<EndpointTerminatedEvent>();
+        a.at(&address, "nobody").tell(Echo::Count(1));
+        assert_eq!(*gone.next("the end").await.address, *address);
+        if watches {
+            assert!(matches!(call.next().await, Ok(Some(Incoming::Disconnect))));
+            call.hang_up();
+            call.end().await;
+            eventually("nothing is left of it", || a.remote.peer_watches() == 0).await;
+        } else {
+            call.send(sent(batch(&to, "echo", None, &[note("still there")])));
+            a.heard.until("what came after", |all| all == ["still there"]).await;
+        }
+    }
+    a.stop().await;
 }

@@ -653,3 +653,17 @@ fn an_accepted_call_serves_whatever_was_before() {
     blocked.state.retry(blocked.now);
     assert_eq!(blocked.take(), [""; 0]);
 }
+
+/// What comes of an attempt that was given up says nothing of the one that was begun after it.
+#[test]
+fn an_attempt_that_was_given_up_is_told_from_the_next() {
+    let mut driven = Driven::new(no_jitter());
+    driven.state.ensure_connected(driven.now);
+    let first = driven.state.attempt_number();
+    assert!(driven.state.is_under_way(first));
+    driven.state.suspend();
+    assert!(!driven.state.is_under_way(first));
+    driven.state.resume(driven.now);
+    let second = driven.state.attempt_number();
+    assert!(driven.state.is_under_way(second) && !driven.state.is_under_way(first));
+}

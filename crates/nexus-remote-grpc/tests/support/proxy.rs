@@ -77,6 +77,16 @@ impl Proxy {
         }
     }
 
+    /// Takes none from now on; those there are stay.
+    pub fn close(&self) {
+        self.refuses.store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Connections that neither end has closed.
+    pub fn open(&self) -> usize {
+        self.links.lock().iter().filter(|link| !link.is_finished()).count()
+    }
+
     /// Cuts, and takes none from now on.
     pub fn refuse(&self) {
         self.refuses.store(true, std::sync::atomic::Ordering::Release);
