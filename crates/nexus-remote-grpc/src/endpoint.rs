@@ -161,7 +161,7 @@ impl Endpoint {
             statistics,
             recipients: Lock::default(),
             watcher: EndpointWatcher::new(node.config.get_limits().watches),
-            intake: Arc::new(Intake::new(node.config.get_limits())),
+            intake: Arc::new(Intake::new(node.config.get_limits(), me.clone())),
             driven: AtomicBool::new(false),
             wake: Notify::new(),
             suspended: AtomicBool::new(false),
@@ -675,12 +675,14 @@ impl Endpoint {
         });
     }
 
-    /// Whether nobody has a use for it: no reference, no watch, no connection either way.
+    /// Whether nobody has a use for it: no reference, no watch, no connection either way, and nothing
+    /// of the peer that still waits in mailboxes.
     pub(crate) fn is_idle(&self) -> bool {
         let recipients = self.recipients.lock();
         recipients.slots.len() == recipients.free.len()
             && self.watcher.is_empty()
             && self.inbound.load(Ordering::Acquire) == 0
+            && self.intake.is_empty()
             && !self.driven.load(Ordering::Acquire)
             && self.mailbox.is_empty()
     }

@@ -106,6 +106,13 @@ pub(crate) struct Inbound {
     pause_until: Option<Instant>,
 }
 
+impl Drop for Inbound {
+    /// What the peer has waiting here outlives its call.
+    fn drop(&mut self) {
+        self.count_all();
+    }
+}
+
 impl Inbound {
     pub(crate) fn new(node: &Arc<Node>, endpoint: &Arc<Endpoint>, is_authenticated: bool) -> Self {
         Self {
@@ -181,16 +188,25 @@ impl Inbound {
         }
         let (messages, bytes) = self.uncounted;
         if self.endpoint.intake.is_much(messages, bytes) {
-            for at in 0..self.known.len() {
-                self.count(at);
-            }
-            self.uncounted = (0, 0);
+            self.count_all();
         }
         if self.known.len() > KNOWN_MAX {
-            self.known.clear();
-            self.by_id.clear();
-            self.uncounted = (0, 0);
+            self.forget_known();
         }
+    }
+
+    fn count_all(&mut self) {
+        for at in 0..self.known.len() {
+            self.count(at);
+        }
+        self.uncounted = (0, 0);
+    }
+
+    /// Forgets whom it knows. What they were sent waits all the same, so it is counted first.
+    fn forget_known(&mut self) {
+        self.count_all();
+        self.known.clear();
+        self.by_id.clear();
     }
 
     /// Gives back what a burst took; for a call that has gone quiet.
@@ -203,9 +219,7 @@ impl Inbound {
         }
         if self.known.iter().any(|known| known.actor.is_terminated()) {
             // Places are numbers, so all go. Who lives is found again.
-            self.by_id.clear();
-            self.known.clear();
-            self.uncounted = (0, 0);
+            self.forget_known();
         }
     }
 

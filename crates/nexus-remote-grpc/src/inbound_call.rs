@@ -540,6 +540,8 @@ impl Drop for InboundCall {
                 endpoint.apply_call_ended(&call);
             }
         }
+        // Counts what waits, before anybody asks whether something does.
+        self.inbound = None;
         if let Some(endpoint) = self.endpoint.take() {
             if endpoint.inbound.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.node.inbound_peers.fetch_sub(1, Ordering::AcqRel);

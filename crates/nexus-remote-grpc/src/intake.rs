@@ -1,7 +1,7 @@
 //! How much of one peer is taken at once: system messages by their rate (limit L17), user messages by how many of them wait
 //! in mailboxes here (limit L30). Beyond either its calls are not read, and its own queue fills.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use nexus_actor_core::lock::Lock;
 use portable_atomic::{AtomicUsize, Ordering};
 
 use crate::config::Limits;
+use crate::endpoint::Endpoint;
 
 /// Messages to one actor that are counted together, so that counting costs next to nothing.
 const CHUNK: usize = 256;
@@ -24,16 +25,19 @@ pub(crate) struct Intake {
     /// When the allowance of system messages is whole again.
     whole_at: Lock<Instant>,
     readers: Lock<Vec<Waker>>,
+    /// Kept while anything waits, so that a peer that calls anew does not begin anew.
+    endpoint: Weak<Endpoint>,
 }
 
 impl Intake {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, endpoint: Weak<Endpoint>) -> Self {
         Self {
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             limits,
             whole_at: Lock::new(Instant::ZERO),
             readers: Lock::default(),
+            endpoint,
         }
     }
 
@@ -56,6 +60,11 @@ impl Intake {
         self.messages.fetch_add(messages, Ordering::SeqCst);
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
         Waiting { intake: self.clone(), messages, bytes }
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.load(Ordering::SeqCst) == 0
     }
 
     fn is_over(&self, times: usize) -> bool {
@@ -103,13 +112,20 @@ pub(crate) struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.intake.messages.fetch_sub(self.messages, Ordering::SeqCst);
+        // Bytes first: empty is what has no messages.
         self.intake.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        let before = self.intake.messages.fetch_sub(self.messages, Ordering::SeqCst);
         if !self.intake.is_over(1) {
             let readers = std::mem::take(&mut *self.intake.readers.lock());
             for reader in readers {
                 reader.wake();
             }
+        }
+        if before == self.messages
+            && let Some(endpoint) = self.intake.endpoint.upgrade()
+            && endpoint.is_idle()
+        {
+            endpoint.node().forget_if_idle(&endpoint);
         }
     }
 }
@@ -121,7 +137,7 @@ mod tests {
     fn intake(change: impl FnOnce(&mut Limits)) -> Arc<Intake> {
         let mut limits = Limits::new();
         change(&mut limits);
-        Arc::new(Intake::new(limits))
+        Arc::new(Intake::new(limits, Weak::new()))
     }
 
     /// L17: at once up to the burst, then so many a second.

@@ -748,3 +748,60 @@ async fn nobody_decides_on_the_form_of_another() {
     drop((false_one, true_one, there));
     a.stop().await;
 }
+
+/// A peer that hangs up while much of it waits here is not a new one when it calls again: what it has waiting is remembered
+/// until it is worked off, and no longer.
+///
+/// Covers: L30
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_has_waiting_outlives_its_call() {
+    let mut limits = Limits::new();
+    limits.mailbox_messages = 64;
+    let (a, good) = pair([ConfigOption::with_limits(limits)]).await;
+    let to = a.remote.address().to_owned();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let (seen, closed) = (Heard::default(), gate.clone());
+    let told = seen.clone();
+    a.system.spawn("slow", Props::from_fn(move || Slow(closed.clone(), told.clone()))).expect("free");
+    let address = "127.0.0.1:1";
+    let mut call = RawCall::shake(&to, server_hello("raw", address)).await;
+    // Too few to be counted while they come.
+    call.send(sent(batch(&to, "slow", None, &[note("1"), note("2")])));
+    call.send(sent(batch(&to, "echo", None, &[note("behind")])));
+    a.heard.until("what came behind", |all| all.len() == 1).await;
+    call.hang_up();
+    call.end().await;
+    drop(call);
+    let is_known = || a.remote.manager().endpoints().iter().any(|one| &*one.address == address);
+    // The end of the call and the count are one step: two more calls have come and gone since.
+    for other in ["127.0.0.1:2", "127.0.0.1:3"] {
+        let mut call = RawCall::shake(&to, server_hello("other", other)).await;
+        call.hang_up();
+        call.end().await;
+        drop(call);
+        eventually("it is forgotten", || {
+            a.remote.manager().endpoints().iter().all(|one| &*one.address != other)
+        })
+        .await;
+    }
+    assert!(is_known(), "something of it waits");
+    gate.add_permits(2);
+    seen.until("both", |all| all.len() == 2).await;
+    as_before(a, good).await;
+}
+
+/// Takes a message for each permit.
+struct Slow(Arc<tokio::sync::Semaphore>, Heard);
+
+impl Actor for Slow {
+    type Msg = Echo;
+    async fn receive(&mut self, message: Echo, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        if let Ok(permit) = self.0.acquire().await {
+            permit.forget();
+        }
+        if let Echo::Note(text) = message {
+            self.1.push(text);
+        }
+        Ok(())
+    }
+}
