@@ -11,17 +11,28 @@ use crate::endpoint::Endpoint;
 use crate::endpoint_state::{DisconnectCause, EndpointState};
 use crate::inbound_call::{CallControl, End};
 use crate::outbound::OutboundControl;
+use crate::peer_identity::PeerIdentity;
 use crate::proto::remote::RemoteMessage;
 
 /// The call of one client, as its endpoint sees it.
 pub(crate) struct ClientCall {
     control: Arc<CallControl>,
     outbound: Arc<OutboundControl>,
+    identity: PeerIdentity,
 }
 
 impl ClientCall {
-    pub(crate) const fn new(control: Arc<CallControl>, outbound: Arc<OutboundControl>) -> Self {
-        Self { control, outbound }
+    pub(crate) const fn new(
+        control: Arc<CallControl>,
+        outbound: Arc<OutboundControl>,
+        identity: PeerIdentity,
+    ) -> Self {
+        Self { control, outbound, identity }
+    }
+
+    /// Whether who has shown `identity` is sure to be the client that opened this call.
+    pub(crate) fn is_of(&self, identity: &PeerIdentity) -> bool {
+        self.identity.is_same(identity)
     }
 
     pub(crate) fn pause(&self, paused: bool) {
@@ -56,7 +67,7 @@ impl ClientCalls {
         self.0.lock().serving.clone()
     }
 
-    fn is_serving(&self, call: &Arc<ClientCall>) -> bool {
+    pub(crate) fn is_serving(&self, call: &Arc<ClientCall>) -> bool {
         self.0.lock().serving.as_ref().is_some_and(|now| Arc::ptr_eq(now, call))
     }
 
@@ -76,11 +87,24 @@ impl ClientCalls {
 }
 
 impl Endpoint {
-    /// A client has opened `call`: from now on it is the one that serves, and the one before is told so.
-    pub(crate) fn apply_accepted(&self, call: &Arc<ClientCall>, system_id: &Arc<str>) {
-        let before = self.apply(|state, now| {
-            let before = self.client_calls.0.lock().serving.replace(call.clone());
-            if before.is_some() {
+    /// A client has opened `call`: from now on it is the one that serves, and the one before is told so. False when by now
+    /// another than `before` serves, which stays.
+    pub(crate) fn apply_accepted(
+        &self,
+        before: Option<&Arc<ClientCall>>,
+        call: &Arc<ClientCall>,
+        system_id: &Arc<str>,
+    ) -> bool {
+        let accepted = self.apply(|state, now| {
+            let replaced = {
+                let mut calls = self.client_calls.0.lock();
+                let is_before = |now: &Arc<ClientCall>| before.is_some_and(|before| Arc::ptr_eq(now, before));
+                if !calls.serving.as_ref().is_none_or(is_before) {
+                    return None;
+                }
+                calls.serving.replace(call.clone())
+            };
+            if replaced.is_some() {
                 // Who asks or watches from now on means whoever opened the new one.
                 self.count_loss();
             }
@@ -89,11 +113,13 @@ impl Endpoint {
             if !state.is_suspended() {
                 call.pause(false);
             }
-            before
+            Some(replaced)
         });
-        if let Some(before) = before {
-            before.end_with(End::Replaced);
+        let Some(replaced) = accepted else { return false };
+        if let Some(replaced) = replaced {
+            replaced.end_with(End::Replaced);
         }
+        true
     }
 
     /// `call` is over. If it still served, this is the end of the client: it cannot be dialled.

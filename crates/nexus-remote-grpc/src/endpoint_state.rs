@@ -462,6 +462,13 @@ impl EndpointState {
         matches!(self.link, Link::Connecting { .. }) && self.begun == number
     }
 
+    /// When something last came from the peer; `None` without a connection.
+    #[must_use]
+    pub const fn heard_at(&self) -> Option<Instant> {
+        let Link::Connected { heard, .. } = self.link else { return None };
+        Some(heard)
+    }
+
     /// The id that the node there gave last.
     #[must_use]
     pub const fn system_id(&self) -> Option<&Arc<str>> {

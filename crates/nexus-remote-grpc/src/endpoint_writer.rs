@@ -18,6 +18,7 @@ use tonic::Streaming;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint as Dial;
 
+use crate::address_claim;
 use crate::backpressure_events;
 use crate::batch::{self, BatchWriter, Incoming, OutgoingEnvelope, WireForm};
 use crate::connection_task::ConnectionTask;
@@ -264,6 +265,9 @@ impl EndpointWriter {
         let endpoint = &self.endpoint;
         let node = endpoint.node();
         log::connected(endpoint.address(), system_id);
+        if endpoint.kind() == EndpointKind::Dialled {
+            address_claim::answered(endpoint, system_id);
+        }
         // At a first connection, or after an end, all who watch or ask there wait in the mailbox.
         if again {
             if is_new_incarnation {

@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+use crate::address_claim::{self, Claim, Holder, Verdict};
 use crate::batch::{self, Incoming};
 use crate::client_connection::{ClientCall, ClientResponseSender};
 use crate::endpoint::{Endpoint, EndpointKind, Spelled};
@@ -57,19 +58,23 @@ pub(crate) enum End {
     Blocked,
     /// A newer call of the same client serves.
     Replaced,
+    /// Another node has answered at the address that the peer claimed.
+    Disproved,
 }
 
 /// What others say to a call.
 pub(crate) struct CallControl {
     pub(crate) id: u64,
+    /// The peer has shown a certificate.
+    pub(crate) is_proven: bool,
     peer: Lock<Option<(Arc<str>, Arc<str>)>>,
     end: Lock<Option<End>>,
     waker: Lock<Option<Waker>>,
 }
 
 impl CallControl {
-    fn new(id: u64) -> Self {
-        Self { id, peer: Lock::default(), end: Lock::default(), waker: Lock::default() }
+    fn new(id: u64, is_proven: bool) -> Self {
+        Self { id, is_proven, peer: Lock::default(), end: Lock::default(), waker: Lock::default() }
     }
 
     /// Ends the call; the first reason given counts.
@@ -125,6 +130,8 @@ pub(crate) struct InboundCall {
     client: Option<Client>,
     pushed: VecDeque<RemoteMessage>,
     status: Option<Status>,
+    /// Another connection has what the peer says is its own: nothing is read until that one is found alive or dead.
+    claim: Option<Claim>,
     timer: Pin<Box<Sleep>>,
     timer_armed: bool,
     is_nexus: bool,
@@ -148,7 +155,7 @@ impl InboundCall {
         identity: PeerIdentity,
         guard: Option<Arc<Guard>>,
     ) -> Self {
-        let control = Arc::new(CallControl::new(node.next_call()));
+        let control = Arc::new(CallControl::new(node.next_call(), identity.is_authenticated()));
         node.calls.lock().insert(control.id, control.clone());
         let timer = Box::pin(tokio::time::sleep(node.config.get_handshake_timeout()));
         Self {
@@ -163,6 +170,7 @@ impl InboundCall {
             client: None,
             pushed: VecDeque::new(),
             status: None,
+            claim: None,
             timer,
             timer_armed: true,
             is_nexus: false,
@@ -225,6 +233,10 @@ impl InboundCall {
                 self.arm(LINGER);
             }
             End::Goodbye | End::Replaced => self.fail(Status::unavailable("this node is shutting down")),
+            End::Disproved => {
+                log::refused(self.name(), "", "another node answers at its address");
+                self.fail(Status::permission_denied("another node answers at that address"));
+            }
             End::Blocked => {
                 let response = self.response(true);
                 self.push(MessageType::ConnectResponse(response));
@@ -260,7 +272,7 @@ impl InboundCall {
                 }
                 self.acknowledge();
             }
-            Ok(Incoming::ConnectRequest(request)) => self.connect_request(request),
+            Ok(Incoming::ConnectRequest(request)) => self.connect_request(request, None),
             // A node that opens a call says goodbye by hanging up; these say nothing here.
             Ok(Incoming::Disconnect | Incoming::ConnectResponse(_) | Incoming::Empty) => {}
             Ok(Incoming::Acknowledge(messages)) => {
@@ -297,15 +309,51 @@ impl InboundCall {
         }
     }
 
-    fn connect_request(&mut self, request: ConnectRequest) {
+    /// Takes the connect request; of the call `silent` it is known that the client has no more use for it.
+    fn connect_request(&mut self, request: ConnectRequest, silent: Option<&Arc<ClientCall>>) {
         let taken = match request.connection_type {
             Some(ConnectionType::ServerConnection(server)) => self.server_connection(server),
-            Some(ConnectionType::ClientConnection(client)) => self.client_connection(client),
+            Some(ConnectionType::ClientConnection(client)) => self.client_connection(client, silent),
             None => Err(Status::invalid_argument("a connect request of neither kind")),
         };
         if let Err(status) = taken {
             self.fail(status);
         }
+    }
+
+    /// Holds the connect request back until it is known whether `holder` lives.
+    fn contest(&mut self, endpoint: Arc<Endpoint>, holder: Holder, request: ConnectionType) {
+        let request = ConnectRequest { connection_type: Some(request) };
+        // Half the time that the peer, with the same settings, waits for its answer.
+        let patience = self.node.config.get_handshake_timeout() / 2;
+        self.claim = Some(Claim::new(request, endpoint, holder, patience));
+    }
+
+    /// Goes on with a connect request that was held back. True when it was decided.
+    fn poll_claim(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(claim) = &mut self.claim else { return false };
+        let Poll::Ready(verdict) = claim.poll_verdict(cx) else { return false };
+        let Some(Claim { request, holder, .. }) = self.claim.take() else { return false };
+        match (verdict, &holder) {
+            (Verdict::Gone, _) => self.connect_request(request, None),
+            (Verdict::Silent, Holder::Client(call)) => self.connect_request(request, Some(call)),
+            (Verdict::Lives | Verdict::Silent, _) => {
+                let (name, system_id) = match request.connection_type {
+                    Some(ConnectionType::ServerConnection(server)) => (server.address, server.member_id),
+                    Some(ConnectionType::ClientConnection(client)) => {
+                        (client_address(&client.member_id), client.member_id)
+                    }
+                    None => Default::default(),
+                };
+                let why = match holder {
+                    Holder::Client(_) => "a client of that id is connected, and lives",
+                    Holder::Dialled => "another node answers at that address",
+                };
+                log::refused(&name, &system_id, why);
+                self.fail(Status::already_exists(why));
+            }
+        }
+        true
     }
 
     fn server_connection(&mut self, server: ServerConnection) -> Result<(), Status> {
@@ -329,6 +377,15 @@ impl InboundCall {
             .node
             .endpoint_of(&address, EndpointKind::Dialled)
             .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
+        // Without a certificate anybody might say it. The node that was dialled there and answers has a better claim.
+        if !self.identity.is_authenticated()
+            && self.endpoint.is_none()
+            && address_claim::is_of_another(&endpoint, &member_id)
+        {
+            let server = ServerConnection { member_id, address, block_list, nexus };
+            self.contest(endpoint, Holder::Dialled, ConnectionType::ServerConnection(server));
+            return Ok(());
+        }
         let refuses_us =
             block_list.iter().any(|id| **id == *self.node.system_id || **id == *self.node.address);
         // It refuses us, so there is no use in dialling it. A connection that serves is proof enough of the contrary, and
@@ -346,7 +403,11 @@ impl InboundCall {
         Ok(())
     }
 
-    fn client_connection(&mut self, client: ClientConnection) -> Result<(), Status> {
+    fn client_connection(
+        &mut self,
+        client: ClientConnection,
+        silent: Option<&Arc<ClientCall>>,
+    ) -> Result<(), Status> {
         let ClientConnection { member_id, nexus } = client;
         self.is_nexus = nexus.is_some();
         if member_id.is_empty() {
@@ -360,15 +421,31 @@ impl InboundCall {
             .node
             .endpoint_of(&address, EndpointKind::Client)
             .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
+        let is_first = self.endpoint.is_none();
+        let before = endpoint.client_calls.serving();
+        if is_first
+            && let Some(before) = &before
+            && !before.is_of(&self.identity)
+            && !silent.is_some_and(|silent| Arc::ptr_eq(silent, before))
+        {
+            let client = ClientConnection { member_id, nexus };
+            self.contest(endpoint, Holder::Client(before.clone()), ConnectionType::ClientConnection(client));
+            return Ok(());
+        }
         let system_id: Arc<str> = Arc::from(member_id);
-        let is_first = self.client.is_none();
         let endpoint = self.begin(endpoint, system_id.clone())?;
         if !is_first {
             return Ok(());
         }
         let outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
-        let call = Arc::new(ClientCall::new(self.control.clone(), outbound.control().clone()));
-        endpoint.apply_accepted(&call, &system_id);
+        let call = Arc::new(ClientCall::new(
+            self.control.clone(),
+            outbound.control().clone(),
+            self.identity.clone(),
+        ));
+        if !endpoint.apply_accepted(before.as_ref(), &call, &system_id) {
+            return Err(Status::aborted("another call of that client came at the same time"));
+        }
         self.node
             .client_connections
             .insert(system_id.clone(), ClientResponseSender::new(&system_id, &endpoint, &call));
@@ -417,6 +494,13 @@ impl InboundCall {
         let address = (endpoint.kind() == EndpointKind::Dialled).then_some(&**endpoint.address());
         if !self.node.block_list.permits(&system_id, address) {
             return Err(Status::permission_denied("blocked"));
+        }
+        // The same of a node that was dialled meanwhile.
+        if !self.identity.is_authenticated()
+            && address.is_some()
+            && address_claim::is_of_another(&endpoint, &system_id)
+        {
+            return Err(Status::already_exists("another node answers at that address"));
         }
         // A certificate says whose the address is. Nothing ties it to the id of a client.
         let is_proven = self.identity.is_authenticated() && endpoint.kind() == EndpointKind::Dialled;
@@ -501,7 +585,12 @@ impl Stream for InboundCall {
             {
                 return Poll::Ready(Some(Ok(message)));
             }
-            let request = if this.is_held_up(cx) {
+            if this.poll_claim(cx) {
+                continue;
+            }
+            let request = if this.claim.is_some() {
+                Poll::Pending
+            } else if this.is_held_up(cx) {
                 if !this.pushed.is_empty() {
                     continue;
                 }
@@ -567,24 +656,27 @@ mod tests {
         let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
         let id: Arc<str> = Arc::from("one");
         let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
-        let of = |control| Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new())));
-        let call = |number| of(Arc::new(CallControl::new(number)));
+        let of = |control| {
+            Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new()), PeerIdentity::default()))
+        };
+        let call = |number| of(Arc::new(CallControl::new(number, false)));
         let mut old = call(0);
-        endpoint.apply_accepted(&old, &id);
+        assert!(endpoint.apply_accepted(None, &old, &id));
         for round in 1..200 {
             let new = call(round);
             match round % 3 {
                 0 => {
-                    endpoint.apply_accepted(&new, &id);
+                    assert!(!endpoint.apply_accepted(None, &new, &id), "the one that serves was not seen");
+                    assert!(endpoint.apply_accepted(Some(&old), &new, &id));
                     endpoint.apply_call_ended(&old);
                 }
                 1 => {
                     endpoint.apply_call_ended(&old);
-                    endpoint.apply_accepted(&new, &id);
+                    assert!(endpoint.apply_accepted(Some(&old), &new, &id));
                 }
                 _ => std::thread::scope(|scope| {
                     scope.spawn(|| endpoint.apply_call_ended(&old));
-                    scope.spawn(|| endpoint.apply_accepted(&new, &id));
+                    scope.spawn(|| assert!(endpoint.apply_accepted(Some(&old), &new, &id)));
                 }),
             }
             let is_new = |now: Arc<ClientCall>| Arc::ptr_eq(&now, &new);
@@ -593,14 +685,15 @@ mod tests {
             old = new;
         }
         // Given up for silence in the moment the client comes back: the driver ends the old one only.
-        let (first, second) = (Arc::new(CallControl::new(200)), Arc::new(CallControl::new(201)));
+        let (first, second) =
+            (Arc::new(CallControl::new(200, false)), Arc::new(CallControl::new(201, false)));
         let (before, new) = (of(first.clone()), of(second.clone()));
-        endpoint.apply_accepted(&before, &id);
+        assert!(endpoint.apply_accepted(Some(&old), &before, &id));
         let silence = Duration::from_secs(45);
         endpoint.apply(|state, now| {
             state.handle_disconnected(now, crate::endpoint_state::DisconnectCause::Heartbeat { silence });
         });
-        endpoint.apply_accepted(&new, &id);
+        assert!(endpoint.apply_accepted(None, &new, &id));
         while endpoint.read(EndpointState::has_action) {
             tokio::task::yield_now().await;
         }

@@ -84,7 +84,7 @@
 //! | `reconnecting` | info | `address`, `attempt` | an attempt begins, other than the first of a row that a message began |
 //! | `terminated` | warn | `address`, `reason` | the endpoint was given up, left, blocked or shut down |
 //! | `backpressure` | warn | `address`, `level`, `messages`, `bytes` | the queue toward the address reached another level |
-//! | `call refused` | warn | `address`, `system_id`, `why` | a peer that dialled is blocked, or its certificate is of another host |
+//! | `call refused` | warn | `address`, `system_id`, `why` | a peer that dialled is blocked, its certificate is of another host, or another that lives has its address or id |
 //! | `attempt failed` | debug | `address`, `why` | a dial, call or handshake did not succeed |
 //! | `unexpected message` | debug | `address`, `what` | a message or envelope that cannot be read, or that nobody sends this way |
 //! | `accept failed` | warn | `error` | the operating system gave no connection; it is asked again after 100 ms |
@@ -99,6 +99,7 @@
 #[cfg(test)]
 extern crate self as nexus_remote_grpc;
 
+mod address_claim;
 mod backpressure_events;
 pub mod batch;
 pub mod block_list;

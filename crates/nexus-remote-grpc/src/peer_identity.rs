@@ -19,6 +19,13 @@ impl PeerIdentity {
         self.0.is_some()
     }
 
+    /// Whether both have shown the same certificate. Each has proved that it has the key.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let own =
+            |identity: &Self| identity.0.as_ref().and_then(|certificates| certificates.first().cloned());
+        own(self).is_some_and(|certificate| Some(certificate) == own(other))
+    }
+
     /// Whether it may speak for `address`: without a certificate for any, with one for the hosts that this names.
     pub(crate) fn may_be(&self, address: &str) -> bool {
         let Some(certificate) = self.0.as_ref().and_then(|certificates| certificates.first()) else {

@@ -1,0 +1,213 @@
+//! Two who say that they are the same: without certificates the one that lives keeps its place, and the one that is gone
+//! makes room for itself.
+
+mod support;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nexus_actor_core::Props;
+use nexus_remote::{ClientConnectedEvent, EndpointTerminatedEvent};
+use nexus_remote_grpc::ConfigOption;
+use support::raw::{RawCall, batch, client_hello, note, sent, server_hello};
+use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tonic::{Code, Status};
+
+/// How a call is answered: taken, or the status that it ends with.
+async fn answered(to: &str, hello: bytes::Bytes) -> Result<RawCall, Status> {
+    let mut call = RawCall::open(to, hello).await?;
+    call.response().await?;
+    Ok(call)
+}
+
+fn code(answer: Result<RawCall, Status>) -> Code {
+    answer.err().map_or(Code::Ok, |status| status.code())
+}
+
+/// Covers: T10, T21
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_the_place_of_a_client_that_lives() {
+    let server = TestNode::start("server", local()).await;
+    let client = TestNode::start_client("client", local()).await;
+    assert!(client.ask(&client.far(&server, "echo"), "x").await.is_ok());
+    let back = server.at(client.remote.address(), "echo");
+    let mut connected = server.events::<ClientConnectedEvent>();
+    let mut ended = server.events::<EndpointTerminatedEvent>();
+    let id = client.remote.system_id().to_owned();
+    for _ in 0..3 {
+        let refused = answered(server.remote.address(), client_hello(&id)).await;
+        let status = refused.err().expect("it is taken");
+        assert_eq!(status.code(), Code::AlreadyExists);
+        assert_eq!(status.message(), "a client of that id is connected, and lives");
+        assert_eq!(server.ask(&back, "you").await.as_deref(), Ok("re:you"));
+    }
+    assert!(connected.try_next().is_none() && ended.try_next().is_none(), "the first call serves");
+    // Another id is another client.
+    assert_eq!(code(answered(server.remote.address(), client_hello("another")).await), Code::Ok);
+    client.stop().await;
+    server.stop().await;
+}
+
+/// A client whose connection is half open: it hears nothing of what it is asked.
+///
+/// Covers: S155
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_comes_back_while_its_old_call_is_silent() {
+    let timeout = ConfigOption::with_handshake_timeout(Duration::from_millis(400));
+    let server = TestNode::start("server", local().with([timeout])).await;
+    let to = server.remote.address();
+    let mut silent = RawCall::shake(to, client_hello("raw")).await;
+    let mut connected = server.events::<ClientConnectedEvent>();
+    let began = Instant::now();
+    let mut call = RawCall::shake(to, client_hello("raw")).await;
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_millis(200), "it was not asked for a sign of life: {waited:?}");
+    assert_eq!(&*connected.next("the client").await.system_id, "raw");
+    let address = server.remote.manager().client_connections()[0].address().expect("it is connected");
+    server.at(&address, "any").tell(Echo::Note("down".to_owned()));
+    within("the note", async {
+        loop {
+            if let Some(nexus_remote_grpc::batch::Incoming::Batch(batch)) =
+                call.next().await.expect("it serves")
+                && batch.envelopes().flatten().any(|envelope| envelope.type_name.ends_with("StringValue"))
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    assert_eq!(silent.end().await, Code::Unavailable);
+    server.stop().await;
+}
+
+/// Covers: S155
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_old_call_ends_meanwhile_waits_no_longer() {
+    let timeout = ConfigOption::with_handshake_timeout(Duration::from_secs(3_600));
+    let server = TestNode::start("server", local().with([timeout])).await;
+    let to = server.remote.address().to_owned();
+    let mut silent = RawCall::shake(&to, client_hello("raw")).await;
+    let again = tokio::spawn(async move { code(answered(&to, client_hello("raw")).await) });
+    // It is asked whether it lives, so the second call is there.
+    assert!(matches!(silent.next().await, Ok(Some(nexus_remote_grpc::batch::Incoming::Batch(_)))));
+    drop(silent);
+    assert_eq!(within("the second call", again).await.expect("it ran"), Code::Ok);
+    server.stop().await;
+}
+
+/// Covers: T10
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_of_a_node_that_answers_there_is_not_given_to_a_stranger() {
+    let a = TestNode::start("a", local()).await;
+    let b = TestNode::start("b", local()).await;
+    let there = a.far(&b, "echo");
+    assert_eq!(a.ask(&there, "x").await.as_deref(), Ok("re:x"));
+    let seen = Heard::default();
+    let heard = seen.clone();
+    let watcher = a.system.spawn("watcher", Props::from_fn(move || Watcher(heard.clone()))).expect("free");
+    watcher.tell(Watch::Begin(there.clone()));
+    seen.until("the watch", |all| all.len() == 1).await;
+    let mut ended = a.events::<EndpointTerminatedEvent>();
+    for _ in 0..3 {
+        let refused = answered(a.remote.address(), server_hello("stranger", b.remote.address())).await;
+        let status = refused.err().expect("it is taken");
+        assert_eq!(status.code(), Code::AlreadyExists);
+        assert_eq!(status.message(), "another node answers at that address");
+        assert_eq!(a.ask(&there, "x").await.as_deref(), Ok("re:x"));
+    }
+    assert_eq!(b.ask(&b.far(&a, "echo"), "y").await.as_deref(), Ok("re:y"));
+    assert!(ended.try_next().is_none() && seen.len() == 1, "the node there was disturbed");
+    // Who says the id of the node there is taken for it: without a certificate no more can be asked.
+    let hello = server_hello(b.remote.system_id(), b.remote.address());
+    assert_eq!(code(answered(a.remote.address(), hello).await), Code::Ok);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Covers: T10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_that_came_first_goes_when_the_address_is_answered_by_another() {
+    let a = TestNode::start("a", local()).await;
+    let b = TestNode::start("b", local()).await;
+    let mut stranger = RawCall::shake(a.remote.address(), server_hello("stranger", b.remote.address())).await;
+    stranger.send(sent(batch(a.remote.address(), "echo", None, &[note("nobody was there yet")])));
+    a.heard.until("the note", |all| all.len() == 1).await;
+    assert_eq!(a.ask(&a.far(&b, "echo"), "x").await.as_deref(), Ok("re:x"));
+    assert_eq!(stranger.end().await, Code::PermissionDenied);
+    assert_eq!(b.ask(&b.far(&a, "echo"), "y").await.as_deref(), Ok("re:y"));
+    a.stop().await;
+    b.stop().await;
+}
+
+const PORT: &str = "NEXUS_CLAIMS_NODE_PORT";
+const SERVER: &str = "NEXUS_CLAIMS_SERVER";
+
+/// Not a test of its own: the node of the test below, run as a process that can be killed. It prints its address, and calls
+/// the node that it is told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_in_another_process() {
+    let Some(port) = std::env::var(PORT).ok().and_then(|port| port.parse().ok()) else { return };
+    let server = std::env::var(SERVER).expect("set together");
+    let node = TestNode::start("b", local().with([ConfigOption::with_port(port)])).await;
+    println!("listening {}", node.remote.address());
+    node.at(&server, "echo").tell(Echo::Note(node.remote.system_id().to_owned()));
+    std::future::pending::<()>().await;
+}
+
+struct OurProcess {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl OurProcess {
+    async fn start(port: &str, server: &str) -> (Self, String) {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "a_node_in_another_process", "--nocapture"])
+            .env(PORT, port)
+            .env(SERVER, server)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("this program runs");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut process = Self { child, lines };
+        let address = within("its address", async {
+            loop {
+                let line = process.lines.next_line().await.expect("text").expect("it lives");
+                if let Some((_, address)) = line.split_once("listening ") {
+                    return address.to_owned();
+                }
+            }
+        })
+        .await;
+        (process, address)
+    }
+}
+
+/// Covers: T10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_killed_and_started_again_is_usable_within_a_second() {
+    let a = TestNode::start("a", local()).await;
+    let (mut b, address) = OurProcess::start("0", a.remote.address()).await;
+    let port = address.rsplit(':').next().expect("a port").to_owned();
+    let there = a.at(&address, "echo");
+    for life in 1..=5 {
+        let listening = Instant::now();
+        // Its call is taken, though a node of another id has just answered at its address.
+        a.heard.until("its own call", |all| all.len() == life).await;
+        within("an answer", async {
+            while there.ask(|reply| Echo::Say("x".to_owned(), reply)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let waited = listening.elapsed();
+        assert!(waited < Duration::from_secs(1), "life {life}: {waited:?}");
+        b.child.kill().await.expect("it is ours");
+        (b, _) = OurProcess::start(&port, a.remote.address()).await;
+    }
+    a.stop().await;
+}
