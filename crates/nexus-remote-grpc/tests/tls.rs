@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use nexus_actor_core::AskError;
 use nexus_remote::EndpointTerminatedEvent;
 use nexus_remote_grpc::endpoint_state::ReconnectPolicy;
@@ -11,8 +13,16 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     date_time_ymd,
 };
-use support::raw::{RawCall, batch, eventually, note, sent, server_hello};
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::ResolvesServerCert;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use support::raw::{RawCall, batch, client_hello, eventually, note, sent, server_hello};
 use support::{Echo, TestNode, local, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
 
@@ -53,7 +63,7 @@ fn secured(identity: &Identity, authority: &Issuer) -> Config {
     ])
 }
 
-/// Ten of the ways of threat T2.
+/// Those ways of threat T2 that are ways of a certificate.
 ///
 /// Covers: CFG-14, CFG-15, S123
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +83,12 @@ async fn bad_certificates_are_refused_in_both_directions() {
         // It signs, though it is no authority.
         let key = KeyPair::generate().expect("a key");
         CertifiedIssuer::signed_by(params(&["127.0.0.1"]), key, &ours).expect("a certificate")
+    };
+    let hidden = {
+        // It is an authority by ours, but nobody shows its certificate.
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::signed_by(params, KeyPair::generate().expect("a key"), &ours).expect("an authority")
     };
     let self_signed = {
         let key = KeyPair::generate().expect("a key");
@@ -104,6 +120,7 @@ async fn bad_certificates_are_refused_in_both_directions() {
                 &ours,
             ),
         ),
+        ("without the chain", issue(&params(&["127.0.0.1"]), &hidden)),
         ("of no authority", issue(&params(&["127.0.0.1"]), &intermediate)),
     ];
     for (what, identity) in bad {
@@ -155,4 +172,186 @@ async fn nobody_speaks_for_an_address_that_its_certificate_does_not_name() {
     drop(call);
     eventually("nothing is left", || a.remote.manager().endpoints().is_empty()).await;
     within("the end", a.stop()).await;
+}
+
+/// A client comes back with the certificate that it had. Another one of the same authority does not take its place.
+///
+/// Covers: T10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_replaced_at_once_only_by_its_own_certificate() {
+    let ours = authority();
+    let identity = || issue(&params(&["127.0.0.1"]), &ours);
+    let (own, other) = (identity(), identity());
+    // Nobody is found silent in the time of this test.
+    let timeout = ConfigOption::with_handshake_timeout(std::time::Duration::from_secs(3_600));
+    let server = TestNode::start("server", secured(&identity(), &ours).with([timeout])).await;
+    let root = Certificate::from_pem(ours.pem());
+    let open = async |identity: &Identity, id: &str| {
+        let tls = ClientTlsConfig::new().identity(identity.clone()).ca_certificate(root.clone());
+        let dial = Endpoint::from_shared(format!("https://{}", server.remote.address())).expect("an address");
+        let mut call =
+            RawCall::by(dial.tls_config(tls).expect("sound").connect_lazy(), client_hello(id)).await?;
+        call.response().await.map(|_| call)
+    };
+    let mut before = open(&own, "raw").await.expect("it is the first");
+    let mut now = open(&own, "raw").await.expect("it is the same");
+    assert_eq!(before.end().await, Code::Unavailable);
+    now.hang_up();
+
+    let client = TestNode::start_client("client", secured(&own, &ours)).await;
+    assert_eq!(client.ask(&client.far(&server, "echo"), "x").await.as_deref(), Ok("re:x"));
+    let refused = open(&other, client.remote.system_id()).await.err().expect("another has it");
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    let back = server.at(client.remote.address(), "echo");
+    assert_eq!(server.ask(&back, "you").await.as_deref(), Ok("re:you"));
+    client.stop().await;
+    server.stop().await;
+}
+
+/// A certificate of `by` for this host, and the key that it shows: its own, or another.
+fn shown(by: &Issuer, is_stale: bool) -> Arc<SingleCertAndKey> {
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params(&["127.0.0.1"]).signed_by(&key, by).expect("a certificate");
+    let key = if is_stale { KeyPair::generate().expect("a key") } else { key };
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).expect("a key of a known kind");
+    // Unlike `from_der` it does not look whether they belong together.
+    Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![certificate.der().clone()], key)))
+}
+
+/// What `to` answers to a TLS client that shows this and speaks `alpn`: nothing, or how it hangs up.
+async fn dialled(to: &str, ours: &Issuer, own: Arc<dyn ResolvesClientCert>, alpn: &[&str]) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add(ours.der().clone()).expect("an authority");
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_client_cert_resolver(own);
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(to).await.expect("it listens");
+    let name = ServerName::try_from("127.0.0.1").expect("an address");
+    within("the end of the handshake", async {
+        let mut stream = match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+            Ok(stream) => stream,
+            Err(error) => return error.to_string(),
+        };
+        // The other side has seen the certificate when it says something.
+        let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        match stream.read_u8().await {
+            Ok(_) => String::from("served"),
+            Err(error) => error.to_string(),
+        }
+    })
+    .await
+}
+
+/// Covers: CFG-14
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_dials_with_another_key_or_protocol_is_refused() {
+    let ours = authority();
+    let node = TestNode::start("a", secured(&issue(&params(&["127.0.0.1"]), &ours), &ours)).await;
+    let to = node.remote.address();
+    assert_eq!(dialled(to, &ours, shown(&ours, false), &["h2"]).await, "served");
+    let stale = dialled(to, &ours, shown(&ours, true), &["h2"]).await;
+    assert!(stale.contains("DecryptError"), "{stale}");
+    let http1 = dialled(to, &ours, shown(&ours, false), &["http/1.1"]).await;
+    assert!(http1.contains("NoApplicationProtocol"), "{http1}");
+    // What is plainly wrong does not even start.
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params(&["127.0.0.1"]).signed_by(&key, &ours).expect("a certificate");
+    let other = KeyPair::generate().expect("a key");
+    let config = secured(&Identity::from_pem(certificate.pem(), other.serialize_pem()), &ours);
+    let started = nexus_remote_grpc::Remote::start(&support::system("stale"), config).await;
+    assert!(matches!(started, Err(nexus_remote_grpc::RemoteError::Tls(_))), "{started:?}");
+    node.stop().await;
+}
+
+/// Serves one TLS connection as it is told, and says how the handshake went.
+async fn served(ours: &Issuer, own: Arc<dyn ResolvesServerCert>, alpn: &[&str]) -> (String, TestNode) {
+    let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(own);
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let node = TestNode::start("a", secured(&issue(&params(&["127.0.0.1"]), ours), ours)).await;
+    let there = node.at(&address, "echo");
+    there.tell(Echo::Note("not for everybody".to_owned()));
+    let (stream, _) = within("a dial", listener.accept()).await.expect("it dials");
+    let heard = within("the end of the handshake", async {
+        match TlsAcceptor::from(Arc::new(config)).accept(stream).await {
+            Ok(mut stream) => {
+                let mut all = Vec::new();
+                let ended = stream.read_to_end(&mut all).await;
+                format!("{} bytes, {ended:?}", all.len())
+            }
+            Err(error) => error.to_string(),
+        }
+    })
+    .await;
+    (heard, node)
+}
+
+/// Covers: CFG-15
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_dialled_and_has_another_key_or_protocol_is_refused() {
+    let ours = authority();
+    for (what, is_stale, alpn, expected) in [
+        ("another key", true, &["h2"][..], "DecryptError"),
+        ("another protocol", false, &["http/1.1"], "known protocol"),
+        ("no protocol", false, &[], "0 bytes"),
+    ] {
+        let (heard, node) = served(&ours, shown(&ours, is_stale), alpn).await;
+        assert!(heard.contains(expected), "{what}: {heard}");
+        node.stop().await;
+    }
+}
+
+/// A handshake message in a record, as TLS 1.1 writes them.
+fn tls_1_1(kind: u8, after_session: &[u8]) -> Vec<u8> {
+    let mut body = vec![3, 2];
+    body.extend([7; 32]);
+    body.push(0);
+    body.extend(after_session);
+    let mut record = vec![22, 3, 2, 0, body.len() as u8 + 4, kind, 0, 0, body.len() as u8];
+    record.extend(body);
+    record
+}
+
+/// Reads records until an alert comes, and returns its description.
+async fn alert(stream: &mut TcpStream) -> u8 {
+    within("an alert", async {
+        loop {
+            let mut head = [0; 5];
+            stream.read_exact(&mut head).await.expect("a record");
+            let mut body = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+            stream.read_exact(&mut body).await.expect("its body");
+            if head[0] == 21 {
+                assert_eq!(body[0], 2, "it is fatal");
+                return body[1];
+            }
+        }
+    })
+    .await
+}
+
+/// Covers: CFG-14, CFG-15
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_speaks_tls_1_1() {
+    /// `protocol_version` of RFC 8446.
+    const PROTOCOL_VERSION: u8 = 70;
+    let ours = authority();
+    let node = TestNode::start("a", secured(&issue(&params(&["127.0.0.1"]), &ours), &ours)).await;
+    let mut stream = TcpStream::connect(node.remote.address()).await.expect("it listens");
+    // Two suites of its time and no compression, with all extensions that TLS 1.2 asks for: nothing else is wrong.
+    let mut rest = vec![0, 4, 0xc0, 0x09, 0, 0x2f, 1, 0, 0, 22];
+    rest.extend([0, 13, 0, 4, 0, 2, 4, 3]);
+    rest.extend([0, 10, 0, 4, 0, 2, 0, 23]);
+    rest.extend([0, 11, 0, 2, 1, 0]);
+    stream.write_all(&tls_1_1(1, &rest)).await.expect("it is read");
+    assert_eq!(alert(&mut stream).await, PROTOCOL_VERSION);
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let there = node.at(&address, "echo");
+    there.tell(Echo::Note("not in TLS 1.1".to_owned()));
+    let (mut stream, _) = within("a dial", listener.accept()).await.expect("it dials");
+    stream.write_all(&tls_1_1(2, &[0xc0, 0x13, 0])).await.expect("it is read");
+    assert_eq!(alert(&mut stream).await, PROTOCOL_VERSION);
+    node.stop().await;
 }
