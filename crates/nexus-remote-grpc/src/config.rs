@@ -20,6 +20,7 @@ use crate::batch::{BatchLimits, WireForm};
 use crate::config_option::ConfigOption;
 use crate::endpoint_state::{EndpointStateConfig, HeartbeatConfig, ReconnectPolicy};
 use crate::endpoint_writer_mailbox::MailboxBounds;
+use crate::mutual_tls::MutualTls;
 
 /// Changes how an address is dialled.
 pub type DialOption = Arc<dyn Fn(Endpoint) -> Endpoint + Send + Sync>;
@@ -54,6 +55,7 @@ pub struct Config {
     pub(crate) allowed_systems: Vec<String>,
     pub(crate) client_tls: Option<ClientTlsConfig>,
     pub(crate) server_tls: Option<ServerTlsConfig>,
+    pub(crate) mutual_tls: Option<MutualTls>,
     pub(crate) dial_options: Vec<DialOption>,
     pub(crate) server_options: Vec<ServerOption>,
     pub(crate) call_interceptors: Vec<CallInterceptor>,
@@ -264,6 +266,7 @@ impl Default for Config {
             allowed_systems: Vec::new(),
             client_tls: None,
             server_tls: None,
+            mutual_tls: None,
             dial_options: Vec::new(),
             server_options: Vec::new(),
             call_interceptors: Vec::new(),
@@ -366,6 +369,12 @@ impl Config {
     #[must_use]
     pub const fn get_server_tls(&self) -> Option<&ServerTlsConfig> {
         self.server_tls.as_ref()
+    }
+
+    /// TLS for both directions, with revocation lists; plain text, or the two settings before, without it.
+    #[must_use]
+    pub const fn get_mutual_tls(&self) -> Option<&MutualTls> {
+        self.mutual_tls.as_ref()
     }
 
     /// What is done to each endpoint before it is dialled, in this order, after this crate has set its limits.
@@ -528,7 +537,7 @@ impl Config {
     }
 
     fn is_plaintext_beyond_host(&self) -> bool {
-        self.server_tls.is_none() && !is_local(&self.host)
+        self.server_tls.is_none() && self.mutual_tls.is_none() && !is_local(&self.host)
     }
 
     /// Checks every setting and those that must agree with each other.
@@ -550,6 +559,7 @@ impl fmt::Debug for Config {
             .field("allowed_systems", &self.allowed_systems)
             .field("client_tls", &self.client_tls.is_some())
             .field("server_tls", &self.server_tls.is_some())
+            .field("mutual_tls", &self.mutual_tls.is_some())
             .field("dial_options", &self.dial_options.len())
             .field("server_options", &self.server_options.len())
             .field("call_interceptors", &self.call_interceptors.len())

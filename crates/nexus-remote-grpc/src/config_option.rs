@@ -106,6 +106,13 @@ impl ConfigOption {
         Self::new("server_tls", move |config| config.server_tls.clone_from(&tls))
     }
 
+    /// Sets [`mutual_tls`](Config::get_mutual_tls), in the place of `with_client_tls` and `with_server_tls`.
+    #[must_use]
+    pub fn with_mutual_tls(tls: crate::MutualTls) -> Self {
+        let tls = Some(tls);
+        Self::new("mutual_tls", move |config| config.mutual_tls.clone_from(&tls))
+    }
+
     /// Adds to the [`dial_options`](Config::get_dial_options).
     ///
     /// HTTP/2 pings more often than every 5 minutes make a Go node close the connection; TCP keepalive is safe.

@@ -1,6 +1,7 @@
 //! Keeps the listener of a node alive.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::endpoint_state::ReconnectPolicy;
 use crate::endpoint_writer::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::listener::{Incoming, Strangers};
 use crate::log;
+use crate::mutual_tls::Encrypted;
 use crate::node::Node;
 use crate::remoting::RemotingServer;
 use crate::service::EndpointReader;
@@ -49,7 +51,7 @@ impl EndpointSupervisor {
     ///
     /// # Errors
     /// When its TLS settings are not usable.
-    pub(crate) fn server(node: &Node) -> Result<Server, tonic::transport::Error> {
+    pub(crate) fn server(node: &Node) -> Result<Server, String> {
         let config = &node.config;
         let heartbeat = config.get_endpoint_heartbeat();
         let mut server = Server::builder()
@@ -65,7 +67,10 @@ impl EndpointSupervisor {
             .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
             .http2_max_header_list_size(HEADER_BYTES_MAX);
         if let Some(tls) = config.get_server_tls() {
-            server = server.tls_config(tls.clone())?;
+            // Without an identity tonic panics.
+            server = catch_unwind(AssertUnwindSafe(|| server.tls_config(tls.clone())))
+                .map_err(|_| "the server has no usable identity".to_owned())?
+                .map_err(|error| error.to_string())?;
         }
         Ok(config.serve(server))
     }
@@ -98,22 +103,24 @@ impl EndpointSupervisor {
     async fn serve(&self, listener: TcpListener) -> Result<(), String> {
         let mut stop = self.stop.clone();
         let strangers = self.strangers.clone();
+        let stopped = async move {
+            // The sender is gone only with the node.
+            let _ = stop.wait_for(|stop| *stop).await;
+            strangers.close_all();
+        };
         let service = RemotingServer::new(
             Arc::new(EndpointReader::new(self.node.clone())),
             self.node.limits.message_bytes,
         );
-        Self::server(&self.node)
-            .map_err(|error| error.to_string())?
-            .serve_with_incoming_shutdown(
-                service,
-                Incoming::new(listener, self.strangers.clone()),
-                async move {
-                    // The sender is gone only with the node.
-                    let _ = stop.wait_for(|stop| *stop).await;
-                    strangers.close_all();
-                },
-            )
-            .await
-            .map_err(|error| error.to_string())
+        let server = Self::server(&self.node)?;
+        let incoming = Incoming::new(listener, self.strangers.clone());
+        match self.node.config.get_mutual_tls() {
+            None => server.serve_with_incoming_shutdown(service, incoming, stopped).await,
+            Some(tls) => {
+                let incoming = Encrypted::new(incoming, tls.acceptor()?);
+                server.serve_with_incoming_shutdown(service, incoming, stopped).await
+            }
+        }
+        .map_err(|error| error.to_string())
     }
 }

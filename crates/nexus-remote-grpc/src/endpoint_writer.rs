@@ -521,7 +521,8 @@ async fn dial(node: &Node, address: &str) -> Result<(tonic::transport::Channel, 
     let (executor, task) = ConnectionTask::new();
     // Owned from the start: an attempt that is dropped half-way leaves no socket.
     let connection = Connection(tokio::spawn(task).abort_handle());
-    let scheme = if config.get_client_tls().is_some() { "https" } else { "http" };
+    let is_encrypted = config.get_client_tls().is_some() || config.get_mutual_tls().is_some();
+    let scheme = if is_encrypted { "https" } else { "http" };
     let mut dial = Dial::from_shared(format!("{scheme}://{address}"))
         .map_err(|error| format!("{address:?} is no address: {error}"))?
         .connect_timeout(config.get_connect_timeout())
@@ -532,6 +533,9 @@ async fn dial(node: &Node, address: &str) -> Result<(tonic::transport::Channel, 
         .initial_connection_window_size(CONNECTION_WINDOW);
     if let Some(tls) = config.get_client_tls() {
         dial = dial.tls_config(tls.clone()).map_err(|error| chain(&error))?;
+    }
+    if let Some(tls) = config.get_mutual_tls() {
+        dial = tls.dial(dial)?;
     }
     let dial = config.dial(dial);
     match tokio::time::timeout(config.get_connect_timeout(), dial.connect()).await {

@@ -121,6 +121,7 @@ mod intake;
 mod kinds;
 mod listener;
 mod log;
+mod mutual_tls;
 mod node;
 mod outbound;
 mod payload_arena;
@@ -144,6 +145,7 @@ pub use config_option::ConfigOption;
 pub use endpoint::Endpoint;
 pub use endpoint_manager::EndpointManager;
 pub use kinds::ACTIVATOR;
+pub use mutual_tls::MutualTls;
 pub use remote::{Remote, RemoteError};
 pub use status::{ResponseStatusCode, SpawnRemoteError};
 /// The gRPC library, whose types stand in TLS settings and options.

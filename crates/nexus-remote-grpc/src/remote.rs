@@ -102,7 +102,7 @@ impl Remote {
         let supervisor = EndpointSupervisor::new(remote.0.node.clone(), bound, remote.0.stop.subscribe());
         if let Err(error) = EndpointSupervisor::server(&remote.0.node) {
             remote.shutdown(false).await;
-            return Err(RemoteError::Tls(error.to_string()));
+            return Err(RemoteError::Tls(error));
         }
         remote.0.node.spawn(supervisor.run(listener));
         Ok(remote)
@@ -126,6 +126,9 @@ impl Remote {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RemoteError::NoRuntime)?;
         if system.is_shutting_down() {
             return Err(RemoteError::Shutdown);
+        }
+        if let Some(tls) = config.get_mutual_tls() {
+            tls.acceptor().map_err(RemoteError::Tls)?;
         }
         for warning in config.warnings() {
             log::start_warning(&warning);

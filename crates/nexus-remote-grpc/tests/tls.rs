@@ -8,10 +8,10 @@ use std::sync::Arc;
 use nexus_actor_core::AskError;
 use nexus_remote::EndpointTerminatedEvent;
 use nexus_remote_grpc::endpoint_state::ReconnectPolicy;
-use nexus_remote_grpc::{Config, ConfigOption};
+use nexus_remote_grpc::{Config, ConfigOption, MutualTls, Remote, RemoteError};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
 };
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -31,6 +31,7 @@ type Issuer = CertifiedIssuer<'static, KeyPair>;
 fn authority() -> Issuer {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
 }
 
@@ -258,8 +259,8 @@ async fn whoever_dials_with_another_key_or_protocol_is_refused() {
     let certificate = params(&["127.0.0.1"]).signed_by(&key, &ours).expect("a certificate");
     let other = KeyPair::generate().expect("a key");
     let config = secured(&Identity::from_pem(certificate.pem(), other.serialize_pem()), &ours);
-    let started = nexus_remote_grpc::Remote::start(&support::system("stale"), config).await;
-    assert!(matches!(started, Err(nexus_remote_grpc::RemoteError::Tls(_))), "{started:?}");
+    let started = Remote::start(&support::system("stale"), config).await;
+    assert!(matches!(started, Err(RemoteError::Tls(_))), "{started:?}");
     node.stop().await;
 }
 
@@ -300,6 +301,130 @@ async fn whoever_is_dialled_and_has_another_key_or_protocol_is_refused() {
         assert!(heard.contains(expected), "{what}: {heard}");
         node.stop().await;
     }
+}
+
+/// A node's certificate and key under `by`, as texts, and its number.
+fn texts(by: &Issuer, number: u64) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = params(&["127.0.0.1"]);
+    params.serial_number = Some(number.into());
+    (params.signed_by(&key, by).expect("a certificate").pem(), key.serialize_pem())
+}
+
+fn revoking(by: &Issuer, number: u64) -> String {
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2020, 1, 1),
+        next_update: date_time_ymd(2021, 1, 1),
+        crl_number: 1_u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![RevokedCertParams {
+            serial_number: number.into(),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(by).expect("a list").pem().expect("a text")
+}
+
+fn mutual((certificate, key): &(String, String), authority: &Issuer) -> MutualTls {
+    MutualTls::new(authority.pem(), certificate, key)
+}
+
+fn under(tls: MutualTls) -> Config {
+    let policy = ReconnectPolicy::fixed(1, std::time::Duration::from_millis(1));
+    local().with([ConfigOption::with_mutual_tls(tls), ConfigOption::with_endpoint_reconnect_policy(policy)])
+}
+
+/// Covers: CFG-14, CFG-15
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_is_refused_in_both_directions() {
+    let ours = authority();
+    let list = revoking(&ours, 3);
+    let start = async |name, number| {
+        let tls = mutual(&texts(&ours, number), &ours).with_revocation_lists(&list);
+        TestNode::start(name, under(tls)).await
+    };
+    let (a, b) = (start("a", 1).await, start("b", 2).await);
+    assert_eq!(a.ask(&a.far(&b, "echo"), "x").await.as_deref(), Ok("re:x"));
+    // It has no list, and trusts both: that it is refused is all that keeps it out.
+    let revoked = TestNode::start("revoked", under(mutual(&texts(&ours, 3), &ours))).await;
+    assert_eq!(revoked.ask(&revoked.far(&a, "echo"), "in").await, Err(AskError::Unreachable));
+    assert_eq!(a.ask(&a.far(&revoked, "echo"), "out").await, Err(AskError::Unreachable));
+    assert_eq!((a.heard.len(), revoked.heard.len()), (0, 0));
+    // Another number of the same authority is no reason.
+    let other = TestNode::start("other", under(mutual(&texts(&ours, 4), &ours))).await;
+    assert_eq!(other.ask(&other.far(&a, "echo"), "in").await.as_deref(), Ok("re:in"));
+    for node in [a, b, revoked, other] {
+        node.stop().await;
+    }
+}
+
+/// What was said of TLS by tonic's settings holds under our own.
+///
+/// Covers: T10, CFG-14
+#[tokio::test(flavor = "multi_thread")]
+async fn mutual_tls_refuses_what_the_two_settings_refuse() {
+    let (ours, others) = (authority(), authority());
+    let node = TestNode::start("a", under(mutual(&texts(&ours, 1), &ours))).await;
+    let to = node.remote.address();
+    assert_eq!(dialled(to, &ours, shown(&ours, false), &["h2"]).await, "served");
+    for (what, own, alpn) in [
+        ("another key", shown(&ours, true), &["h2"][..]),
+        ("another authority", shown(&others, false), &["h2"]),
+        ("another protocol", shown(&ours, false), &["http/1.1"]),
+        ("no protocol", shown(&ours, false), &[]),
+    ] {
+        assert_ne!(dialled(to, &ours, own, alpn).await, "served", "{what}");
+    }
+    // Nobody speaks for another host.
+    let (certificate, key) = texts(&ours, 5);
+    let tls = ClientTlsConfig::new()
+        .identity(Identity::from_pem(certificate, key))
+        .ca_certificate(Certificate::from_pem(ours.pem()));
+    let dial = Endpoint::from_shared(format!("https://{to}")).expect("an address").tls_config(tls);
+    let channel = dial.expect("sound").connect_lazy();
+    let ended = match RawCall::by(channel, server_hello("raw", "127.0.0.2:1")).await {
+        Ok(mut call) => call.end().await,
+        Err(status) => status.code(),
+    };
+    assert_eq!(ended, Code::PermissionDenied);
+    // A list of another authority says nothing of this one.
+    let unknown = mutual(&texts(&ours, 2), &ours).with_revocation_lists(revoking(&others, 9));
+    let unknown = TestNode::start("unknown", under(unknown)).await;
+    assert_eq!(node.ask(&node.far(&unknown, "echo"), "x").await, Err(AskError::Unreachable));
+    // Plain text.
+    assert!(RawCall::open(to, server_hello("raw", "127.0.0.1:1")).await.is_err());
+    assert_eq!(node.heard.len(), 0);
+    unknown.stop().await;
+    node.stop().await;
+}
+
+/// Covers: CFG-14
+#[tokio::test]
+async fn tls_settings_that_cannot_be_used_are_an_error_of_the_start() {
+    let ours = authority();
+    let (one, other) = (texts(&ours, 1), texts(&ours, 2));
+    let good = mutual(&one, &ours);
+    let bad = [
+        under(mutual(&(one.0.clone(), other.1.clone()), &ours)),
+        under(mutual(&(String::new(), one.1.clone()), &ours)),
+        under(mutual(&(one.0.clone(), String::new()), &ours)),
+        under(MutualTls::new("", &one.0, &one.1)),
+        under(good.clone().with_revocation_lists("no list")),
+        local().with([ConfigOption::with_server_tls(ServerTlsConfig::new())]),
+    ];
+    for (at, config) in bad.into_iter().enumerate() {
+        let started = Remote::start(&support::system("bad"), config.clone()).await;
+        assert!(matches!(started, Err(RemoteError::Tls(_))), "{at}: {started:?}");
+        if at < 5 {
+            let started = Remote::start_client(&support::system("bad"), config).await;
+            assert!(matches!(started, Err(RemoteError::Tls(_))), "{at}: {started:?}");
+        }
+    }
+    let both = under(good).with([ConfigOption::with_server_tls(ServerTlsConfig::new())]);
+    assert!(both.validate().is_err());
 }
 
 /// A handshake message in a record, as TLS 1.1 writes them.

@@ -51,6 +51,12 @@ fn addresses(config: &Config, found: &mut Violations) {
              host:port under which peers reach this node",
         ),
     }
+    found.require(
+        config.mutual_tls.is_none() || (config.server_tls.is_none() && config.client_tls.is_none()),
+        "mutual_tls",
+        &"set",
+        "stands in the place of server_tls and client_tls; set it alone",
+    );
     if config.is_plaintext_beyond_host() && !config.values.insecure_plaintext && is_host(&config.host) {
         found.require(
             false,

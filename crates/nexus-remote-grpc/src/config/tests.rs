@@ -175,6 +175,8 @@ fn options_of_peers_and_calls_change_their_settings() {
     let tls = |c: &Config| (c.get_client_tls().is_some(), c.get_server_tls().is_some());
     changes(&Option::with_client_tls(ClientTlsConfig::new()), tls, (false, false), (true, false));
     changes(&Option::with_server_tls(ServerTlsConfig::new()), tls, (false, false), (false, true));
+    let mutual = |config: &Config| config.get_mutual_tls().is_some();
+    changes(&Option::with_mutual_tls(MutualTls::new("", "", "")), mutual, false, true);
 
     let served = Arc::new(AtomicUsize::new(0));
     let counter = served.clone();
@@ -320,6 +322,7 @@ fn a_setting_that_breaks_a_rule_is_named_and_one_at_its_edge_is_not() {
         (vec![Option::with_host("10.0.0.1")], "host"),
         (vec![Option::with_host("10.0.0.1"), Option::with_insecure_plaintext(true)], ""),
         (vec![Option::with_host("10.0.0.1"), Option::with_server_tls(ServerTlsConfig::new())], ""),
+        (vec![Option::with_host("10.0.0.1"), Option::with_mutual_tls(MutualTls::new("", "", ""))], ""),
         (vec![Option::with_advertised_host("0.0.0.0:80")], "advertised_host"),
         (vec![Option::with_advertised_host("a b:80")], "advertised_host"),
         (vec![Option::with_advertised_host("")], "advertised_host"),
