@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use nexus_actor_core::Props;
 use nexus_remote::{ClientConnectedEvent, EndpointTerminatedEvent};
 use nexus_remote_grpc::ConfigOption;
-use support::raw::{RawCall, batch, client_hello, note, sent, server_hello};
+use support::proxy::Proxy;
+use support::raw::{Manners, RawCall, RawServer, batch, client_hello, note, sent, server_hello};
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -124,6 +125,33 @@ async fn the_address_of_a_node_that_answers_there_is_not_given_to_a_stranger() {
     assert_eq!(code(answered(a.remote.address(), hello).await), Code::Ok);
     a.stop().await;
     b.stop().await;
+}
+
+/// A node that was started again calls before its end is noticed.
+///
+/// Covers: T10
+#[tokio::test(flavor = "multi_thread")]
+async fn the_call_of_a_node_waits_until_the_one_before_it_is_gone_or_is_refused() {
+    let timeout = ConfigOption::with_handshake_timeout(Duration::from_secs(3_600));
+    for (is_gone, timeout, expected) in [
+        (true, timeout, Code::Ok),
+        // Silent for as long as it may be, and not known to be gone: nobody else is believed.
+        (false, ConfigOption::with_handshake_timeout(Duration::from_millis(400)), Code::AlreadyExists),
+    ] {
+        let mut before = RawServer::start(Manners { is_nexus: true, ..Manners::default() }).await;
+        let link = Proxy::to(&before.address()).await;
+        let a = TestNode::start("a", local().with([timeout])).await;
+        a.at(&link.address(), "echo").tell(Echo::Note("x".to_owned()));
+        before.batch().await;
+        let (to, hello) = (a.remote.address().to_owned(), server_hello("started again", &link.address()));
+        let again = tokio::spawn(async move { code(answered(&to, hello).await) });
+        before.until("actor.Touch").await;
+        if is_gone {
+            link.cut();
+        }
+        assert_eq!(within("an answer", again).await.expect("it ran"), expected);
+        a.stop().await;
+    }
 }
 
 /// Covers: T10

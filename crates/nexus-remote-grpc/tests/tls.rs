@@ -66,7 +66,7 @@ fn secured(identity: &Identity, authority: &Issuer) -> Config {
 
 /// Those ways of threat T2 that are ways of a certificate.
 ///
-/// Covers: CFG-14, CFG-15, S123
+/// Covers: T2, CFG-14, CFG-15, S123
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_certificates_are_refused_in_both_directions() {
     let (ours, others) = (authority(), authority());
@@ -243,7 +243,7 @@ async fn dialled(to: &str, ours: &Issuer, own: Arc<dyn ResolvesClientCert>, alpn
     .await
 }
 
-/// Covers: CFG-14
+/// Covers: T2, CFG-14
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dials_with_another_key_or_protocol_is_refused() {
     let ours = authority();
@@ -288,7 +288,7 @@ async fn served(ours: &Issuer, own: Arc<dyn ResolvesServerCert>, alpn: &[&str]) 
     (heard, node)
 }
 
-/// Covers: CFG-15
+/// Covers: T2, CFG-15
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_dialled_and_has_another_key_or_protocol_is_refused() {
     let ours = authority();
@@ -337,7 +337,7 @@ fn under(tls: MutualTls) -> Config {
     local().with([ConfigOption::with_mutual_tls(tls), ConfigOption::with_endpoint_reconnect_policy(policy)])
 }
 
-/// Covers: CFG-14, CFG-15
+/// Covers: T2, CFG-14, CFG-15
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_certificate_is_refused_in_both_directions() {
     let ours = authority();
@@ -363,7 +363,7 @@ async fn a_revoked_certificate_is_refused_in_both_directions() {
 
 /// What was said of TLS by tonic's settings holds under our own.
 ///
-/// Covers: T10, CFG-14
+/// Covers: T2, T10, CFG-14
 #[tokio::test(flavor = "multi_thread")]
 async fn mutual_tls_refuses_what_the_two_settings_refuse() {
     let (ours, others) = (authority(), authority());
@@ -455,7 +455,7 @@ async fn alert(stream: &mut TcpStream) -> u8 {
     .await
 }
 
-/// Covers: CFG-14, CFG-15
+/// Covers: T2, CFG-14, CFG-15
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_speaks_tls_1_1() {
     /// `protocol_version` of RFC 8446.
