@@ -27,7 +27,7 @@ fn code(answer: Result<RawCall, Status>) -> Code {
     answer.err().map_or(Code::Ok, |status| status.code())
 }
 
-/// Covers: T10, T21
+/// Covers: T10
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_takes_the_place_of_a_client_that_lives() {
     let server = TestNode::start("server", local()).await;
