@@ -14,10 +14,11 @@ use prost::Message as _;
 
 use crate::batch::{Batch, Envelope, EnvelopeFault};
 use crate::endpoint::Endpoint;
-use crate::endpoint_watcher::{PeerWatch, reason_of};
+use crate::endpoint_watcher::reason_of;
 use crate::kinds::{ACTIVATOR, ActivatorMessage, OwnerRequest, SpawnRequest, Spawned};
 use crate::log;
 use crate::node::{Node, route_of};
+use crate::peer_watcher::PeerWatch;
 use crate::pending_asks::{self, FUTURE};
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;

@@ -22,13 +22,13 @@ use crate::client_connection::{ClientCall, ClientResponseSender};
 use crate::endpoint::{Endpoint, EndpointKind, Spelled};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::EndpointState;
-use crate::endpoint_watcher::PeerWatch;
 use crate::endpoint_writer::NEXUS;
 use crate::listener::Guard;
 use crate::log;
 use crate::node::{Node, client_address, is_client_address};
 use crate::outbound::{OutMessage, Outbound, OutboundControl};
 use crate::peer_identity::PeerIdentity;
+use crate::peer_watcher::PeerWatch;
 use crate::proto::remote::connect_request::ConnectionType;
 use crate::proto::remote::remote_message::MessageType;
 use crate::proto::remote::{

@@ -70,15 +70,52 @@ pub(crate) struct Activator {
     turn: Turn,
     /// Who had which actor spawned.
     owners: HashMap<AnyRef, Arc<str>>,
-    quotas: HashMap<Arc<str>, Quota>,
+    quotas: Quotas,
     generated: u64,
+}
+
+/// How much each peer has spawned.
+#[derive(Default)]
+struct Quotas {
+    of: HashMap<Arc<str>, Quota>,
+    /// Of the last request.
+    second: u64,
 }
 
 #[derive(Default)]
 struct Quota {
     alive: usize,
-    /// The second, and how many in it.
-    window: (u64, u32),
+    /// Asked for in the second at hand.
+    asked: u32,
+}
+
+impl Quotas {
+    /// Counts a request of `peer`; whether it may be met.
+    fn admit(&mut self, peer: &Arc<str>, second: u64, limits: &Limits) -> bool {
+        if self.second != second {
+            self.second = second;
+            // Who has nothing alive is remembered for what it asks in one second, and no longer.
+            self.of.retain(|_, quota| {
+                quota.asked = 0;
+                quota.alive > 0
+            });
+        }
+        let quota = self.of.entry(peer.clone()).or_default();
+        quota.asked = quota.asked.saturating_add(1);
+        quota.alive < limits.spawned && quota.asked <= limits.spawns_per_second
+    }
+
+    fn spawned(&mut self, peer: &Arc<str>) {
+        if let Some(quota) = self.of.get_mut(peer) {
+            quota.alive += 1;
+        }
+    }
+
+    fn terminated(&mut self, peer: &Arc<str>) {
+        if let Some(quota) = self.of.get_mut(peer) {
+            quota.alive -= 1;
+        }
+    }
 }
 
 /// Whether `peer` had `actor` spawned.
@@ -102,7 +139,7 @@ impl Activator {
             limits,
             turn: Turn::new(batch_size),
             owners: HashMap::new(),
-            quotas: HashMap::new(),
+            quotas: Quotas::default(),
             generated: 0,
         })
     }
@@ -111,12 +148,7 @@ impl Activator {
         let failed = |status| Spawned { status, actor: None };
         let Some(spawn) = self.kinds.get(&request.kind) else { return failed(ResponseStatusCode::Error) };
         let second = cx.now().as_nanos() / 1_000_000_000;
-        let quota = self.quotas.entry(request.peer.clone()).or_default();
-        if quota.window.0 != second {
-            quota.window = (second, 0);
-        }
-        quota.window.1 += 1;
-        if quota.alive >= self.limits.spawned || quota.window.1 > self.limits.spawns_per_second {
+        if !self.quotas.admit(&request.peer, second, &self.limits) {
             return failed(ResponseStatusCode::Unavailable);
         }
         let name = if request.name.is_empty() {
@@ -128,7 +160,7 @@ impl Activator {
         match spawn(cx, &name) {
             Ok(actor) => {
                 cx.watch_any(&actor);
-                quota.alive += 1;
+                self.quotas.spawned(&request.peer);
                 self.owners.insert(actor.clone(), request.peer.clone());
                 Spawned { status: ResponseStatusCode::Ok, actor: Some(actor) }
             }
@@ -160,12 +192,8 @@ impl Actor for Activator {
     async fn signal(&mut self, signal: Signal, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
         if let Signal::Terminated { who, .. } = signal
             && let Some(peer) = self.owners.remove(&who)
-            && let Some(quota) = self.quotas.get_mut(&peer)
         {
-            quota.alive -= 1;
-            if quota.alive == 0 {
-                self.quotas.remove(&peer);
-            }
+            self.quotas.terminated(&peer);
         }
         Ok(())
     }
@@ -219,7 +247,37 @@ fn base64_number(mut number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::base64_number;
+    use super::*;
+
+    /// Covers: T33
+    #[test]
+    fn quotas_count_what_lives_and_what_a_second_brought() {
+        let mut limits = Limits::new();
+        (limits.spawned, limits.spawns_per_second) = (2, 3);
+        let mut quotas = Quotas::default();
+        let (a, b): (Arc<str>, Arc<str>) = (Arc::from("a:1"), Arc::from("b:1"));
+        // What ends at once has been spawned all the same.
+        for _ in 0..3 {
+            assert!(quotas.admit(&a, 7, &limits));
+            quotas.spawned(&a);
+            quotas.terminated(&a);
+        }
+        assert!(!quotas.admit(&a, 7, &limits), "one more in a second than may be");
+        assert!(quotas.admit(&b, 7, &limits), "others have their own");
+        for _ in 0..2 {
+            assert!(quotas.admit(&a, 8, &limits));
+            quotas.spawned(&a);
+        }
+        assert!(!quotas.admit(&a, 8, &limits), "one more alive than may be");
+        quotas.terminated(&a);
+        assert!(quotas.admit(&a, 9, &limits));
+        // Nothing is kept of peers that have nothing here.
+        for number in 0..1_000 {
+            quotas.admit(&Arc::from(format!("c:{number}")), 9, &limits);
+        }
+        quotas.admit(&a, 10, &limits);
+        assert_eq!(quotas.of.len(), 1);
+    }
 
     #[test]
     fn generated_names_are_numbered_as_go_nodes_number_theirs() {

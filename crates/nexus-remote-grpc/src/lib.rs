@@ -126,6 +126,7 @@ mod node;
 mod outbound;
 mod payload_arena;
 mod peer_identity;
+mod peer_watcher;
 mod pending_asks;
 pub mod pid_entry;
 pub mod proto;

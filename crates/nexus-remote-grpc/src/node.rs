@@ -23,10 +23,10 @@ use crate::block_list::BlockList;
 use crate::client_connection::ClientResponseSender;
 use crate::config::Config;
 use crate::endpoint::{Endpoint, EndpointKind, NamedByPeer};
-use crate::endpoint_watcher::{PeerWatch, PeerWatcherRef};
 use crate::inbound_call::CallControl;
 use crate::kinds::{ActivatorRef, Kinds};
 use crate::listener::Connections;
+use crate::peer_watcher::{PeerWatch, PeerWatcherRef};
 use crate::pending_asks::{self, PendingAsks};
 use crate::pid_entry::PidEntry;
 
