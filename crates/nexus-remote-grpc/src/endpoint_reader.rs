@@ -58,6 +58,11 @@ impl Kind {
             _ => Self::User,
         }
     }
+
+    /// Whether it is taken while the node is suspended: who watches whom, and who lives, would else be wrong for good.
+    const fn is_of_books(self) -> bool {
+        matches!(self, Self::Watch | Self::Unwatch | Self::Terminated | Self::Touch)
+    }
 }
 
 /// Whom a target of the batch at hand means.
@@ -173,7 +178,9 @@ impl Inbound {
             let suspended = self.node.is_suspended();
             for item in batch.envelopes() {
                 match item {
-                    Ok(envelope) if suspended => self.suspended(&envelope),
+                    Ok(envelope) if suspended && !self.kind(&envelope).is_of_books() => {
+                        self.suspended(&envelope)
+                    }
                     Ok(envelope) => self.envelope(&envelope),
                     Err(fault) => self.faulty(batch, &fault),
                 }
@@ -288,13 +295,17 @@ impl Inbound {
         Slot::Actor(at)
     }
 
-    fn envelope(&mut self, envelope: &Envelope<'_>) {
-        let kind = if envelope.serializer == 0 {
+    fn kind(&self, envelope: &Envelope<'_>) -> Kind {
+        if envelope.serializer == 0 {
             self.kinds.get(envelope.type_index).copied().unwrap_or(Kind::User)
         } else {
             // Not even a system message is one when it is written otherwise.
             Kind::User
-        };
+        }
+    }
+
+    fn envelope(&mut self, envelope: &Envelope<'_>) {
+        let kind = self.kind(envelope);
         let slot = self.slot(envelope);
         if !matches!(kind, Kind::User | Kind::Response) {
             self.system += 1;

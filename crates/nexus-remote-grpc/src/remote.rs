@@ -337,7 +337,8 @@ impl Remote {
         self.0.manager.await_reconnect(address).await
     }
 
-    /// Stops all traffic: what arrives is recorded, what is sent waits within the bounds of the queues.
+    /// Stops all traffic: what arrives is recorded, what is sent waits within the bounds of the queues. What the runtimes say
+    /// of watches and of who lives is taken all the same, so that the books are right when it goes on; answers wait.
     pub fn suspend(&self) {
         if !self.0.node.suspended.swap(true, Ordering::AcqRel) {
             for endpoint in self.0.node.all_endpoints() {

@@ -641,3 +641,32 @@ async fn a_peer_that_cannot_be_told_of_ends_is_told_goodbye() {
     }
     a.stop().await;
 }
+
+/// Watches of a peer that come while this node is suspended hold, and who is asked for a sign of life is not said to be
+/// dead: only what is for actors is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_node_keeps_its_books() {
+    let mut server = RawServer::start(Manners { is_nexus: true, ..Manners::default() }).await;
+    let (a, address) = (node([]).await, server.address());
+    let to = a.remote.address().to_owned();
+    let call = RawCall::shake(&to, server_hello("raw", &address)).await;
+    let pid = |id: &str| Some(actor::Pid { address: address.clone(), id: id.to_owned(), request_id: 0 });
+    a.remote.suspend();
+    let watch = actor::Watch { watcher: pid("watcher") }.encode_to_vec();
+    let sender = Some((&*address, "asker"));
+    call.send(sent(batch(
+        &to,
+        "echo",
+        sender,
+        &[note("lost"), ("actor.Watch", watch), ("actor.Touch", vec![])],
+    )));
+    eventually("the watch holds", || a.remote.peer_watches() == 1).await;
+    assert_eq!(a.system.dead_letters().count(DeadLetterReason::Suspended), 1);
+    a.remote.resume();
+    server.until("actor.Touched").await;
+    a.system.find("/user/echo").expect("it lives").stop();
+    server.until("actor.Terminated").await;
+    assert_eq!(a.system.dead_letters().count(DeadLetterReason::Suspended), 1);
+    drop(call);
+    a.stop().await;
+}
