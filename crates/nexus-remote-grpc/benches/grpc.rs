@@ -149,8 +149,11 @@ fn compare(ours: &Pair, theirs: &Pair) {
 /// Builds the program of one generation; why not, where that cannot be.
 fn build(name: &str, selection: &[&str]) -> Result<PathBuf, String> {
     let mut go = Command::new("go");
-    // The Go that is here, not another one fetched for the purpose.
-    go.env("GOTOOLCHAIN", "local").current_dir(SOURCE).stdin(Stdio::null());
+    // The Go that is here, unless another one is asked for: nothing is fetched for the purpose.
+    if std::env::var_os("GOTOOLCHAIN").is_none() {
+        go.env("GOTOOLCHAIN", "local");
+    }
+    go.current_dir(SOURCE).stdin(Stdio::null());
     let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     go.args(["build", "-buildvcs=false"]).args(selection).arg("-o").arg(&program).arg(".");
     let output = go.output().map_err(|error| format!("Go is not installed ({error})"))?;

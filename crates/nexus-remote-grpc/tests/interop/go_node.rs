@@ -100,8 +100,11 @@ fn prepare(generation: Generation) -> Result<(), String> {
 
 fn go() -> Command {
     let mut go = Command::new("go");
-    // The Go that is here, not another one fetched for the purpose.
-    go.env("GOTOOLCHAIN", "local").current_dir(SOURCE).stdin(Stdio::null());
+    // The Go that is here, unless another one is asked for: nothing is fetched for the purpose.
+    if std::env::var_os("GOTOOLCHAIN").is_none() {
+        go.env("GOTOOLCHAIN", "local");
+    }
+    go.current_dir(SOURCE).stdin(Stdio::null());
     go
 }
 
