@@ -502,13 +502,17 @@ impl Inbound {
             return self.node.system.dead_letters().record(denied);
         };
         // Of what it spawned itself a peer that has shown who it is may dispose.
-        let node = self.node.clone();
+        let (node, statistics) = (self.node.clone(), self.endpoint.statistics().clone());
         let stopped = actor.clone();
         activator.tell(ActivatorMessage::Owner(OwnerRequest {
             actor,
             peer: self.endpoint.address().clone(),
             owned: Box::new(move |owned| {
-                if owned { carry_out(&stopped) } else { node.system.dead_letters().record(denied) }
+                if owned {
+                    return carry_out(&stopped);
+                }
+                statistics.increment_dead_letter();
+                node.system.dead_letters().record(denied);
             }),
         }));
     }

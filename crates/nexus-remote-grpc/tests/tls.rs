@@ -5,7 +5,8 @@ mod support;
 
 use std::sync::Arc;
 
-use nexus_actor_core::AskError;
+use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_actor_core::{AskError, DeadLetterReason};
 use nexus_remote::EndpointTerminatedEvent;
 use nexus_remote_grpc::endpoint_state::ReconnectPolicy;
 use nexus_remote_grpc::{Config, ConfigOption, MutualTls, Remote, RemoteError};
@@ -170,6 +171,12 @@ async fn nobody_speaks_for_an_address_that_its_certificate_does_not_name() {
     assert!(!call.response().await.expect("an answer").blocked);
     call.send(sent(batch(a.remote.address(), "echo", None, &[note("as itself")])));
     a.heard.until("the note", |all| all == ["as itself"]).await;
+    // Proven or not, it may not stop what it did not spawn.
+    let mut letters = a.events::<DeadLetterEvent>();
+    call.send(sent(batch(a.remote.address(), "echo", None, &[("actor.Stop", Vec::new())])));
+    assert_eq!(letters.next("the record").await.reason(), DeadLetterReason::Denied);
+    let statistics = a.remote.get_endpoint_statistics("127.0.0.2:1").expect("it is connected");
+    assert_eq!(statistics.dead_letters, 1);
     drop(call);
     eventually("nothing is left", || a.remote.manager().endpoints().is_empty()).await;
     within("the end", a.stop()).await;
