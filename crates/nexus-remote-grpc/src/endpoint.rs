@@ -422,8 +422,25 @@ impl Endpoint {
         self.state.lock().handle_received(now);
     }
 
-    /// Queues one message. `encode` runs at most once, on this thread, without a lock.
+    /// Queues one message; one that is refused is counted. `encode` runs at most once, on this thread, without a lock.
     pub(crate) fn deliver(
+        &self,
+        target: Arc<PidEntry>,
+        target_request_id: u32,
+        headers: Option<&Headers>,
+        encode: Encode<'_>,
+    ) -> Result<(), Refusal> {
+        self.try_deliver(target, target_request_id, headers, encode).map_err(|refusal| self.refused(refusal))
+    }
+
+    #[cold]
+    fn refused(&self, refusal: Refusal) -> Refusal {
+        self.statistics.add_send_failures(1);
+        refusal
+    }
+
+    /// The same without the count.
+    pub(crate) fn try_deliver(
         &self,
         target: Arc<PidEntry>,
         target_request_id: u32,
@@ -771,7 +788,7 @@ impl Route for Endpoint {
         let target = {
             let recipients = self.recipients.lock();
             let Some(Some(recipient)) = recipients.slots.get(recipient as usize) else {
-                return Err(Refusal::NoSuchActor);
+                return Err(self.refused(Refusal::NoSuchActor));
             };
             recipient.clone()
         };

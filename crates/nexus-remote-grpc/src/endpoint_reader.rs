@@ -173,6 +173,9 @@ impl Inbound {
         let system = self.node.system.clone();
         self.system = 0;
         self.overfull = self.endpoint.intake.is_overfull();
+        let count = batch.len() as u64;
+        // Before anybody can have an answer that is not counted.
+        self.endpoint.statistics().add_received(count);
         {
             let _scope = DecodeScope::enter(&system, Some(self.route.clone()));
             let suspended = self.node.is_suspended();
@@ -188,9 +191,7 @@ impl Inbound {
             self.flush();
         }
         self.after.run();
-        let count = batch.len() as u64;
         self.taken += count;
-        self.endpoint.statistics().add_received(count);
         if self.system > 0 {
             self.pause_until = self.endpoint.intake.took_system(self.system, system.now());
         }

@@ -41,7 +41,10 @@ impl SenderRoute {
 
     /// Sends an answer of the runtimes. It is recorded only where the peer has named too many others to be answered.
     pub(crate) fn tell<T: ProtobufValue>(&self, message: &T) {
-        let sent = self.send_by_way(|way| way.deliver_proto(self.pid.clone(), self.request_id, message));
+        self.told(self.send_by_way(|way| way.deliver_proto(self.pid.clone(), self.request_id, message)));
+    }
+
+    fn told(&self, sent: Result<(), Refusal>) {
         if let Err(refusal @ Refusal::Limit(_)) = sent {
             self.dead(&refusal);
         }
@@ -134,7 +137,13 @@ impl Route for SenderRoute {
         }
         // An actor that asks gets other messages too, and is told only what it must know.
         if self.is_future() || matches!(why, AskError::NoSuchActor | AskError::Stopped) {
-            self.tell(&actor::DeadLetterResponse { target: None });
+            // Not counted when it is refused: most often the answer was just before, and it counts.
+            self.told(self.send_by_way(|way| {
+                let notice = actor::DeadLetterResponse { target: None };
+                way.try_deliver(self.pid.clone(), self.request_id, None, &mut |encoder| {
+                    encoder.protobuf(&notice)
+                })
+            }));
         }
     }
     fn forget(&self, key: ReplyKey) {

@@ -2,9 +2,22 @@
 
 mod support;
 
-use nexus_remote::metrics::MetricsRegistry;
-use nexus_remote::{EndpointSource, EndpointStatisticsSnapshot};
-use support::{Echo, TestNode, local};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_actor_core::serialization::protobuf::{ProtobufCodec, ProtobufForm};
+use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
+use nexus_actor_core::{Actor, ActorError, AskError, Context, DeadLetterReason, Props, Refusal, Reply};
+use nexus_remote::metrics::{HttpServer, MetricsRegistry};
+use nexus_remote::{EndpointConnectedEvent, EndpointSource, EndpointStatisticsSnapshot};
+use nexus_remote_grpc::ConfigOption;
+use nexus_remote_grpc::batch::BatchLimits;
+use nexus_remote_grpc::endpoint_state::ReconnectPolicy;
+use support::proxy::Proxy;
+use support::{Echo, TestNode, local, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// The value of a series, 0 where there is none.
 fn value(text: &str, name: &str, address: &str) -> f64 {
@@ -60,4 +73,175 @@ async fn figures_are_exported_and_totals_never_go_back() {
     assert!(value(&after, "nexus_endpoint_sent_total", &address) >= before as f64, "{after}");
     assert!(sums(&a.remote, &address).sent >= before);
     a.stop().await;
+}
+
+/// Hands the question on to the test, which answers when it wants to.
+struct Keeper(tokio::sync::mpsc::UnboundedSender<Reply<String>>);
+
+impl Actor for Keeper {
+    type Msg = Echo;
+    async fn receive(&mut self, message: Echo, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        if let Echo::Say(_, reply) = message {
+            let _ = self.0.send(reply);
+        }
+        Ok(())
+    }
+}
+
+/// Cannot be encoded.
+#[derive(Debug)]
+struct Broken;
+
+impl Message for Broken {
+    const MANIFEST: &'static str = "test.broken@1";
+    const PROTOBUF: Option<ProtobufCodec<Self>> = Some(ProtobufCodec {
+        forms: &[ProtobufForm::tell_of::<String>()],
+        encode: |_, _| Err(EncodeError::failed("broken")),
+        decode: |named| Err(named.unknown::<Self>()),
+    });
+    fn encode(&self, _: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        Err(EncodeError::failed("broken"))
+    }
+    fn decode(_: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Err(DecodeError::failed("broken"))
+    }
+}
+
+/// Whatever is refused counts once, by whichever way it was sent, and what is accepted does not.
+///
+/// Covers: MET-01, ST-06
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_a_send_failure_once() {
+    let config = || local().with([ConfigOption::with_endpoint_writer_queue_size(1)]);
+    let (a, b) = (TestNode::start("a", config()).await, TestNode::start("b", local()).await);
+    let address = b.remote.address().to_owned();
+    let failures = || sums(&a.remote, &address).send_failures;
+    let (questions, mut kept) = tokio::sync::mpsc::unbounded_channel();
+    a.system.spawn("keeper", Props::from_fn(move || Keeper(questions.clone()))).expect("a free name");
+    let far = a.far(&b, "echo");
+    let broken =
+        a.remote.resolve::<Broken>(&nexus_actor_core::pid::Pid::new(&*address, "echo")).expect("a pid");
+    assert_eq!(a.ask(&far, "x").await.as_deref(), Ok("re:x"));
+    let _asked = b.far(&a, "keeper").ask(|reply| Echo::Say("later".to_owned(), reply));
+    let reply = within("the question", kept.recv()).await.expect("the keeper lives");
+    assert_eq!(failures(), 0);
+
+    a.remote.suspend();
+    far.tell(Echo::Count(0));
+    assert_eq!(failures(), 0, "there was room for it");
+    far.tell(Echo::Count(1));
+    assert_eq!(failures(), 1);
+    let refused = far.try_tell(Echo::Count(2)).expect_err("it is full");
+    assert!(matches!(refused.refusal, Refusal::QueueFull { messages: 1, .. }), "{refused:?}");
+    assert_eq!(failures(), 2);
+    assert_eq!(a.ask(&far, "x").await, Err(AskError::Full));
+    assert_eq!(failures(), 3);
+    reply.send("late".to_owned());
+    assert_eq!(failures(), 4);
+    let large = "x".repeat(BatchLimits::default().message_bytes);
+    let refused = far.try_tell(Echo::Note(large)).expect_err("it is too large");
+    assert!(matches!(refused.refusal, Refusal::TooLarge { .. }), "{refused:?}");
+    assert_eq!(failures(), 5);
+    let refused = broken.try_tell(Broken).expect_err("it has no form");
+    assert!(matches!(refused.refusal, Refusal::Encode(_)), "{refused:?}");
+    assert_eq!(failures(), 6);
+
+    // What waited is lost by the block, but had been taken.
+    let mut letters = a.events::<DeadLetterEvent>();
+    assert!(a.remote.block_system(&address).await);
+    assert_eq!(letters.next("what waited").await.reason(), DeadLetterReason::Blocked);
+    assert_eq!(failures(), 6);
+    far.tell(Echo::Count(3));
+    assert!(far.try_tell(Echo::Count(4)).is_err());
+    let refused = far.send(Echo::Count(5)).await.expect_err("it is blocked");
+    assert_eq!(refused.refusal, Refusal::Blocked);
+    assert_eq!(a.ask(&far, "x").await, Err(AskError::Blocked));
+    assert_eq!(failures(), 10);
+    assert!(a.remote.unblock_system(&address).await);
+    far.tell(Echo::Count(6));
+    a.remote.resume();
+    b.heard.until("what was taken again", |all| all == ["6"]).await;
+    assert_eq!(failures(), 10);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Head and body of what the server gives.
+async fn get(server: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(server).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {server}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut text = String::new();
+    within("the answer", stream.read_to_string(&mut text)).await.expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    (head.to_lowercase(), body.to_owned())
+}
+
+/// Covers: TST-40, MET-01, MET-05, MET-07
+#[tokio::test(flavor = "multi_thread")]
+async fn known_totals_are_served_over_http() {
+    let proxy = Proxy::new().await;
+    let b = TestNode::start("b", local().with([ConfigOption::with_advertised_host(proxy.address())])).await;
+    proxy.set_target(b.remote.bound_address().expect("it listens"));
+    let config = local().with([
+        ConfigOption::with_endpoint_writer_queue_size(1),
+        ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(
+            1_000,
+            Duration::from_millis(20),
+        )),
+    ]);
+    let a = TestNode::start("a", config).await;
+    let registry = MetricsRegistry::new();
+    for node in [&a, &b] {
+        registry.add_source(node.remote.clone());
+        registry.add_system(&node.system);
+    }
+    let server = HttpServer::bind(([127, 0, 0, 1], 0).into(), registry.clone()).await.expect("a free port");
+    let at = server.local_address();
+    let (to_b, to_a) = (proxy.address(), a.remote.address().to_owned());
+
+    // Ten answers, and the refusal of one question.
+    let (far, nobody) = (a.far(&b, "echo"), a.far(&b, "nobody"));
+    for _ in 0..10 {
+        assert_eq!(a.ask(&far, "x").await.as_deref(), Ok("re:x"));
+    }
+    assert_eq!(a.ask(&nobody, "x").await, Err(AskError::NoSuchActor));
+    // One loss, and one answer behind it.
+    let mut again = a.events::<EndpointConnectedEvent>();
+    proxy.cut();
+    again.next("the connection").await;
+    assert_eq!(a.ask(&far, "x").await.as_deref(), Ok("re:x"));
+    // One waits, two are refused, of which one is given up.
+    a.remote.suspend();
+    far.tell(Echo::Count(0));
+    far.tell(Echo::Count(1));
+    assert!(far.try_tell(Echo::Count(2)).is_err());
+
+    let (head, text) = get(at, "/metrics").await;
+    assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+    let served = |series: &str, address: &str| {
+        let start = format!("{series}{{address=\"{address}\",protocol=\"protoactor\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("{start} in {text}")).parse::<u64>().expect("a number")
+    };
+    for (series, of_b, of_a) in [
+        ("nexus_endpoint_sent_total", 12, 12),
+        ("nexus_endpoint_received_total", 12, 12),
+        ("nexus_endpoint_deadletters_total", 1, 1),
+        ("nexus_endpoint_send_failures_total", 2, 0),
+        ("nexus_endpoint_reconnect_attempts_total", 1, 0),
+        ("nexus_endpoint_queue_size", 1, 0),
+    ] {
+        assert_eq!((served(series, &to_b), served(series, &to_a)), (of_b, of_a), "{series}: {text}");
+    }
+    assert_eq!(served("nexus_endpoint_queue_capacity", &to_b), 1);
+
+    let (head, body) = get(at, "/healthz").await;
+    assert!(head.starts_with("http/1.1 200 ") && body == "ok\n", "{head} {body}");
+    a.system.begin_shutdown();
+    let (head, body) = get(at, "/healthz").await;
+    assert!(head.starts_with("http/1.1 503 ") && body == "shutting down\n", "{head} {body}");
+    server.shutdown().await;
+    a.stop().await;
+    b.stop().await;
 }

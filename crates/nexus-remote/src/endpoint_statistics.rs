@@ -42,8 +42,7 @@ pub struct EndpointStatisticsSnapshot {
     /// Messages handed to the wire; on the native wire messages accepted for it, of which `queue_size` wait or are
     /// unacknowledged.
     pub sent: u64,
-    /// Messages that could not be handed to the wire, and batches refused by it; on the native wire sends refused to
-    /// their callers.
+    /// Messages refused to their senders; on the gRPC wire also those that were queued and fit into no batch.
     pub send_failures: u64,
     /// Attempts to connect again.
     pub reconnect_attempts: u64,
