@@ -6,7 +6,7 @@ use nexus_actor_core::Props;
 use nexus_remote::ClientConnectedEvent;
 use support::{Echo, Heard, TestNode, Watch, Watcher, local};
 
-/// Covers: TST-29, S155, CC-02, CC-07
+/// Covers: TST-29, S155
 #[tokio::test(flavor = "multi_thread")]
 async fn deliver_watch_and_terminate_go_both_ways() {
     let server = TestNode::start("server", local()).await;

@@ -205,7 +205,7 @@ async fn gives_up(options: impl IntoIterator<Item = ConfigOption>) -> (Duration,
     (took, last, event.reason.to_string())
 }
 
-/// Covers: CFG-05, CFG-06, CFG-07, CFG-41, HS-08, TST-35, TST-44, TST-45
+/// Covers: CFG-05, CFG-06, CFG-07, CFG-41, HS-08, TST-35, TST-45
 #[tokio::test(flavor = "multi_thread")]
 async fn reconnect_options_decide_when_an_address_is_given_up() {
     let initial = ConfigOption::with_endpoint_reconnect_initial_backoff;
@@ -244,7 +244,7 @@ async fn reconnect_jitter_spreads_the_waits() {
     assert!(shortest < ms(320), "{shortest:?}");
 }
 
-/// Covers: CFG-09, CFG-10, RC-10, S7
+/// Covers: CFG-09, CFG-10, RC-10
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeat_options_probe_and_give_up_a_silent_peer() {
     let parts = [

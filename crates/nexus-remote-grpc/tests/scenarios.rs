@@ -167,7 +167,7 @@ async fn a_break_is_healed_without_a_death() {
     b.stop().await;
 }
 
-/// Covers: S10, S59, S151
+/// Covers: S59, S151
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_process_at_an_address_is_told_from_the_old_one() {
     let (a, b) = (node([tries(1_000)]).await, node([]).await);
@@ -398,7 +398,7 @@ async fn an_orderly_end_delivers_what_was_accepted() {
     b.stop().await;
 }
 
-/// Covers: S110, S111
+/// Covers: S110
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_is_one_and_frees_the_port() {
     let (a, b) = (node([]).await, node([]).await);
