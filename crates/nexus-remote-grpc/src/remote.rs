@@ -47,6 +47,9 @@ struct Inner {
     stop: watch::Sender<bool>,
     listener: Lock<Option<BlockListListener>>,
     done: watch::Sender<bool>,
+    /// Itself: a node lives until it has ended, whoever has a handle. The system's shutdown does not keep it, or each node
+    /// that ended before would stay with the system.
+    alive: Lock<Option<Arc<Self>>>,
 }
 
 /// Why a node could not be started. Nothing is left running.
@@ -98,7 +101,7 @@ impl Remote {
         let bind_failed = |error| RemoteError::Bind { address: format!("{host}:{port}"), error };
         let listener = TcpListener::bind((host.as_str(), port)).await.map_err(bind_failed)?;
         let bound = listener.local_addr().map_err(bind_failed)?;
-        let remote = Self::assemble(system, config, Some(bound))?;
+        let remote = Self::assemble(system, config, Some(bound)).await?;
         let supervisor = EndpointSupervisor::new(remote.0.node.clone(), bound, remote.0.stop.subscribe());
         if let Err(error) = EndpointSupervisor::server(&remote.0.node) {
             remote.shutdown(false).await;
@@ -115,10 +118,10 @@ impl Remote {
     /// [`RemoteError`]; nothing is left running.
     pub async fn start_client(system: &ActorSystem, config: Config) -> Result<Self, RemoteError> {
         config.validate()?;
-        Self::assemble(system, config, None)
+        Self::assemble(system, config, None).await
     }
 
-    fn assemble(
+    async fn assemble(
         system: &ActorSystem,
         config: Config,
         bound: Option<SocketAddr>,
@@ -167,12 +170,17 @@ impl Remote {
                 PeerWatcher::props(node.config.get_limits(), batch_size, node.peer_watches.clone()),
             )
             .map_err(spawned("protoactor_watcher"))?;
-        let activator = system
-            .spawn(ACTIVATOR, Activator::props(&kinds, node.config.get_limits(), batch_size))
-            .map_err(|error| {
+        let activator =
+            system.spawn(ACTIVATOR, Activator::props(&kinds, node.config.get_limits(), batch_size));
+        let activator = match activator {
+            Ok(activator) => activator,
+            Err(error) => {
                 watcher.stop();
-                RemoteError::Spawn { name: ACTIVATOR, error }
-            })?;
+                let deadline = tokio::time::Instant::now() + node.config.get_shutdown_timeout();
+                left(system, &watcher.to_any(), deadline).await;
+                return Err(RemoteError::Spawn { name: ACTIVATOR, error });
+            }
+        };
         // Set once, here.
         let _ = (node.peer_watcher.set(watcher), node.activator.set(activator));
         let provider = Provider::of(&node);
@@ -191,13 +199,17 @@ impl Remote {
             stop: watch::Sender::new(false),
             listener: Lock::new(Some(listener)),
             done: watch::Sender::new(false),
+            alive: Lock::default(),
         }));
-        let ending = remote.clone();
+        *remote.0.alive.lock() = Some(remote.0.clone());
+        let ending = Arc::downgrade(&remote.0);
         system.coordinated_shutdown().add_task(
             ShutdownPhase::AfterActors,
             "protoactor remoting",
             move || async move {
-                ending.shutdown(true).await;
+                if let Some(inner) = ending.upgrade() {
+                    Self(inner).shutdown(true).await;
+                }
             },
         );
         Ok(remote)
@@ -386,7 +398,9 @@ impl Remote {
     }
 
     /// Ends the node; final. With `graceful` what waits is sent first, for as long as the configuration says, and peers are
-    /// told goodbye in the way that each generation of Go nodes understands. A second call waits for the first.
+    /// told goodbye in the way that each generation of Go nodes understands. Actors that peers have spawned here stop too. A
+    /// second call waits for the first. Afterwards another node can be started on the system, unless such an actor is still
+    /// busy when `shutdown_timeout` is over.
     ///
     /// # Cancel safety
     /// The end goes on without the future.
@@ -430,15 +444,21 @@ impl Inner {
         node.asks.fail_everything(&AskError::Shutdown);
         drop(self.listener.lock().take());
         node.system.remove_actor_ref_provider(&self.provider);
-        if let Some(watcher) = node.peer_watcher.get() {
-            watcher.stop();
+        let watcher = node.peer_watcher.get().map(ActorRef::to_any);
+        let activator = node.activator.get().map(ActorRef::to_any);
+        for actor in [&watcher, &activator].into_iter().flatten() {
+            actor.stop();
         }
-        if let Some(activator) = node.activator.get() {
-            activator.stop();
+        // The next node of this system takes their names.
+        let deadline = deadline.max(tokio::time::Instant::now() + GRACE);
+        for actor in [&watcher, &activator].into_iter().flatten() {
+            left(&node.system, actor, deadline).await;
         }
         node.endpoints.clear();
         node.statistics.clear();
         node.client_connections.clear();
+        // The caller has it.
+        drop(self.alive.lock().take());
         self.done.send_replace(true);
     }
 
@@ -464,6 +484,17 @@ impl Inner {
 impl nexus_remote::EndpointSource for Remote {
     fn endpoints(&self) -> Vec<nexus_remote::EndpointReport> {
         nexus_remote::EndpointSource::endpoints(&self.0.manager)
+    }
+}
+
+/// Waits until the name of `actor` is free, at most until `deadline`. An actor that does not come back from a handler keeps
+/// its name.
+async fn left(system: &ActorSystem, actor: &AnyRef, deadline: tokio::time::Instant) {
+    let path = actor.path();
+    while system.find_incarnation(path.elements(), actor.uid()).is_some()
+        && tokio::time::Instant::now() < deadline
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -10,7 +10,7 @@ use nexus_remote::{
 };
 use support::proxy::Proxy;
 use support::raw::{RawCall, client_hello};
-use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
+use support::{Echo, Heard, TestNode, Watch, Watcher, local, system, within};
 
 use crate::batch::Incoming;
 use crate::endpoint_state::{ConnectionState, ReconnectPolicy};
@@ -317,4 +317,41 @@ async fn remote_reconnect_after_consecutive_cuts() {
     assert_eq!(server.heard.len(), 0, "what was recorded as lost did not arrive");
     client.stop().await;
     server.stop().await;
+}
+
+/// The names of a node's actors are free when it has ended, and nothing of it stays with the system.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_started_again_on_the_same_system() {
+    let system = system("again");
+    let peer = TestNode::start("peer", local()).await;
+    let mut ended = Vec::new();
+    for round in 0..20 {
+        let remote = crate::Remote::start(&system, local()).await.expect("the names are free");
+        let heard = Heard::default();
+        assert!(remote.register("echo", Props::from_fn(move || support::Echoer(heard.clone()))));
+        // An actor below the activator, which ends before it does.
+        let spawned =
+            within("an actor", peer.remote.spawn_remote(remote.address(), "echo")).await.expect("spawned");
+        let far = peer.remote.resolve::<Echo>(&spawned).expect("a pid");
+        assert_eq!(peer.ask(&far, &round.to_string()).await, Ok(format!("re:{round}")));
+        ended.push(std::sync::Arc::downgrade(remote.node_for_tests()));
+        within("the end", remote.shutdown(round % 2 == 0)).await;
+    }
+    support::raw::eventually("no node is kept", || ended.iter().all(|node| node.strong_count() == 0)).await;
+    peer.stop().await;
+    within("shutdown", system.shutdown()).await.expect("an orderly end");
+}
+
+/// Without a handle a node goes on to serve, until its system ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_needs_no_handle_to_live() {
+    let (peer, node) = (TestNode::start("peer", local()).await, TestNode::start("node", local()).await);
+    let far = peer.far(&node, "echo");
+    let TestNode { system, remote, .. } = node;
+    let ended = std::sync::Arc::downgrade(remote.node_for_tests());
+    drop(remote);
+    assert_eq!(peer.ask(&far, "x").await.as_deref(), Ok("re:x"));
+    within("shutdown", system.shutdown()).await.expect("an orderly end");
+    support::raw::eventually("it ended", || ended.strong_count() == 0).await;
+    peer.stop().await;
 }
