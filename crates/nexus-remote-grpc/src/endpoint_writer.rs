@@ -26,6 +26,7 @@ use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::{DisconnectCause, EndpointAction, EndpointState, TerminatedReason};
 use crate::kinds::ACTIVATOR;
+use crate::listener::{KEEPALIVE, KEEPALIVE_PROBES};
 use crate::log;
 use crate::node::Node;
 use crate::outbound::{Outbound, OutboundControl, TOUCH};
@@ -528,6 +529,9 @@ async fn dial(node: &Node, address: &str) -> Result<(tonic::transport::Channel, 
         .connect_timeout(config.get_connect_timeout())
         .executor(executor)
         .tcp_nodelay(true)
+        .tcp_keepalive(Some(KEEPALIVE))
+        .tcp_keepalive_interval(Some(KEEPALIVE))
+        .tcp_keepalive_retries(Some(KEEPALIVE_PROBES))
         .http2_adaptive_window(false)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nexus_actor_core::lock::Lock;
 use portable_atomic::{AtomicBool, Ordering};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
@@ -21,6 +22,11 @@ use crate::log;
 
 /// The pause after a failed accept: descriptors may be used up, and some come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// TCP keepalive of both sides: silence before the first probe, and time between probes (limit L23).
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Probes that may stay unanswered.
+pub(crate) const KEEPALIVE_PROBES: u32 = 3;
 
 /// Every accepted connection, so that the end of the node can cut those that their peers hold on to.
 #[derive(Default)]
@@ -235,8 +241,11 @@ impl Incoming {
     }
 
     fn admit(&self, io: TcpStream, from: SocketAddr) -> Guarded {
-        // A connection that cannot do without it is a little slower.
+        // A socket that refuses its options is already dead, and the first read says so.
         let _ = io.set_nodelay(true);
+        let keepalive =
+            TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(KEEPALIVE_PROBES);
+        let _ = SockRef::from(&io).set_tcp_keepalive(&keepalive);
         let guard = self.strangers.admit(from.ip().to_canonical());
         let deadline = Box::pin(tokio::time::sleep(self.strangers.handshake));
         Guarded { io, guard, deadline }
@@ -262,6 +271,30 @@ impl Stream for Incoming {
                 }
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    /// Covers: T27
+    #[tokio::test]
+    async fn accepted_sockets_have_their_options() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let _near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
+        let strangers = Strangers::new(Arc::default(), 1, 1, Duration::from_secs(10));
+        let accepted = Incoming::new(listener, strangers).next().await.expect("one").expect("accepted");
+        let socket = SockRef::from(&accepted.io);
+        assert!(socket.tcp_nodelay().expect("an option") && socket.keepalive().expect("an option"));
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE);
+            assert_eq!(socket.tcp_keepalive_interval().expect("an option"), KEEPALIVE);
+            assert_eq!(socket.tcp_keepalive_retries().expect("an option"), KEEPALIVE_PROBES);
         }
     }
 }

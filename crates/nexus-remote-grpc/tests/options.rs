@@ -912,3 +912,19 @@ async fn what_a_peer_is_known_to_know_is_all_that_it_is_sent() {
     a.stop().await;
     b.stop().await;
 }
+
+/// Covers: T27
+#[tokio::test(flavor = "multi_thread")]
+async fn dialled_sockets_have_keepalive_before_the_options_of_the_dial() {
+    let (seen, mut settings) = tokio::sync::mpsc::unbounded_channel();
+    let option = ConfigOption::with_dial_option(move |endpoint| {
+        let kept = (endpoint.get_tcp_keepalive(), endpoint.get_tcp_keepalive_interval());
+        let _ = seen.send((kept, endpoint.get_tcp_keepalive_retries()));
+        endpoint
+    });
+    let (a, b) = pair([option]).await;
+    let half_a_minute = Some(Duration::from_secs(30));
+    assert_eq!(settings.recv().await, Some(((half_a_minute, half_a_minute), Some(3))));
+    a.stop().await;
+    b.stop().await;
+}
