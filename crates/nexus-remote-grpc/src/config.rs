@@ -21,6 +21,7 @@ use crate::config_option::ConfigOption;
 use crate::endpoint_state::{EndpointStateConfig, HeartbeatConfig, ReconnectPolicy};
 use crate::endpoint_writer_mailbox::MailboxBounds;
 use crate::mutual_tls::MutualTls;
+use crate::node::client_address;
 
 /// Changes how an address is dialled.
 pub type DialOption = Arc<dyn Fn(Endpoint) -> Endpoint + Send + Sync>;
@@ -53,6 +54,7 @@ pub struct Config {
     pub(crate) advertised_host: Option<String>,
     pub(crate) blocked_systems: Vec<String>,
     pub(crate) allowed_systems: Vec<String>,
+    pub(crate) spawn_denied: Vec<String>,
     pub(crate) client_tls: Option<ClientTlsConfig>,
     pub(crate) server_tls: Option<ServerTlsConfig>,
     pub(crate) mutual_tls: Option<MutualTls>,
@@ -264,6 +266,7 @@ impl Default for Config {
             advertised_host: None,
             blocked_systems: Vec::new(),
             allowed_systems: Vec::new(),
+            spawn_denied: Vec::new(),
             client_tls: None,
             server_tls: None,
             mutual_tls: None,
@@ -357,6 +360,26 @@ impl Config {
     #[must_use]
     pub fn get_allowed_systems(&self) -> &[String] {
         &self.allowed_systems
+    }
+
+    /// Peers that may spawn nothing here, by address, `host:port`, or by the id of a client that only dials out; none by
+    /// default. Without certificates an address is what a peer says of itself.
+    #[must_use]
+    pub fn get_spawn_denied(&self) -> &[String] {
+        &self.spawn_denied
+    }
+
+    /// Whether the peer at `address` may spawn the kinds that are registered here.
+    #[must_use]
+    pub fn may_spawn(&self, address: &str) -> bool {
+        if self.spawn_denied.is_empty() {
+            return true;
+        }
+        let address = canonical(address);
+        !self.spawn_denied.iter().any(|denied| match denied.parse::<Authority>() {
+            Ok(denied) => denied.to_string() == address,
+            Err(_) => client_address(denied) == address,
+        })
     }
 
     /// How this node dials with TLS; plain text without it.
@@ -557,6 +580,7 @@ impl fmt::Debug for Config {
             .field("advertised_host", &self.advertised_host)
             .field("blocked_systems", &self.blocked_systems)
             .field("allowed_systems", &self.allowed_systems)
+            .field("spawn_denied", &self.spawn_denied)
             .field("client_tls", &self.client_tls.is_some())
             .field("server_tls", &self.server_tls.is_some())
             .field("mutual_tls", &self.mutual_tls.is_some())

@@ -92,6 +92,13 @@ impl ConfigOption {
         Self::new("allowed_systems", move |config| config.allowed_systems.clone_from(&systems))
     }
 
+    /// Sets [`spawn_denied`](Config::get_spawn_denied).
+    #[must_use]
+    pub fn with_spawn_denied(peers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let peers: Vec<String> = peers.into_iter().map(Into::into).collect();
+        Self::new("spawn_denied", move |config| config.spawn_denied.clone_from(&peers))
+    }
+
     /// Sets [`client_tls`](Config::get_client_tls).
     #[must_use]
     pub fn with_client_tls(tls: ClientTlsConfig) -> Self {

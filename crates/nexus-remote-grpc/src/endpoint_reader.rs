@@ -93,6 +93,7 @@ pub(crate) struct Inbound {
     is_authenticated: bool,
     /// It comes down a call that this node opened.
     is_dialled: bool,
+    may_spawn: bool,
     by_id: HashMap<Box<str>, usize>,
     known: Vec<Known>,
     dirty: Vec<usize>,
@@ -127,6 +128,7 @@ impl Inbound {
             route: route_of(endpoint),
             is_authenticated,
             is_dialled: false,
+            may_spawn: node.config.may_spawn(endpoint.address()),
             by_id: HashMap::new(),
             known: Vec::new(),
             dirty: Vec::new(),
@@ -531,6 +533,13 @@ impl Inbound {
             );
         };
         let Some(activator) = self.node.activator.get().cloned() else { return };
+        if !self.may_spawn {
+            self.lost(
+                envelope,
+                DeadLetterReason::Denied,
+                "the peer may spawn nothing here: `with_spawn_denied`",
+            );
+        }
         let asker = self.asker(envelope);
         let node = self.node.clone();
         let answer = move |Spawned { status, actor }: Spawned| {
@@ -541,6 +550,9 @@ impl Inbound {
             });
             asker.tell(&ActorPidResponse { pid, status_code: status.code() });
         };
+        if !self.may_spawn {
+            return answer(Spawned { status: ResponseStatusCode::Error, actor: None });
+        }
         if activator.mailbox_len() >= self.node.config.get_endpoint_manager_queue_size() {
             return answer(Spawned { status: ResponseStatusCode::Unavailable, actor: None });
         }

@@ -928,3 +928,35 @@ async fn dialled_sockets_have_keepalive_before_the_options_of_the_dial() {
     a.stop().await;
     b.stop().await;
 }
+
+/// Who is denied it is told so, at its address however it is spelled, and a client by its id; the others are not.
+///
+/// Covers: T33
+#[tokio::test(flavor = "multi_thread")]
+async fn spawn_is_denied_to_those_that_are_named() {
+    let (other, denied) = (node([]).await, node([]).await);
+    let client = TestNode::start_client("client", local()).await;
+    let port = denied.remote.bound_address().expect("it listens").port();
+    let ids = [format!("[::ffff:127.0.0.1]:{port}"), client.remote.system_id().to_owned()];
+    let a = node([ConfigOption::with_spawn_denied(ids)]).await;
+    let to = a.remote.address().to_owned();
+    let before = a.system.processes().count();
+    for peer in [&denied, &client] {
+        let mut letters = a.events::<DeadLetterEvent>();
+        let answer = within("an answer", peer.remote.spawn_remote(&to, "echo")).await;
+        assert_eq!(
+            answer,
+            Err(SpawnRemoteError::Status { status: ResponseStatusCode::Error, pid: None }),
+            "it was told"
+        );
+        letters.find("its record", |letter| letter.reason() == DeadLetterReason::Denied).await;
+        // It may do all else.
+        assert_eq!(peer.ask(&peer.far(&a, "echo"), "x").await.as_deref(), Ok("re:x"));
+    }
+    assert_eq!(a.system.processes().count(), before, "nothing was made");
+    assert!(within("an answer", other.remote.spawn_remote(&to, "echo")).await.is_ok());
+    assert!(within("at once", a.remote.spawn_remote(&to, "echo")).await.is_ok(), "the node itself may");
+    for node in [client, denied, other, a] {
+        node.stop().await;
+    }
+}

@@ -66,9 +66,11 @@ fn addresses(config: &Config, found: &mut Violations) {
              with_insecure_plaintext(true), which warns at every start",
         );
     }
-    for (name, systems) in
-        [("blocked_systems", &config.blocked_systems), ("allowed_systems", &config.allowed_systems)]
-    {
+    for (name, systems) in [
+        ("blocked_systems", &config.blocked_systems),
+        ("allowed_systems", &config.allowed_systems),
+        ("spawn_denied", &config.spawn_denied),
+    ] {
         for system in systems {
             let rule = "must be a system id or host:port of 1 to 255 bytes";
             found.require((1..=255).contains(&system.len()), name, system, rule);
