@@ -144,6 +144,14 @@ impl BlockList {
         }
     }
 
+    /// Whether a node may be talked to that has not said who it is. `may_be` says whether it may be the one at an address,
+    /// and nothing where nothing is known of it.
+    pub(crate) fn permits_any(&self, may_be: impl Fn(&str) -> Option<bool>) -> bool {
+        let lists = self.0.lists.lock();
+        let on = |list: &BTreeSet<Arc<str>>| list.iter().any(|entry| may_be(entry) == Some(true));
+        !on(&lists.blocked) && (lists.allowed.is_empty() || on(&lists.allowed))
+    }
+
     /// Has `listener` told of every change from now on, until the guard is dropped.
     ///
     /// It is called once the list says what it is told, without a lock, on the thread that made the change. Two changes at

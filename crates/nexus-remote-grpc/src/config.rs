@@ -165,7 +165,8 @@ values! {
     /// The time for the whole shutdown (L28); 10 s by default, above zero, at most an hour.
     shutdown_timeout, get_shutdown_timeout, with_shutdown_timeout: Duration = Duration::from_secs(10);
 
-    /// Whether this node answers `ListProcesses` and `GetProcessDiagnostics`; not by default.
+    /// Whether this node answers `ListProcesses` and `GetProcessDiagnostics`; not by default. With TLS only to those who show
+    /// a certificate.
     diagnostics, get_diagnostics, with_diagnostics: bool = false;
     /// Whether a peer may stop actors of this node that it did not spawn, by `Stop` and `PoisonPill`; not by default.
     /// protoactor-go lets anyone.
@@ -217,7 +218,7 @@ pub struct Limits {
     pub mailbox_messages: usize,
     /// Their bytes (L30); 32 MiB.
     pub mailbox_bytes: usize,
-    /// Diagnostics requests answered in a second (L26); 5.
+    /// Diagnostics requests answered in a second (L26); 5. One connection has half of them, rounded up.
     pub diagnostics_per_second: u32,
     /// Processes in one answer (L26); 1,000.
     pub diagnostics_page: usize,

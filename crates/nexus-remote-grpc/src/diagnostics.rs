@@ -1,5 +1,7 @@
 //! What this node tells of its actors, when it is asked and allowed to.
 
+use std::time::{Duration, Instant};
+
 use nexus_actor_core::AnyRef;
 use nexus_actor_core::pid::Pid;
 use regex::RegexBuilder;
@@ -12,6 +14,25 @@ use crate::proto::remote::{ListProcessesMatchType, ListProcessesRequest};
 const PATTERN_BYTES_MAX: usize = 1_024;
 /// Memory of a compiled pattern.
 const PATTERN_SIZE_MAX: usize = 1 << 20;
+
+/// The second, and the requests that were answered in it.
+#[derive(Default)]
+pub(crate) struct Answered {
+    began: Option<Instant>,
+    count: u32,
+}
+
+impl Answered {
+    /// Counts one more, unless there were `max` in this second.
+    pub(crate) fn one_more(&mut self, now: Instant, max: u32) -> bool {
+        if self.began.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1)) {
+            *self = Self { began: Some(now), count: 0 };
+        }
+        let is_within = self.count < max;
+        self.count += u32::from(is_within);
+        is_within
+    }
+}
 
 /// The actors whose id matches, in the order of the tree.
 ///

@@ -370,6 +370,7 @@ impl InboundCall {
             log::refused(&address, &member_id, "its certificate has another name");
             return Err(Status::permission_denied("the certificate is not of that address"));
         }
+        self.names(&member_id, &address);
         if !self.node.block_list.permits(&member_id, Some(&address)) {
             return self.refuse_blocked(&address, &member_id);
         }
@@ -414,6 +415,7 @@ impl InboundCall {
             return Err(Status::invalid_argument("a client without an id"));
         }
         let address = client_address(&member_id);
+        self.names(&member_id, &address);
         if !self.node.block_list.permits(&member_id, None) {
             return self.refuse_blocked(&address, &member_id);
         }
@@ -455,6 +457,13 @@ impl InboundCall {
             .publish_with(|| ClientConnectedEvent { system_id: system_id.clone() });
         self.client = Some(Client { system_id, outbound, call });
         Ok(())
+    }
+
+    /// Other calls of the connection are of the same peer.
+    fn names(&self, system_id: &str, address: &str) {
+        if let Some(guard) = &self.guard {
+            guard.names(system_id, address);
+        }
     }
 
     fn refuse_blocked(&mut self, address: &str, system_id: &str) -> Result<(), Status> {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nexus_actor_core::lock::Lock;
 use portable_atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
+use crate::diagnostics::Answered;
 use crate::log;
 
 /// The pause after a failed accept: descriptors may be used up, and some come back.
@@ -104,6 +105,8 @@ impl Strangers {
             is_known: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             waker: Lock::default(),
+            name: Lock::default(),
+            diagnosed: Lock::default(),
         });
         let oldest = {
             let mut table = self.table.lock();
@@ -137,6 +140,9 @@ pub(crate) struct Guard {
     is_known: AtomicBool,
     is_closed: AtomicBool,
     waker: Lock<Option<Waker>>,
+    /// The system id and the address that its last handshake named.
+    name: Lock<Option<(Arc<str>, Arc<str>)>>,
+    diagnosed: Lock<Answered>,
 }
 
 impl Guard {
@@ -145,6 +151,22 @@ impl Guard {
         if !self.is_known.swap(true, Ordering::AcqRel) {
             self.strangers.table.lock().remove(self);
         }
+    }
+
+    /// What the peer calls itself, whether it is let in or not.
+    pub(crate) fn names(&self, system_id: &str, address: &str) {
+        let name = Some((Arc::from(system_id), Arc::from(address)));
+        let before = std::mem::replace(&mut *self.name.lock(), name);
+        drop(before);
+    }
+
+    pub(crate) fn name(&self) -> Option<(Arc<str>, Arc<str>)> {
+        self.name.lock().clone()
+    }
+
+    /// Counts a diagnostics request, unless there were `max` on this connection in this second.
+    pub(crate) fn diagnosed(&self, now: Instant, max: u32) -> bool {
+        self.diagnosed.lock().one_more(now, max)
     }
 
     fn close(&self) {

@@ -265,8 +265,8 @@ impl Remote {
         self.0.node.pid_of(actor)
     }
 
-    /// Lets every peer spawn actors of this kind here, but for [those that are denied it](Config::get_spawn_denied). False when there is one of that name already,
-    /// which stays.
+    /// Lets every peer spawn actors of this kind here, but for [those that are denied it](Config::get_spawn_denied). False when
+    /// there is one of that name already, which stays.
     pub fn register<A: Actor>(&self, kind: &str, props: Props<A>) -> bool {
         self.0.node.kinds.register(kind, props)
     }

@@ -1,14 +1,14 @@
 //! What peers call: the streams of messages, and the diagnostics.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use nexus_actor_core::lock::Lock;
 use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::diagnostics;
+use crate::diagnostics::{self, Answered};
 use crate::inbound_call::InboundCall;
 use crate::listener::{ConnectionInfo, Guard};
 use crate::node::Node;
@@ -22,8 +22,8 @@ use crate::remoting::Remoting;
 /// The gRPC service of one node: it takes the calls that peers open, and keeps none of them.
 pub(crate) struct EndpointReader {
     node: Arc<Node>,
-    /// The second, and the diagnostics answered in it.
-    answered: Lock<(Option<Instant>, u32)>,
+    /// Diagnostics, whoever asked.
+    answered: Lock<Answered>,
 }
 
 impl EndpointReader {
@@ -36,17 +36,30 @@ impl EndpointReader {
             return Err(Status::unimplemented("diagnostics are off"));
         }
         self.intercepted(request)?;
-        let mut answered = self.answered.lock();
-        let now = Instant::now();
-        let (began, count) = &mut *answered;
-        if began.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1)) {
-            (*began, *count) = (Some(now), 0);
+        let (identity, guard) = (identity_of(request), guard_of(request));
+        // Where there is encryption there are certificates: who shows none has not been given the permission.
+        if is_encrypted(request) && !identity.is_authenticated() {
+            return Err(Status::permission_denied("diagnostics are for those who show a certificate"));
         }
-        *count += 1;
-        if *count > self.node.config.get_limits().diagnostics_per_second {
+        let introduced = guard.as_ref().and_then(|guard| guard.name());
+        let is_permitted = match &introduced {
+            Some((system_id, address)) => self.node.block_list.permits(system_id, Some(address)),
+            // A certificate is of a host: if one node there is refused, this may be it.
+            None => self.node.block_list.permits_any(|address| {
+                if identity.is_authenticated() { Some(identity.may_be(address)) } else { None }
+            }),
+        };
+        if !is_permitted {
+            return Err(Status::permission_denied("blocked"));
+        }
+        let max = self.node.config.get_limits().diagnostics_per_second;
+        let now = Instant::now();
+        // One connection has half of what the node answers, so that there is something left for another.
+        let within_share = guard.as_ref().is_none_or(|guard| guard.diagnosed(now, max.div_ceil(2)));
+        if !within_share || !self.answered.lock().one_more(now, max) {
             return Err(Status::resource_exhausted("too many diagnostics requests in a second"));
         }
-        if let Some(guard) = guard_of(request) {
+        if let Some(guard) = guard {
             guard.introduced();
         }
         Ok(())
@@ -70,6 +83,10 @@ fn guard_of<T>(request: &Request<T>) -> Option<Arc<Guard>> {
     let extensions = request.extensions();
     let tls = extensions.get::<TlsConnectInfo<ConnectionInfo>>().map(|info| info.get_ref().clone());
     tls.or_else(|| extensions.get::<ConnectionInfo>().cloned()).map(|info| info.0)
+}
+
+fn is_encrypted<T>(request: &Request<T>) -> bool {
+    request.extensions().get::<TlsConnectInfo<ConnectionInfo>>().is_some()
 }
 
 fn identity_of<T>(request: &Request<T>) -> PeerIdentity {

@@ -960,3 +960,42 @@ async fn spawn_is_denied_to_those_that_are_named() {
         node.stop().await;
     }
 }
+
+/// Covers: T34
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_does_not_use_up_the_diagnostics_of_others() {
+    let on = ConfigOption::with_diagnostics(true);
+    let a = node([on, limits(|limits| limits.diagnostics_per_second = 2)]).await;
+    let client = async || RemotingClient::new(raw::channel(a.remote.address()).await, raw::MESSAGE_BYTES);
+    let (mut greedy, mut other) = (client().await, client().await);
+    let all = ListProcessesRequest { pattern: String::new(), r#type: 0 };
+    let mut is_exhausted = false;
+    for _ in 0..20 {
+        is_exhausted |= greedy.list_processes(all.clone()).await.is_err();
+    }
+    assert!(is_exhausted);
+    assert!(other.list_processes(all).await.is_ok());
+    a.stop().await;
+}
+
+/// A connection whose peer has named itself is that peer's, in diagnostics too.
+///
+/// Covers: T34
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_peer_is_told_nothing_in_diagnostics() {
+    let a = node([ConfigOption::with_diagnostics(true)]).await;
+    let all = ListProcessesRequest { pattern: String::new(), r#type: 0 };
+    let channel = raw::channel(a.remote.address()).await;
+    let mut client = RemotingClient::new(channel.clone(), raw::MESSAGE_BYTES);
+    let mut call = RawCall::by(channel, server_hello("raw", "127.0.0.1:1")).await.expect("a call");
+    call.response().await.expect("an answer");
+    assert!(client.list_processes(all.clone()).await.is_ok());
+    assert!(a.remote.block_system("raw").await);
+    assert_eq!(client.list_processes(all.clone()).await.expect_err("blocked").code(), Code::PermissionDenied);
+    let pid = actor::Pid { address: String::new(), id: "echo".into(), request_id: 0 };
+    let request = GetProcessDiagnosticsRequest { pid: Some(pid) };
+    let told = client.get_process_diagnostics(request).await;
+    assert_eq!(told.expect_err("blocked").code(), Code::PermissionDenied);
+    drop((call, client));
+    a.stop().await;
+}

@@ -9,6 +9,8 @@ use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::{AskError, DeadLetterReason};
 use nexus_remote::EndpointTerminatedEvent;
 use nexus_remote_grpc::endpoint_state::ReconnectPolicy;
+use nexus_remote_grpc::proto::remote::{GetProcessDiagnosticsRequest, ListProcessesRequest};
+use nexus_remote_grpc::remoting::RemotingClient;
 use nexus_remote_grpc::{Config, ConfigOption, MutualTls, Remote, RemoteError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
@@ -486,4 +488,41 @@ async fn nobody_speaks_tls_1_1() {
     stream.write_all(&tls_1_1(2, &[0xc0, 0x13, 0])).await.expect("it is read");
     assert_eq!(alert(&mut stream).await, PROTOCOL_VERSION);
     node.stop().await;
+}
+
+/// Encryption alone is no permission, and a certificate is none against the block list.
+///
+/// Covers: T34
+#[tokio::test(flavor = "multi_thread")]
+async fn diagnostics_want_a_certificate_that_is_not_blocked() {
+    let ours = authority();
+    let identity = issue(&params(&["127.0.0.1"]), &ours);
+    let root = Certificate::from_pem(ours.pem());
+    let optional = ServerTlsConfig::new()
+        .identity(identity.clone())
+        .client_ca_root(root.clone())
+        .client_auth_optional(true);
+    let options = [ConfigOption::with_server_tls(optional), ConfigOption::with_diagnostics(true)];
+    let a = TestNode::start("a", secured(&identity, &ours).with(options)).await;
+    let ask = async |tls: ClientTlsConfig| {
+        let dial = Endpoint::from_shared(format!("https://{}", a.remote.address())).expect("an address");
+        let channel = dial.tls_config(tls).expect("sound").connect_lazy();
+        let mut client = RemotingClient::new(channel, support::raw::MESSAGE_BYTES);
+        let listed = within("an answer", client.list_processes(ListProcessesRequest::default())).await;
+        let pid = nexus_remote_grpc::proto::actor::Pid { id: "echo".into(), ..Default::default() };
+        let request = GetProcessDiagnosticsRequest { pid: Some(pid) };
+        let told = within("an answer", client.get_process_diagnostics(request)).await;
+        let code = |status: Option<tonic::Status>| status.map_or(Code::Ok, |status| status.code());
+        [code(listed.err()), code(told.err())]
+    };
+    let anonymous = ClientTlsConfig::new().ca_certificate(root);
+    let known = anonymous.clone().identity(identity.clone());
+    assert_eq!(ask(anonymous).await, [Code::PermissionDenied; 2]);
+    assert_eq!(ask(known.clone()).await, [Code::Ok; 2]);
+    assert!(a.remote.block_system("127.0.0.1:1").await);
+    assert_eq!(ask(known.clone()).await, [Code::PermissionDenied; 2]);
+    assert!(a.remote.unblock_system("127.0.0.1:1").await);
+    a.remote.block_list().set_allowed(["127.0.0.2:1"]);
+    assert_eq!(ask(known).await, [Code::PermissionDenied; 2]);
+    a.stop().await;
 }
