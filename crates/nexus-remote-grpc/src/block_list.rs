@@ -144,11 +144,11 @@ impl BlockList {
         }
     }
 
-    /// Whether a node may be talked to that has not said who it is. `may_be` says whether it may be the one at an address,
-    /// and nothing where nothing is known of it.
-    pub(crate) fn permits_any(&self, may_be: impl Fn(&str) -> Option<bool>) -> bool {
+    /// Whether a node may be talked to that has not said who it is. `may_be` says whether it is known to be of
+    /// the host of an address.
+    pub(crate) fn permits_any(&self, may_be: impl Fn(&str) -> bool) -> bool {
         let lists = self.0.lists.lock();
-        let on = |list: &BTreeSet<Arc<str>>| list.iter().any(|entry| may_be(entry) == Some(true));
+        let on = |list: &BTreeSet<Arc<str>>| list.iter().any(|entry| may_be(entry));
         !on(&lists.blocked) && (lists.allowed.is_empty() || on(&lists.allowed))
     }
 

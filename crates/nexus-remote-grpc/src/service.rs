@@ -45,9 +45,10 @@ impl EndpointReader {
         let is_permitted = match &introduced {
             Some((system_id, address)) => self.node.block_list.permits(system_id, Some(address)),
             // A certificate is of a host: if one node there is refused, this may be it.
-            None => self.node.block_list.permits_any(|address| {
-                if identity.is_authenticated() { Some(identity.may_be(address)) } else { None }
-            }),
+            None => self
+                .node
+                .block_list
+                .permits_any(|address| identity.is_authenticated() && identity.may_be(address)),
         };
         if !is_permitted {
             return Err(Status::permission_denied("blocked"));
