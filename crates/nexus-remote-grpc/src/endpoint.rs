@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -360,6 +361,28 @@ impl Endpoint {
         drop(wakes);
         self.drive();
         result
+    }
+
+    /// Whether something waits that a connection takes, or may take yet.
+    pub(crate) fn has_to_flush(&self) -> bool {
+        !self.mailbox.is_empty()
+            && matches!(self.connection_state(), ConnectionState::Connected | ConnectionState::Reconnecting)
+    }
+
+    /// Waits until that is not so. One task waits: the end of the node.
+    pub(crate) async fn flushed(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.has_to_flush() {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = poll_fn(|cx| self.mailbox.poll_empty(cx)) => {}
+            }
+        }
     }
 
     /// Sees to it that somebody takes the actions of the state.

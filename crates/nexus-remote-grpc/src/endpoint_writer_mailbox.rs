@@ -332,6 +332,21 @@ struct Inner {
     receiver: Option<Waker>,
     room: Vec<Waker>,
     throttle: Option<Waker>,
+    /// Of the end of the node, which waits until nothing waits here.
+    empty: Option<Waker>,
+}
+
+impl Inner {
+    fn is_empty(&self) -> bool {
+        self.user.is_empty() && self.system.is_empty() && self.notices.is_empty()
+    }
+
+    /// Messages went: who waits for the last of them may go on.
+    fn note_empty(&mut self, wakes: &mut Wakes) {
+        if self.empty.is_some() && self.is_empty() {
+            wakes.empty = self.empty.take();
+        }
+    }
 }
 
 /// Woken after the lock is left.
@@ -340,12 +355,13 @@ struct Inner {
 pub(crate) struct Wakes {
     receiver: Option<Waker>,
     throttle: Option<Waker>,
+    empty: Option<Waker>,
     room: Vec<Waker>,
 }
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        let one = [self.receiver.take(), self.throttle.take()];
+        let one = [self.receiver.take(), self.throttle.take(), self.empty.take()];
         one.into_iter().flatten().chain(self.room.drain(..)).for_each(Waker::wake);
     }
 }
@@ -375,6 +391,7 @@ impl EndpointWriterMailbox {
                 receiver: None,
                 room: Vec::new(),
                 throttle: None,
+                empty: None,
             }),
         };
         mailbox.statistics.record_queue_state(bounds.messages_max as u64, 0);
@@ -481,6 +498,7 @@ impl EndpointWriterMailbox {
             let rest = batch_size.saturating_sub(taken).max(1);
             taken += self.take_user(&mut inner, rest, batch, &mut wakes);
         }
+        inner.note_empty(&mut wakes);
         if taken == 0 && !inner.closed {
             if !inner.receiver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 inner.receiver = Some(cx.waker().clone());
@@ -496,13 +514,19 @@ impl EndpointWriterMailbox {
         let mut wakes = Wakes::default();
         let mut inner = self.inner.lock();
         let taken = self.take_user(&mut inner, batch_size, batch, &mut wakes);
+        inner.note_empty(&mut wakes);
         drop(inner);
         taken
     }
 
     /// Takes up to `max` system messages that wait, and returns how many.
     pub fn poll_system_mailbox(&self, max: usize, batch: &mut OutboundBatch) -> usize {
-        Self::take_system(&mut self.inner.lock(), max, batch)
+        let mut wakes = Wakes::default();
+        let mut inner = self.inner.lock();
+        let taken = Self::take_system(&mut inner, max, batch);
+        inner.note_empty(&mut wakes);
+        drop(inner);
+        taken
     }
 
     /// Ready when the user queue has room, or when waiting is of no use because it takes nothing now.
@@ -605,6 +629,7 @@ impl EndpointWriterMailbox {
             receiver: inner.receiver.take(),
             throttle: inner.throttle.take(),
             room: core::mem::take(&mut inner.room),
+            empty: None,
         };
         drop(inner);
         drop(wakes);
@@ -619,6 +644,7 @@ impl EndpointWriterMailbox {
         let mut payloads = core::mem::take(&mut inner.payloads);
         inner.gone = inner.offered;
         self.made_room(&mut inner, &mut wakes);
+        inner.note_empty(&mut wakes);
         drop(inner);
         drop(wakes);
         let mut payload = Vec::new();
@@ -635,10 +661,12 @@ impl EndpointWriterMailbox {
     /// Takes every system message that waits.
     #[must_use]
     pub fn drain_system(&self) -> Vec<RemoteSystem> {
+        let mut wakes = Wakes::default();
         let mut inner = self.inner.lock();
         inner.system_bytes = 0;
         let notices = core::mem::take(&mut inner.notices);
         let system = core::mem::take(&mut inner.system);
+        inner.note_empty(&mut wakes);
         drop(inner);
         system.into_iter().chain(notices.into_iter().map(|(_, notice)| notice)).collect()
     }
@@ -664,8 +692,17 @@ impl EndpointWriterMailbox {
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.user.is_empty() && inner.system.is_empty() && inner.notices.is_empty()
+        self.inner.lock().is_empty()
+    }
+
+    /// Ready when nothing waits. One task polls.
+    pub(crate) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        if inner.is_empty() {
+            return Poll::Ready(());
+        }
+        inner.empty = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Gives back the buffers of a mailbox in which nothing waits; for a connection that has gone quiet.

@@ -465,18 +465,14 @@ impl Inner {
     /// Waits until what can be sent is sent.
     async fn flushed(&self) {
         loop {
-            let waits = self.node.endpoints.iter().any(|entry| {
+            let waits = self.node.endpoints.iter().find_map(|entry| {
                 let endpoint = entry.value();
-                !endpoint.mailbox.is_empty()
-                    && matches!(
-                        endpoint.connection_state(),
-                        ConnectionState::Connected | ConnectionState::Reconnecting
-                    )
+                endpoint.has_to_flush().then(|| endpoint.clone())
             });
-            if !waits {
-                return;
+            match waits {
+                Some(endpoint) => endpoint.flushed().await,
+                None => return,
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
