@@ -542,7 +542,14 @@ async fn dial(node: &Node, address: &str) -> Result<(tonic::transport::Channel, 
         dial = tls.dial(dial)?;
     }
     let dial = config.dial(dial);
-    match tokio::time::timeout(config.get_connect_timeout(), dial.connect()).await {
+    let connecting = async {
+        #[cfg(test)]
+        if let Some(connector) = node.connector.get() {
+            return dial.connect_with_connector(connector.clone()).await;
+        }
+        dial.connect().await
+    };
+    match tokio::time::timeout(config.get_connect_timeout(), connecting).await {
         Ok(channel) => Ok((channel.map_err(|error| chain(&error))?, connection)),
         Err(_) => Err("no connection in time".to_owned()),
     }
@@ -661,3 +668,6 @@ impl PendingReply for FormProbe {
         false
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -72,6 +72,9 @@ pub(crate) struct Node {
     random: Lock<fastrand::Rng>,
     /// Tasks under way, for the end of the node.
     pub(crate) tasks: Arc<Tasks>,
+    /// Where connections come from instead of the network.
+    #[cfg(test)]
+    pub(crate) connector: OnceLock<crate::endpoint_writer::tests::Connector>,
 }
 
 /// What the table of endpoints has for an address.
@@ -177,6 +180,8 @@ impl Node {
             runtime,
             random: Lock::new(random),
             tasks: Arc::default(),
+            #[cfg(test)]
+            connector: OnceLock::new(),
             config,
         })
     }

@@ -539,4 +539,4 @@ pub(crate) fn activator_at(address: &Arc<str>) -> Arc<PidEntry> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

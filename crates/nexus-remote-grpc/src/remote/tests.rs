@@ -17,7 +17,7 @@ use crate::endpoint_state::{ConnectionState, ReconnectPolicy};
 use crate::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
 
 #[path = "../../tests/support/mod.rs"]
-mod support;
+pub(crate) mod support;
 
 /// A server and a client of it that has said hello, and what the server calls the client.
 async fn server_and_client(options: impl IntoIterator<Item = ConfigOption>) -> (TestNode, TestNode, String) {

@@ -14,10 +14,13 @@ use nexus_remote_grpc::proto::remote::{
 };
 use nexus_remote_grpc::remoting::{Remoting, RemotingClient, RemotingServer};
 use prost::Message as _;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -219,12 +222,23 @@ impl RawServer {
     pub async fn start(manners: Manners) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
+        Self::over(address, manners, TcpListenerStream::new(listener))
+    }
+
+    /// One on connections that come from elsewhere.
+    pub fn over<C>(
+        address: SocketAddr,
+        manners: Manners,
+        incoming: impl Stream<Item = std::io::Result<C>> + Send + 'static,
+    ) -> Self
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let (sender, taken) = mpsc::unbounded_channel();
         let (call_sender, calls) = mpsc::unbounded_channel();
         let taker = Taker { manners, taken: sender, calls: call_sender };
         let service = RemotingServer::new(Arc::new(taker), MESSAGE_BYTES);
         let serving = tokio::spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
             let _ = Server::builder().serve_with_incoming(service, incoming).await;
         });
         Self { address, taken, calls, serving }

@@ -1,0 +1,292 @@
+//! The driver, and the end of the node, on virtual time: what they wait for ends at the instant that the settings name.
+//!
+//! Connections are made in memory. On a paused clock time stands while anything can run, and then moves to the next timer, so
+//! an instant is exact and a test takes no time.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt;
+use nexus_actor_core::DeadLetterReason;
+use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::codegen::{Service, http::Uri};
+
+use crate::endpoint_state::ReconnectPolicy;
+use crate::remote::tests::support::raw::{Manners, RawServer};
+use crate::remote::tests::support::{Echo, Events, TestNode, local};
+use crate::{Config, ConfigOption};
+
+/// Where the peer of these tests is. Nothing is dialled there.
+const PEER: &str = "127.0.0.1:9";
+/// Bytes that a connection holds.
+const BUFFER: usize = 64 * 1024;
+
+/// Makes connections in memory, or refuses, and tells when it was asked.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    began: Instant,
+    accepted: mpsc::UnboundedSender<io::Result<DuplexStream>>,
+    asked: mpsc::UnboundedSender<Duration>,
+    refuses: Arc<AtomicBool>,
+}
+
+impl Service<Uri> for Connector {
+    type Response = Near;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Near>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let _ = self.asked.send(self.began.elapsed());
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        if self.refuses.load(Ordering::Acquire) {
+            return std::future::ready(Err(refused()));
+        }
+        let (near, far) = tokio::io::duplex(BUFFER);
+        std::future::ready(self.accepted.send(Ok(far)).map(|()| Near(near)).map_err(|_| refused()))
+    }
+}
+
+/// An end of a connection in memory, as the client takes it.
+pub(crate) struct Near(DuplexStream);
+
+impl rt::Read for Near {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut into: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = vec![0; into.remaining().min(BUFFER)];
+        let mut read = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut read))?;
+        into.put_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl rt::Write for Near {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A node and the peer that it reaches in memory.
+struct Pair {
+    node: TestNode,
+    peer: RawServer,
+    began: Instant,
+    asked: mpsc::UnboundedReceiver<Duration>,
+    refuses: Arc<AtomicBool>,
+}
+
+impl Pair {
+    async fn start(config: Config, manners: Manners) -> Self {
+        let node = TestNode::start("node", config).await;
+        let (accepted, connections) = mpsc::unbounded_channel();
+        let (asks, asked) = mpsc::unbounded_channel();
+        let refuses = Arc::new(AtomicBool::new(false));
+        let began = Instant::now();
+        let connector = Connector { began, accepted, asked: asks, refuses: refuses.clone() };
+        assert!(node.remote.node_for_tests().connector.set(connector).is_ok());
+        let incoming = UnboundedReceiverStream::new(connections);
+        let peer = RawServer::over(PEER.parse().expect("an address"), manners, incoming);
+        Self { node, peer, began, asked, refuses }
+    }
+
+    fn tell(&self, message: Echo) {
+        self.node.at(PEER, "echo").tell(message);
+    }
+
+    /// Milliseconds since the beginning.
+    fn now(&self) -> u128 {
+        let now = self.began.elapsed();
+        assert_eq!(now.subsec_nanos() % 1_000_000, 0, "{now:?}");
+        now.as_millis()
+    }
+
+    /// The instant of the next event.
+    async fn at<E: Clone + Send + Sync + 'static>(&self, events: &mut Events<E>) -> (u128, E) {
+        let event = events.next("an event").await;
+        (self.now(), event)
+    }
+
+    /// When it dialled so far.
+    fn dials(&mut self) -> Vec<u128> {
+        std::iter::from_fn(|| self.asked.try_recv().ok()).map(|at| at.as_millis()).collect()
+    }
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const NEXUS: Manners = Manners { is_nexus: true, blocks: false, never_reads: false, is_mute: false };
+
+/// Covers: TST-44, HS-08
+#[tokio::test(start_paused = true)]
+async fn parity_gives_an_address_up_after_ten_seconds() {
+    let parity = Config::protoactor_parity().with([ConfigOption::with_host("127.0.0.1")]);
+    let mut pair = Pair::start(parity, NEXUS).await;
+    pair.refuses.store(true, Ordering::Release);
+    let mut terminated = pair.node.events::<EndpointTerminatedEvent>();
+    pair.tell(Echo::Count(1));
+    let (at, event) = pair.at(&mut terminated).await;
+    assert_eq!(at, 10_000, "{}", event.reason);
+    assert!(event.reason.starts_with("unreachable after 5 attempts"), "{}", event.reason);
+    assert_eq!(pair.dials(), [0, 2_000, 4_000, 6_000, 8_000]);
+    assert_eq!(pair.node.system.dead_letters().count(DeadLetterReason::Unreachable), 1);
+    pair.node.stop().await;
+}
+
+/// Covers: CFG-05, CFG-06, CFG-07
+#[tokio::test(start_paused = true)]
+async fn waits_between_attempts_double_up_to_the_longest() {
+    let policy = ReconnectPolicy::exponential(5, ms(100), ms(500));
+    let config = local().with([ConfigOption::with_endpoint_reconnect_policy(policy)]);
+    let mut pair = Pair::start(config, NEXUS).await;
+    pair.refuses.store(true, Ordering::Release);
+    let mut terminated = pair.node.events::<EndpointTerminatedEvent>();
+    pair.tell(Echo::Count(1));
+    assert_eq!(pair.at(&mut terminated).await.0, 1_700);
+    assert_eq!(pair.dials(), [0, 100, 300, 700, 1_200]);
+    pair.node.stop().await;
+}
+
+/// Covers: RC-10, S7
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_asked_twice_and_lost_after_45_seconds() {
+    let policy = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(5, ms(200)));
+    let mut pair = Pair::start(local().with([policy]), NEXUS).await;
+    let mut again = pair.node.events::<EndpointReconnectEvent>();
+    pair.tell(Echo::Count(1));
+    for at in [15_000, 30_000] {
+        pair.peer.until("actor.Touch").await;
+        assert_eq!(pair.now(), at);
+    }
+    // The first wait begins with the loss.
+    assert_eq!(pair.at(&mut again).await.0, 45_200);
+    assert_eq!(pair.dials(), [0, 45_200]);
+    pair.node.stop().await;
+}
+
+/// A peer that answers nothing is given up when the handshake's time is over, and the first wait begins then.
+///
+/// Covers: HS-06
+#[tokio::test(start_paused = true)]
+async fn a_handshake_without_an_answer_ends_in_time() {
+    let once = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(1, ms(300)));
+    let mute = Manners { is_mute: true, ..NEXUS };
+    let pair = Pair::start(local().with([once]), mute).await;
+    let mut terminated = pair.node.events::<EndpointTerminatedEvent>();
+    pair.tell(Echo::Count(1));
+    let (at, event) = pair.at(&mut terminated).await;
+    assert_eq!(at, 10_300);
+    assert!(event.reason.contains("no connect response in time"), "{}", event.reason);
+    pair.node.stop().await;
+}
+
+/// Covers: BP-14
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_stays_critical_is_throttled_at_the_instant() {
+    let config = local().with([
+        ConfigOption::with_auto_throttle(Some(ms(50))),
+        ConfigOption::with_endpoint_writer_queue_size(100),
+        ConfigOption::with_backpressure_warning_threshold(0.05),
+        ConfigOption::with_backpressure_critical_threshold(0.1),
+    ]);
+    let mut pair = Pair::start(config, NEXUS).await;
+    pair.tell(Echo::Count(0));
+    pair.peer.batch().await;
+    let mut letters = pair.node.events::<DeadLetterEvent>();
+    pair.node.remote.suspend();
+    for number in 0..20 {
+        pair.tell(Echo::Count(number));
+    }
+    tokio::time::sleep(ms(49)).await;
+    pair.tell(Echo::Count(20));
+    assert!(letters.try_next().is_none(), "there is room");
+    tokio::time::sleep(ms(1)).await;
+    // The driver's timer is of the same instant.
+    tokio::task::yield_now().await;
+    pair.tell(Echo::Count(21));
+    assert_eq!(letters.try_next().map(|letter| letter.reason()), Some(DeadLetterReason::Limit));
+    pair.node.stop().await;
+}
+
+/// Covers: S109
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_node_waits_as_long_as_its_flush_may_take_and_no_longer() {
+    let config = local().with([ConfigOption::with_shutdown_flush(ms(400))]);
+    let pair = Pair::start(config, Manners { never_reads: true, ..NEXUS }).await;
+    let mut letters = pair.node.events::<DeadLetterEvent>();
+    // More than the windows of the connection hold.
+    for _ in 0..40 {
+        pair.tell(Echo::Note("x".repeat(500_000)));
+    }
+    pair.node.remote.await_reconnect(PEER).await.expect("an endpoint");
+    assert_eq!(pair.now(), 0);
+    let remote = pair.node.remote.clone();
+    let ending = tokio::spawn(async move { remote.shutdown(true).await });
+    let (at, letter) = pair.at(&mut letters).await;
+    assert_eq!((at, letter.reason()), (400, DeadLetterReason::Shutdown));
+    // As long again for the peer to end the call.
+    ending.await.expect("no panic");
+    assert_eq!((pair.now(), pair.node.remote.tasks()), (800, 0));
+    pair.node.stop().await;
+}
+
+/// Covers: S109
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_node_comes_at_once_when_all_is_taken() {
+    let mut pair = Pair::start(local(), NEXUS).await;
+    pair.tell(Echo::Count(0));
+    pair.peer.batch().await;
+    for number in 1..1_000 {
+        pair.tell(Echo::Count(number));
+    }
+    pair.node.remote.shutdown(true).await;
+    assert_eq!(pair.now(), 0);
+    let mut taken = 0;
+    while taken < 999 {
+        taken += pair.peer.batch().await.len();
+    }
+    assert_eq!(pair.node.system.dead_letters().count(DeadLetterReason::Shutdown), 0);
+    pair.node.stop().await;
+}
+
+/// What waits for a peer that is given up meanwhile is waited for until then.
+///
+/// Covers: S109
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_node_does_not_wait_for_who_is_given_up() {
+    let policy = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(2, ms(100)));
+    let pair = Pair::start(local().with([policy]), NEXUS).await;
+    pair.refuses.store(true, Ordering::Release);
+    let mut attempts = pair.node.events::<EndpointReconnectEvent>();
+    pair.tell(Echo::Count(1));
+    assert_eq!(pair.at(&mut attempts).await.0, 100);
+    pair.node.remote.shutdown(true).await;
+    assert_eq!(pair.now(), 200);
+    assert_eq!(pair.node.system.dead_letters().count(DeadLetterReason::Unreachable), 1);
+    pair.node.stop().await;
+}
