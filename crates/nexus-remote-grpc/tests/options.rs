@@ -322,40 +322,6 @@ async fn queue_patience_keeps_or_drops_what_waits_for_a_reconnect() {
     }
 }
 
-/// Covers: BP-14
-#[tokio::test(flavor = "multi_thread")]
-async fn auto_throttle_refuses_after_a_while_of_critical() {
-    let options = [
-        ConfigOption::with_auto_throttle(Some(ms(50))),
-        ConfigOption::with_endpoint_writer_queue_size(100),
-        ConfigOption::with_backpressure_warning_threshold(0.05),
-        ConfigOption::with_backpressure_critical_threshold(0.1),
-    ];
-    let (a, b) = pair(options).await;
-    let there = a.far(&b, "echo");
-    let mut letters = a.events::<DeadLetterEvent>();
-    a.remote.suspend();
-    for number in 0..20 {
-        there.tell(Echo::Count(number));
-    }
-    assert!(letters.try_next().is_none(), "there is room");
-    within("a refusal", async {
-        // Far fewer than there is room for.
-        for number in 20..80 {
-            tokio::time::sleep(ms(20)).await;
-            there.tell(Echo::Count(number));
-            if let Some(letter) = letters.try_next() {
-                assert_eq!(letter.reason(), DeadLetterReason::Limit);
-                return;
-            }
-        }
-        panic!("nothing was refused");
-    })
-    .await;
-    a.stop().await;
-    b.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_timeout_ends_a_dial_that_hangs() {
     // It accepts and says nothing, so TLS waits for its answer.
