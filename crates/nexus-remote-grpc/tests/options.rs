@@ -29,7 +29,6 @@ use support::raw::{
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, system, within};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tonic::Code;
 
 const fn ms(millis: u64) -> Duration {
@@ -741,66 +740,6 @@ async fn limits_of_strangers_close_the_one_silent_longest() {
         call.send(sent(batch(a.remote.address(), "echo", None, &[note("undisturbed")])));
         a.heard.until("the note", |all| all == ["undisturbed"]).await;
         a.stop().await;
-    }
-}
-
-/// Takes a message for each permit.
-struct Gate(Arc<Semaphore>, Heard);
-
-impl Actor for Gate {
-    type Msg = Echo;
-    async fn receive(&mut self, message: Echo, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
-        if let Ok(permit) = self.0.acquire().await {
-            permit.forget();
-        }
-        self.1.push(format!("{message:?}"));
-        Ok(())
-    }
-}
-
-/// L30: a peer whose messages pile up is not read, its own queue holds the rest, and nothing is lost.
-#[tokio::test(flavor = "multi_thread")]
-async fn limits_of_mailboxes_hold_a_peer_up() {
-    for limit in
-        [limits(|limits| limits.mailbox_messages = 64), limits(|limits| limits.mailbox_bytes = 64_000)]
-    {
-        let b = node([limit]).await;
-        let a = node([
-            ConfigOption::with_endpoint_writer_batch_size(10),
-            ConfigOption::with_endpoint_heartbeat_interval(ms(1_500)),
-            ConfigOption::with_endpoint_heartbeat_timeout(ms(2_500)),
-        ])
-        .await;
-        let (gate, heard) = (Arc::new(Semaphore::new(0)), Heard::default());
-        let (permits, told) = (gate.clone(), heard.clone());
-        let slow = b
-            .system
-            .spawn("slow", Props::from_fn(move || Gate(permits.clone(), told.clone())))
-            .expect("free");
-        let mut attempts = a.events::<EndpointReconnectEvent>();
-        let there = a.far(&b, "slow");
-        // More than the connection's windows and the limit hold together.
-        const COUNT: usize = 12_000;
-        for _ in 0..COUNT {
-            there.tell(Echo::Note("x".repeat(1_000)));
-        }
-        let waiting = || a.remote.get_endpoint_statistics(b.remote.address()).map_or(0, |now| now.queue_size);
-        let (mut before, mut same) = (0, 0);
-        // Until the queue has not moved for a while that is longer than the silence a peer is given up for.
-        within("the peer is held up", async {
-            while same < 30 {
-                tokio::time::sleep(ms(100)).await;
-                same = if waiting() == before && before > 0 { same + 1 } else { 0 };
-                before = waiting();
-            }
-        })
-        .await;
-        assert!(slow.mailbox_len() < 200, "{}", slow.mailbox_len());
-        assert!(attempts.try_next().is_none(), "a node that is held up is still there");
-        gate.add_permits(COUNT);
-        heard.until("all of it", |all| all.len() == COUNT).await;
-        a.stop().await;
-        b.stop().await;
     }
 }
 

@@ -11,18 +11,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt;
-use nexus_actor_core::DeadLetterReason;
 use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_actor_core::{Actor, ActorError, DeadLetterReason, Props};
 use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::codegen::{Service, http::Uri};
 
+use crate::config::Limits;
 use crate::endpoint_state::ReconnectPolicy;
-use crate::remote::tests::support::raw::{Manners, RawServer};
-use crate::remote::tests::support::{Echo, Events, TestNode, local};
+use crate::endpoint_supervisor::EndpointSupervisor;
+use crate::remote::tests::support::raw::{MESSAGE_BYTES, Manners, RawServer};
+use crate::remote::tests::support::{Echo, Events, Heard, TestNode, local};
+use crate::remoting::RemotingServer;
+use crate::service::EndpointReader;
 use crate::{Config, ConfigOption};
 
 /// Where the peer of these tests is. Nothing is dialled there.
@@ -289,4 +293,81 @@ async fn the_end_of_a_node_does_not_wait_for_who_is_given_up() {
     assert_eq!(pair.now(), 200);
     assert_eq!(pair.node.system.dead_letters().count(DeadLetterReason::Unreachable), 1);
     pair.node.stop().await;
+}
+
+/// Takes a message for each permit.
+struct Gate(Arc<Semaphore>, Heard);
+
+impl Actor for Gate {
+    type Msg = Echo;
+    async fn receive(
+        &mut self,
+        message: Echo,
+        _: &mut nexus_actor_core::Context<'_, Self>,
+    ) -> Result<(), ActorError> {
+        if let Ok(permit) = self.0.acquire().await {
+            permit.forget();
+        }
+        self.1.push(format!("{message:?}"));
+        Ok(())
+    }
+}
+
+/// L30: a peer whose messages pile up is not read, its own queue holds the rest, and nothing is lost.
+#[tokio::test(start_paused = true)]
+async fn limits_of_mailboxes_hold_a_peer_up() {
+    let few = |change: fn(&mut Limits)| {
+        let mut limits = Limits::new();
+        change(&mut limits);
+        ConfigOption::with_limits(limits)
+    };
+    for limit in [few(|limits| limits.mailbox_messages = 64), few(|limits| limits.mailbox_bytes = 64_000)] {
+        let b = TestNode::start("b", local().with([limit])).await;
+        let a = TestNode::start(
+            "a",
+            local().with([
+                ConfigOption::with_endpoint_writer_batch_size(10),
+                ConfigOption::with_endpoint_heartbeat_interval(ms(1_500)),
+                ConfigOption::with_endpoint_heartbeat_timeout(ms(2_500)),
+            ]),
+        )
+        .await;
+        let (accepted, connections) = mpsc::unbounded_channel();
+        let (asked, _dials) = mpsc::unbounded_channel();
+        let connector = Connector { began: Instant::now(), accepted, asked, refuses: Arc::default() };
+        assert!(a.remote.node_for_tests().connector.set(connector).is_ok());
+        let reader = Arc::new(EndpointReader::new(b.remote.node_for_tests().clone()));
+        let service = RemotingServer::new(reader, MESSAGE_BYTES);
+        let server = EndpointSupervisor::server(b.remote.node_for_tests()).expect("a server");
+        let incoming = UnboundedReceiverStream::new(connections);
+        let serving = tokio::spawn(async move { server.serve_with_incoming(service, incoming).await });
+
+        let (gate, heard) = (Arc::new(Semaphore::new(0)), Heard::default());
+        let (permits, told) = (gate.clone(), heard.clone());
+        let props = Props::from_fn(move || Gate(permits.clone(), told.clone()));
+        let slow = b.system.spawn("slow", props).expect("free");
+        let mut attempts = a.events::<EndpointReconnectEvent>();
+        let there = a.far(&b, "slow");
+        // More than the connection's windows and the limit hold together.
+        const COUNT: usize = 12_000;
+        for _ in 0..COUNT {
+            there.tell(Echo::Note("x".repeat(1_000)));
+        }
+        let waiting = || a.remote.get_endpoint_statistics(b.remote.address()).map_or(0, |now| now.queue_size);
+        // All that can be sent is sent before time goes on.
+        tokio::time::sleep(ms(1)).await;
+        let held = waiting();
+        assert!(held > 0);
+        assert!(slow.mailbox_len() < 200, "{}", slow.mailbox_len());
+        // Four times the silence that a peer is given up for.
+        tokio::time::sleep(ms(10_000)).await;
+        assert_eq!(waiting(), held);
+        assert!(slow.mailbox_len() < 200, "{}", slow.mailbox_len());
+        assert!(attempts.try_next().is_none(), "a node that is held up is still there");
+        gate.add_permits(COUNT);
+        heard.until("all of it", |all| all.len() == COUNT).await;
+        a.stop().await;
+        b.stop().await;
+        serving.abort();
+    }
 }
