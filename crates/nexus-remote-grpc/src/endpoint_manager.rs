@@ -151,7 +151,8 @@ impl EndpointManager {
         Ok(())
     }
 
-    /// Watches the actor that `pid` names for `watcher`.
+    /// Watches the actor that `pid` names for `watcher`: the pair to [`remote_unwatch`](Self::remote_unwatch). An actor hears of
+    /// an end only if it watches the same reference by `Context::watch`, which does all of this for it.
     ///
     /// # Errors
     /// When the pid names no node.
