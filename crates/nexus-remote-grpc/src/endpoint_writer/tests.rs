@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use hyper::rt;
 use nexus_actor_core::dead_letter::DeadLetterEvent;
+use nexus_actor_core::lock::Lock;
 use nexus_actor_core::{Actor, ActorError, DeadLetterReason, Props};
 use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::codegen::{Service, http::Uri};
@@ -24,7 +26,7 @@ use crate::config::Limits;
 use crate::endpoint_state::ReconnectPolicy;
 use crate::endpoint_supervisor::EndpointSupervisor;
 use crate::remote::tests::support::raw::{MESSAGE_BYTES, Manners, RawServer};
-use crate::remote::tests::support::{Echo, Events, Heard, TestNode, local};
+use crate::remote::tests::support::{Echo, Events, Heard, TestNode, Watch, Watcher, local};
 use crate::remoting::RemotingServer;
 use crate::service::EndpointReader;
 use crate::{Config, ConfigOption};
@@ -369,5 +371,137 @@ async fn limits_of_mailboxes_hold_a_peer_up() {
         a.stop().await;
         b.stop().await;
         serving.abort();
+    }
+}
+
+/// Connections in memory to `to`, for `from`; each can be cut.
+struct Links {
+    cut: Arc<Lock<Vec<AbortHandle>>>,
+    refuses: Arc<AtomicBool>,
+    serving: Vec<JoinHandle<()>>,
+}
+
+impl Links {
+    fn join(from: &TestNode, to: &TestNode) -> Self {
+        let (accepted, mut connections) = mpsc::unbounded_channel::<io::Result<DuplexStream>>();
+        let (asked, _) = mpsc::unbounded_channel();
+        let refuses: Arc<AtomicBool> = Arc::default();
+        let connector = Connector { began: Instant::now(), accepted, asked, refuses: refuses.clone() };
+        assert!(from.remote.node_for_tests().connector.set(connector).is_ok());
+        let (carried, incoming) = mpsc::unbounded_channel();
+        let cut: Arc<Lock<Vec<AbortHandle>>> = Arc::default();
+        let cuts = cut.clone();
+        let carrying = tokio::spawn(async move {
+            while let Some(Ok(mut near)) = connections.recv().await {
+                let (mut far, served) = tokio::io::duplex(BUFFER);
+                let link = tokio::spawn(async move {
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+                let mut cuts = cuts.lock();
+                cuts.retain(|link| !link.is_finished());
+                cuts.push(link.abort_handle());
+                let _ = carried.send(io::Result::Ok(served));
+            }
+        });
+        let reader = Arc::new(EndpointReader::new(to.remote.node_for_tests().clone()));
+        let service = RemotingServer::new(reader, MESSAGE_BYTES);
+        let server = EndpointSupervisor::server(to.remote.node_for_tests()).expect("a server");
+        let incoming = UnboundedReceiverStream::new(incoming);
+        let serving = tokio::spawn(async move {
+            let _ = server.serve_with_incoming(service, incoming).await;
+        });
+        Self { cut, refuses, serving: vec![carrying, serving] }
+    }
+
+    fn cut(&self) {
+        self.cut.lock().drain(..).for_each(|link| link.abort());
+    }
+
+    /// Connections that are carried now.
+    fn open(&self) -> usize {
+        self.cut.lock().iter().filter(|link| !link.is_finished()).count()
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.serving.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Whole nodes over a day in which the connections between them break every minute, some of them for so long that the
+/// peer is given up: no task, connection, question, watch or endpoint is left of it.
+///
+/// Covers: S14, T32
+#[tokio::test(start_paused = true)]
+async fn a_day_of_breaks_leaves_nothing_behind() {
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    let (a, b) = (TestNode::start("a", local()).await, TestNode::start("b", local()).await);
+    let (there, back) = (Links::join(&a, &b), Links::join(&b, &a));
+    assert!(b.remote.register("kind", Props::from_fn(|| Idle)));
+    let watching = Heard::default();
+    let told = watching.clone();
+    let watcher = a.system.spawn("watcher", Props::from_fn(move || Watcher(told.clone()))).expect("free");
+    let far = a.far(&b, "echo");
+    let (began, mut random) = (Instant::now(), fastrand::Rng::with_seed(20_261_128));
+    let (mut rounds, mut answers, mut spawned) = (0_u32, 0_u32, 0_u32);
+    while began.elapsed() < DAY {
+        tokio::time::sleep(ms(random.u64(1_000..120_000))).await;
+        rounds += 1;
+        watcher.tell(Watch::Begin(far.clone()));
+        let is_long = random.u8(..4) == 0;
+        for links in [&there, &back] {
+            links.refuses.store(is_long, Ordering::Release);
+            links.cut();
+        }
+        far.tell(Echo::Note("x".to_owned()));
+        let _ = a.ask(&far, "x").await;
+        if is_long {
+            tokio::time::sleep(ms(random.u64(1_000..20_000))).await;
+            there.refuses.store(false, Ordering::Release);
+            back.refuses.store(false, Ordering::Release);
+        }
+        tokio::time::sleep(ms(10_000)).await;
+        if a.ask(&far, "x").await.is_ok() {
+            answers += 1;
+        }
+        if let Ok(pid) = a.remote.spawn_remote(b.remote.address(), "kind").await {
+            spawned += 1;
+            if let Some(actor) = b.system.find(&format!("/user/{}", pid.id)) {
+                actor.stop();
+            }
+        }
+    }
+    assert!(
+        rounds > 900 && answers.min(spawned) > rounds * 9 / 10,
+        "{answers} answers, {spawned} spawned in {rounds} rounds"
+    );
+    drop(far);
+    watcher.stop();
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        one.remote.block_system(other.remote.address()).await;
+    }
+    tokio::time::sleep(DAY).await;
+    for one in [&a, &b] {
+        assert!(one.remote.manager().endpoints().is_empty(), "{:?}", one.remote.manager().endpoints());
+        assert_eq!((one.remote.pending_asks(), one.remote.peer_watches()), (0, 0));
+        // The listener.
+        assert!(one.remote.tasks() <= 1, "{}", one.remote.tasks());
+    }
+    assert_eq!((there.open(), back.open()), (0, 0));
+    a.stop().await;
+    b.stop().await;
+}
+
+struct Idle;
+
+impl Actor for Idle {
+    type Msg = Echo;
+    async fn receive(
+        &mut self,
+        _: Echo,
+        _: &mut nexus_actor_core::Context<'_, Self>,
+    ) -> Result<(), ActorError> {
+        Ok(())
     }
 }
