@@ -183,9 +183,7 @@ impl Inbound {
             let suspended = self.node.is_suspended();
             for item in batch.envelopes() {
                 match item {
-                    Ok(envelope) if suspended && !self.kind(&envelope).is_of_books() => {
-                        self.suspended(&envelope)
-                    }
+                    Ok(envelope) if suspended => self.suspended(&envelope),
                     Ok(envelope) => self.envelope(&envelope),
                     Err(fault) => self.faulty(batch, &fault),
                 }
@@ -593,7 +591,13 @@ impl Inbound {
     }
 
     fn suspended(&mut self, envelope: &Envelope<'_>) {
-        self.refuse(envelope, Kind::User, DeadLetterReason::Suspended, "this node is suspended");
+        let kind = self.kind(envelope);
+        // What the runtime there says to one who asks, about a watch perhaps, is not said again.
+        let is_answer = kind == Kind::Response && matches!(self.slot(envelope), Slot::Asker(_));
+        if kind.is_of_books() || is_answer {
+            return self.envelope(envelope);
+        }
+        self.refuse(envelope, kind, DeadLetterReason::Suspended, "this node is suspended");
     }
 
     fn faulty(&mut self, batch: &Batch, fault: &EnvelopeFault) {
@@ -675,7 +679,11 @@ impl Drop for Touched {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use nexus_actor_core::ActorSystem;
+    use nexus_actor_core::path::ActorPathScheme;
+    use nexus_actor_core::pid::Pid;
     use prost::Message as _;
 
     use super::Inbound;
@@ -683,7 +691,8 @@ mod tests {
     use crate::proto::actor;
     use crate::proto::remote::remote_message::MessageType;
     use crate::proto::remote::{MessageBatch, MessageEnvelope, RemoteMessage};
-    use crate::{Config, Remote};
+    use crate::signs_of_life::WatchTouch;
+    use crate::{Config, Remote, pending_asks};
     use nexus_actor_core::DeadLetterReason;
 
     /// One state, whichever handle is asked, and what arrives meanwhile is refused as it says.
@@ -725,6 +734,48 @@ mod tests {
             assert_eq!(lost(DeadLetterReason::Suspended) - before, u64::from(suspended), "turn {turn}");
         }
         assert_eq!(lost(DeadLetterReason::NoSuchActor), 2);
+        remote.shutdown(false).await;
+    }
+
+    /// That a watched actor never existed is said once, perhaps while this node is suspended: its watcher would wait for
+    /// good. A response to anybody else is recorded, and as ever not answered.
+    #[tokio::test]
+    async fn a_suspended_node_hears_who_lives_and_answers_no_response() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let node = remote.node_for_tests();
+        let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
+        let mut inbound = Inbound::new(node, &endpoint, false);
+        remote.suspend();
+        let id: Arc<str> = Arc::from("missing");
+        let there = Pid::new(endpoint.address().clone(), id.clone());
+        let path = there.to_path(ActorPathScheme::Protoactor, "").expect("a path");
+        let watcher = node.activator.get().expect("started").to_any();
+        assert!(endpoint.watcher().watch(&id, &path, watcher, endpoint.era()));
+        let touch = Arc::new(WatchTouch { endpoint: endpoint.clone(), id });
+        let key = node.asks.insert_touch(touch, endpoint.address(), endpoint.era()).expect("room");
+        let pid =
+            |address: &str, id: &str| actor::Pid { address: address.into(), id: id.into(), request_id: 0 };
+        let envelope = |target| MessageEnvelope { target, sender: 1, ..MessageEnvelope::default() };
+        let batch = MessageBatch {
+            type_names: vec!["actor.DeadLetterResponse".into()],
+            targets: vec![
+                pid(remote.address(), &pending_asks::id_of(key)),
+                pid(remote.address(), "somebody"),
+            ],
+            senders: vec![pid(endpoint.address(), "sender")],
+            envelopes: vec![envelope(0), envelope(1)],
+        };
+        let message = RemoteMessage { message_type: Some(MessageType::MessageBatch(batch)) };
+        let Ok(Incoming::Batch(batch)) = decode(message.encode_to_vec().into(), &BatchLimits::default())
+        else {
+            panic!("a batch")
+        };
+        inbound.batch(&batch);
+        assert!(endpoint.watcher().is_empty(), "the watcher knows");
+        assert_eq!(remote.pending_asks(), 0);
+        assert_eq!(system.dead_letters().count(DeadLetterReason::Suspended), 1);
+        assert!(endpoint.mailbox.is_empty(), "an answer to a response waits");
         remote.shutdown(false).await;
     }
 }
