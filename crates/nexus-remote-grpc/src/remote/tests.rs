@@ -142,7 +142,8 @@ async fn client_connection_backpressure_drain() {
     let there = server.at(&address, "echo");
     server.remote.suspend();
     for _ in 0..1_000 {
-        there.tell(Echo::Note("x".repeat(4_096)));
+        // More in all than a connection holds.
+        there.tell(Echo::Note("x".repeat(32_768)));
     }
     let waiting = || server.remote.get_endpoint_statistics(&address).expect("an endpoint").queue_size;
     let mut figures = vec![waiting()];
