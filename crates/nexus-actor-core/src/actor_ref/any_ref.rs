@@ -297,7 +297,7 @@ impl AnyRef {
         self.0.clone().into_any().downcast::<Cell<M>>().ok().map(ActorRef)
     }
 
-    /// Tells a watcher that an actor elsewhere has terminated. For implementations of [`Route`].
+    /// Tells a watcher that an actor elsewhere has terminated. For implementations of [`Route`](crate::remote::Route).
     pub fn notify_terminated(&self, path: &ActorPath, reason: TerminationReason) {
         self.0.terminated_notice(Who::Path(path.clone()), reason);
     }
