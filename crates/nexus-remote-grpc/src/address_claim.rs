@@ -31,6 +31,9 @@ use crate::proto::remote::ConnectRequest;
 /// When this process is so late, its silence is not the holder's.
 const LATE: Duration = Duration::from_secs(1);
 
+/// Claims of one address or id that ask its holder at a time.
+const QUESTIONS: usize = 4;
+
 /// Who has what is claimed.
 #[derive(Clone)]
 pub(crate) enum Holder {
@@ -130,7 +133,11 @@ struct Question {
 impl Question {
     fn ask(endpoint: &Arc<Endpoint>) -> Self {
         let (node, sign) = (endpoint.node(), Arc::new(Sign::default()));
-        let key = node.asks.insert_touch(sign.clone(), endpoint.address(), endpoint.era());
+        // Any number of strangers may claim. Who does not ask sees at the end of its wait whether anything was heard.
+        let is_one_of_few = endpoint.questions.fetch_add(1, Ordering::AcqRel) < QUESTIONS;
+        let key = is_one_of_few
+            .then(|| node.asks.insert_touch(sign.clone(), endpoint.address(), endpoint.era()))
+            .flatten();
         if let Some(key) = key {
             endpoint.offer_system(RemoteSystem::Touch {
                 target: Arc::new(PidEntry::new(endpoint.address().clone(), ACTIVATOR)),
@@ -147,6 +154,7 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
+        self.endpoint.questions.fetch_sub(1, Ordering::AcqRel);
         if let Some(key) = self.key {
             self.endpoint.node().asks.take(key);
         }

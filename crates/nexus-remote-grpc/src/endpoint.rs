@@ -103,6 +103,8 @@ pub struct Endpoint {
     pub(crate) form_learned: Notify,
     /// Calls that the peer has open to us.
     pub(crate) inbound: AtomicU64,
+    /// Claims of its address or id under way.
+    pub(crate) questions: AtomicUsize,
     /// Endpoints that exist only because this peer named them.
     named: Arc<AtomicUsize>,
     /// It exists only because a peer named it.
@@ -173,6 +175,7 @@ impl Endpoint {
             forms: Lock::default(),
             form_learned: Notify::new(),
             inbound: AtomicU64::new(0),
+            questions: AtomicUsize::new(0),
             named: Arc::default(),
             named_by: Lock::default(),
             client_calls: ClientCalls::default(),
