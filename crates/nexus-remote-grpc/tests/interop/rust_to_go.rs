@@ -286,7 +286,8 @@ async fn a_hung_go_node_is_noticed_and_one_that_is_only_silent_is_not_annoyed() 
         reconnecting.next("the loss").await;
         go.signal("CONT");
         connected.next("the second").await;
-        assert_eq!(node.ask(&echo, "b").await.as_deref(), Ok("b"));
+        // On a busy machine a second of silence may come again, and take the question with it.
+        within("an answer", async { while node.ask(&echo, "b").await.as_deref() != Ok("b") {} }).await;
         node.stop().await;
     }
 }
