@@ -334,16 +334,7 @@ async fn limits_of_mailboxes_hold_a_peer_up() {
             ]),
         )
         .await;
-        let (accepted, connections) = mpsc::unbounded_channel();
-        let (asked, _dials) = mpsc::unbounded_channel();
-        let connector = Connector { began: Instant::now(), accepted, asked, refuses: Arc::default() };
-        assert!(a.remote.node_for_tests().connector.set(connector).is_ok());
-        let reader = Arc::new(EndpointReader::new(b.remote.node_for_tests().clone()));
-        let service = RemotingServer::new(reader, MESSAGE_BYTES);
-        let server = EndpointSupervisor::server(b.remote.node_for_tests()).expect("a server");
-        let incoming = UnboundedReceiverStream::new(connections);
-        let serving = tokio::spawn(async move { server.serve_with_incoming(service, incoming).await });
-
+        let _links = Links::join(&a, &b);
         let (gate, heard) = (Arc::new(Semaphore::new(0)), Heard::default());
         let (permits, told) = (gate.clone(), heard.clone());
         let props = Props::from_fn(move || Gate(permits.clone(), told.clone()));
@@ -370,7 +361,6 @@ async fn limits_of_mailboxes_hold_a_peer_up() {
         heard.until("all of it", |all| all.len() == COUNT).await;
         a.stop().await;
         b.stop().await;
-        serving.abort();
     }
 }
 
