@@ -214,3 +214,6 @@ pub(crate) fn answered(endpoint: &Endpoint, system_id: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,36 +83,6 @@ async fn a_client_comes_back_while_its_old_call_is_silent() {
     server.stop().await;
 }
 
-/// However many claim a name, its holder is asked a few times.
-///
-/// Covers: T10
-#[tokio::test(flavor = "multi_thread")]
-async fn many_claims_are_few_questions() {
-    let timeout = ConfigOption::with_handshake_timeout(Duration::from_secs(2));
-    let server = TestNode::start("server", local().with([timeout])).await;
-    let to = server.remote.address().to_owned();
-    let mut silent = RawCall::shake(&to, client_hello("raw")).await;
-    let claims: Vec<_> = (0..30)
-        .map(|_| {
-            let to = to.clone();
-            tokio::spawn(async move { RawCall::open(&to, client_hello("raw")).await })
-        })
-        .collect();
-    let mut asked = 0;
-    within("the end of the silent one", async {
-        while let Ok(Some(incoming)) = silent.next().await {
-            if let nexus_remote_grpc::batch::Incoming::Batch(batch) = incoming {
-                let touches = batch.envelopes().flatten();
-                asked += touches.filter(|envelope| envelope.type_name == "actor.Touch").count();
-            }
-        }
-    })
-    .await;
-    assert!((1..=4).contains(&asked), "{asked}");
-    claims.iter().for_each(tokio::task::JoinHandle::abort);
-    server.stop().await;
-}
-
 /// Covers: S155
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_old_call_ends_meanwhile_waits_no_longer() {
