@@ -10,6 +10,7 @@ mod commands;
 mod console;
 mod http;
 mod measure;
+mod own_node;
 mod payload;
 mod target;
 

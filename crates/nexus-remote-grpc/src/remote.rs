@@ -28,7 +28,6 @@ use crate::kinds::{ACTIVATOR, Activator, Kinds};
 use crate::log;
 use crate::node::{Node, NodeParts, client_address, new_system_id};
 use crate::peer_watcher::PeerWatcher;
-use crate::pid_entry::PidEntry;
 use crate::provider::Provider;
 use crate::spawn_remote;
 use crate::status::SpawnRemoteError;
@@ -541,11 +540,6 @@ fn block_list_changed(node: &Arc<Node>, _: &BlockListChange) {
             endpoint.want_if_waiting();
         }
     }
-}
-
-/// Pids of the runtimes' own actors at a peer.
-pub(crate) fn activator_at(address: &Arc<str>) -> Arc<PidEntry> {
-    Arc::new(PidEntry::new(address.clone(), ACTIVATOR))
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use nexus_actor_core::serialization::Encoder;
 use nexus_actor_core::{AskError, Refusal, Reply};
 
 use crate::endpoint::Spelled;
-use crate::kinds::{ActivatorMessage, SpawnRequest, Spawned};
+use crate::kinds::{ACTIVATOR, ActivatorMessage, SpawnRequest, Spawned};
 use crate::node::Node;
+use crate::pid_entry::PidEntry;
 use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
-use crate::remote::activator_at;
 use crate::status::{ResponseStatusCode, SpawnRemoteError};
 
 /// Bytes of a kind or a name.
@@ -67,11 +67,11 @@ pub(crate) async fn spawn(
     let endpoint = node.endpoint(&address).map_err(|refusal| failed(AskError::from(refusal)))?;
     endpoint.spell(spelled, Spelled::Dialled);
     let (ask, reply) = Reply::<ActorPidResponse>::pending(&node.system);
-    let sent =
-        endpoint.deliver(activator_at(&endpoint.spelling()), 0, None, &mut |encoder: &mut Encoder<'_>| {
-            encoder.reply_protobuf(&reply)?;
-            encoder.protobuf(&request)
-        });
+    let activator = Arc::new(PidEntry::new(endpoint.spelling(), ACTIVATOR));
+    let sent = endpoint.deliver(activator, 0, None, &mut |encoder: &mut Encoder<'_>| {
+        encoder.reply_protobuf(&reply)?;
+        encoder.protobuf(&request)
+    });
     sent.map_err(|refusal: Refusal| failed(AskError::from(refusal)))?;
     drop(reply);
     let ask: Ask<ActorPidResponse> = ask;
