@@ -1,6 +1,7 @@
 //! References to actors, here or on another node.
 
 mod any_ref;
+mod stopped;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -13,6 +14,7 @@ use core::task::{Context, Poll, Waker};
 
 pub use self::any_ref::AnyRef;
 pub(crate) use self::any_ref::identity_of;
+pub use self::stopped::Stopped;
 
 use self::any_ref::{AnyCell, same};
 use crate::ask::{Ask, Reply, with_drop_reason};
@@ -323,6 +325,46 @@ impl<M: Send + 'static> ActorRef<M> {
     /// reason *denied*. Send a message whose handler calls [`Context::stop`](crate::Context::stop).
     pub fn stop(&self) {
         self.to_any().stop();
+    }
+
+    /// Waits until the actor has stopped for good and its name is free: another actor may be spawned under it at once.
+    /// Ready at once where nobody lives at the name. It stops nobody: call [`stop`](Self::stop) before, or something else
+    /// does.
+    ///
+    /// An actor on another node is watched, from this call on: the future is ready when that node says that the actor has
+    /// terminated, or cannot be reached, or when this system ends. An actor is told why in
+    /// [`Signal::Terminated`](crate::Signal::Terminated).
+    ///
+    /// There is no deadline. A suspended handler ends by that of the [stop](crate::Props::with_stop_deadline), one that
+    /// blocks its thread when it likes: put a timeout around this where that matters. A handler that awaits the end of its
+    /// own actor waits for that deadline.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes back the watch; the actor does not notice.
+    ///
+    /// # Source
+    /// Pekko's `gracefulStop` is complete at the notice of termination, when the name may still be taken; this is not.
+    ///
+    /// ```
+    /// # use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, Props};
+    /// # struct Idle;
+    /// # impl Actor for Idle {
+    /// #     type Msg = ();
+    /// #     async fn receive(&mut self, _: (), _: &mut Context<'_, Self>) -> Result<(), ActorError> { Ok(()) }
+    /// # }
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let system = ActorSystem::builder("shop").build()?;
+    /// let till = system.spawn("till", Props::from_fn(|| Idle))?;
+    /// till.stop();
+    /// till.stopped().await;
+    /// system.spawn("till", Props::from_fn(|| Idle))?;
+    /// # system.shutdown().await?;
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn stopped(&self) -> Stopped {
+        self.to_any().stopped()
     }
 
     /// Whether this actor lives in this process.

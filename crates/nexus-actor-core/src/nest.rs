@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::task::{Context, Poll, Waker};
 
 use hashbrown::{Equivalent, HashMap};
 
@@ -13,6 +14,7 @@ use crate::lock::Lock;
 use crate::mailbox::SystemMsg;
 use crate::path::ActorUid;
 use crate::reason::Refusal;
+use crate::runtime::contained;
 use crate::supervision::{RestartWindow, SupervisorStrategy};
 use crate::system::ActorSystem;
 
@@ -36,6 +38,28 @@ struct Children {
     closed: bool,
     /// Restarts that the strategy counts for the group.
     window: RestartWindow,
+    /// Nearly always nobody waits, so it is one word.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// Who waits for children to be gone.
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    /// By the child's uid. A place is told by its number: one task may wait twice with one waker.
+    by_uid: HashMap<u64, Vec<(u64, Waker)>>,
+}
+
+impl Children {
+    /// Takes out who waits for a child.
+    fn take_waiting(&mut self, uid: ActorUid) -> Vec<(u64, Waker)> {
+        let Some(waiting) = &mut self.waiting else { return Vec::new() };
+        let wakers = waiting.by_uid.remove(&uid.get());
+        if waiting.by_uid.is_empty() {
+            self.waiting = None;
+        }
+        wakers.unwrap_or_default()
+    }
 }
 
 /// A thin shared name: one word in the cell, and none for an anonymous actor.
@@ -88,7 +112,7 @@ impl Nest {
 
     /// Removes a child that has terminated; true when the parent waits for the last one and this was it.
     pub(crate) fn leave(&self, name: Option<&NameKey>, uid: ActorUid) -> bool {
-        let (child, last) = {
+        let (child, last, waiting) = {
             let mut children = self.children.lock();
             let child = children.by_uid.remove(&uid.get());
             if let Some(name) = name {
@@ -102,10 +126,58 @@ impl Nest {
                 children.by_uid = HashMap::new();
                 children.by_name = HashMap::new();
             }
-            (child, children.closed && children.by_uid.is_empty())
+            let last = children.closed && children.by_uid.is_empty();
+            (child, last, children.take_waiting(uid))
         };
         drop(child);
+        for (_, waker) in waiting {
+            contained(|| waker.wake());
+        }
         last
+    }
+
+    /// Ready when the child has left. Until then `place` is where `cx` is woken from; it stays the caller's to
+    /// [give back](Self::forget_left).
+    pub(crate) fn poll_left(&self, uid: ActorUid, place: &mut Option<u64>, cx: &Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let mut children = self.children.lock();
+        if !children.by_uid.contains_key(&uid.get()) {
+            // Taken out by `leave`, with all others of this child.
+            *place = None;
+            return Poll::Ready(());
+        }
+        let waiting = children.waiting.get_or_insert_default();
+        let place = *place.get_or_insert_with(|| {
+            waiting.next += 1;
+            waiting.next
+        });
+        let wakers = waiting.by_uid.entry(uid.get()).or_default();
+        let old = match wakers.iter_mut().find(|(other, _)| *other == place) {
+            Some((_, registered)) => core::mem::replace(registered, waker),
+            None => {
+                wakers.push((place, waker));
+                return Poll::Pending;
+            }
+        };
+        drop(children);
+        drop(old);
+        Poll::Pending
+    }
+
+    /// Takes back what [`poll_left`](Self::poll_left) registered.
+    pub(crate) fn forget_left(&self, uid: ActorUid, place: u64) {
+        let forgotten = {
+            let mut children = self.children.lock();
+            let Some(waiting) = &mut children.waiting else { return };
+            let Some(wakers) = waiting.by_uid.get_mut(&uid.get()) else { return };
+            let at = wakers.iter().position(|(other, _)| *other == place);
+            let forgotten = at.map(|at| wakers.swap_remove(at));
+            if wakers.is_empty() {
+                children.take_waiting(uid);
+            }
+            forgotten
+        };
+        drop(forgotten);
     }
 
     /// Refuses births from now on (until [`reopen`](Self::reopen)) and stops all children, the youngest first.

@@ -136,7 +136,7 @@ pub use nexus_actor_core::{
 #[cfg(feature = "std")]
 pub use nexus_actor_core::StdTickDriverConfig;
 
-pub use nexus_actor_core::actor_ref::Sending;
+pub use nexus_actor_core::actor_ref::{Sending, Stopped};
 pub use nexus_actor_core::serialization::Message;
 #[cfg(feature = "protobuf")]
 #[cfg_attr(docsrs, doc(cfg(feature = "protobuf")))]

@@ -6,6 +6,7 @@ use core::any::{Any, TypeId};
 use core::fmt;
 use core::hash::{Hash, Hasher};
 
+use super::stopped::Stopped;
 use super::{ActorRef, Body, Cell};
 use crate::mailbox::{Entry, Notice, SystemMsg, Who};
 use crate::nest::Nest;
@@ -28,6 +29,7 @@ pub(crate) trait AnyCell: Send + Sync + 'static {
     fn terminated_notice(&self, who: Who, reason: TerminationReason);
     fn signal(&self, signal: Signal);
     fn nest(&self) -> Option<Arc<Nest>>;
+    fn siblings(&self) -> Option<Arc<Nest>>;
     fn insert_nest(&self, nest: Nest) -> Option<Arc<Nest>>;
     fn current(&self) -> Option<AnyRef>;
     fn is_local(&self) -> bool;
@@ -122,6 +124,13 @@ impl<M: Send + 'static> AnyCell for Cell<M> {
     fn nest(&self) -> Option<Arc<Nest>> {
         match &self.body {
             Body::Local(local) => local.mailbox.nest(),
+            Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => None,
+        }
+    }
+
+    fn siblings(&self) -> Option<Arc<Nest>> {
+        match &self.body {
+            Body::Local(local) => Some(local.nest.clone()),
             Body::Remote(_) | Body::Named(_) | Body::Adapter(_) => None,
         }
     }
@@ -241,6 +250,11 @@ impl AnyRef {
     /// Asks the actor to stop, as [`ActorRef::stop`]; an actor on another node refuses.
     pub fn stop(&self) {
         let _ = self.0.system_message(SystemMsg::Stop);
+    }
+
+    /// Waits until the actor has stopped and its name is free, as [`ActorRef::stopped`].
+    pub fn stopped(&self) -> Stopped {
+        Stopped::new(&self.behind())
     }
 
     /// Asks the actor to stop once it has handled what was sent to it before this. What is sent afterwards becomes dead

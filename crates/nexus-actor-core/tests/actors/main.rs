@@ -20,6 +20,7 @@ mod names;
 mod peers;
 mod pools;
 mod refs;
+mod stopped;
 mod supervision;
 mod threads;
 mod timers;

@@ -281,3 +281,23 @@ async fn work_sent_to_dying_workers_is_handled_or_recorded() {
     system.shutdown().await.unwrap();
     assert_eq!(fates.available_permits(), 0, "and one only");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_name_can_be_taken_as_soon_as_the_wait_for_it_is_over() {
+    let system = ActorSystem::builder("threads").build().unwrap();
+    let log = Log::default();
+    for round in 0..2_000 {
+        let actor =
+            system.spawn("a", lab("a", &log)).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        if round % 2 == 0 {
+            actor.tell(note(round));
+        }
+        let stopped = actor.stopped();
+        actor.stop();
+        if round % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+        stopped.await;
+    }
+    system.shutdown().await.unwrap();
+}

@@ -20,7 +20,7 @@ const KNOWN: &str = "`manifest = \"name@1\"`, `message = EnumName`, `handle = Tr
 const KNOWN_MESSAGE: &str = "`name = VariantName`, `ask` and `local`";
 
 /// Methods a handle cannot have, since a reference has its own of that name: they would win, or be ambiguous.
-const RESERVED: [&str; 25] = [
+const RESERVED: [&str; 26] = [
     "adapt",
     "ask",
     "borrow",
@@ -39,6 +39,7 @@ const RESERVED: [&str; 25] = [
     "send",
     "serialize",
     "stop",
+    "stopped",
     "tell",
     "to_any",
     "to_owned",

@@ -1,5 +1,7 @@
 //! Death watch across nodes.
 
+use std::sync::{Arc, Mutex};
+
 use nexus_actor_core::{DeadLetterReason, TerminationReason};
 use nexus_remote::event::RemotingLifecycleEvent as Event;
 use nexus_remote::failure_detector::{DeadlineConfig, DetectorChoice};
@@ -51,6 +53,35 @@ fn the_end_of_a_watched_actor_is_told_once() {
     third.stop();
     sim.run(s(5));
     assert!(ear.is_empty());
+}
+
+/// One that is given up leaves no watch behind, and the end of the waiting node is the end of the wait.
+#[test]
+fn who_waits_for_an_actor_elsewhere_watches_it() {
+    let (sim, [a, b]) = nodes(540, ["a", "b"]);
+    let [first, _second] = ["first", "second"].map(|name| parrot(b.system(), name));
+    let [to_first, to_second] = ["first", "second"].map(|name| far(&a, &b, &format!("/user/{name}")));
+    let given_up = to_second.stopped();
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    for (name, stopped) in [("first", to_first.stopped()), ("second", to_second.stopped())] {
+        let ended = ended.clone();
+        a.system().spawn_task(async move {
+            stopped.await;
+            ended.lock().unwrap().push(name);
+        });
+    }
+    sim.run(s(1));
+    assert_eq!((watches(&a, &b).0, watches(&b, &a).1), (2, 2));
+    let helpers = a.system().processes().count();
+    drop(given_up);
+    first.stop();
+    sim.run(s(1));
+    assert_eq!(*ended.lock().unwrap(), ["first"]);
+    assert_eq!((watches(&a, &b).0, watches(&b, &a).1), (1, 1));
+    assert_eq!(a.system().processes().count(), helpers - 2);
+    a.system().begin_shutdown();
+    sim.run(s(1));
+    assert_eq!(*ended.lock().unwrap(), ["first", "second"]);
 }
 
 /// Covers: S55
