@@ -176,7 +176,7 @@ impl Remote {
             Err(error) => {
                 watcher.stop();
                 let deadline = tokio::time::Instant::now() + node.config.get_shutdown_timeout();
-                left(system, &watcher.to_any(), deadline).await;
+                let _ = tokio::time::timeout_at(deadline, watcher.stopped()).await;
                 return Err(RemoteError::Spawn { name: ACTIVATOR, error });
             }
         };
@@ -451,7 +451,7 @@ impl Inner {
         // The next node of this system takes their names.
         let deadline = deadline.max(tokio::time::Instant::now() + GRACE);
         for actor in [&watcher, &activator].into_iter().flatten() {
-            left(&node.system, actor, deadline).await;
+            let _ = tokio::time::timeout_at(deadline, actor.stopped()).await;
         }
         node.endpoints.clear();
         node.statistics.clear();
@@ -479,27 +479,6 @@ impl Inner {
 impl nexus_remote::EndpointSource for Remote {
     fn endpoints(&self) -> Vec<nexus_remote::EndpointReport> {
         nexus_remote::EndpointSource::endpoints(&self.0.manager)
-    }
-}
-
-/// Looks again so often before it looks by the clock.
-const TURNS: u32 = 100;
-
-/// Waits until the name of `actor` is free, at most until `deadline`. An actor that does not come back from a handler keeps
-/// its name.
-async fn left(system: &ActorSystem, actor: &AnyRef, deadline: tokio::time::Instant) {
-    let path = actor.path();
-    let mut turns = 0_u32;
-    // The parent frees it after it has heard of the end, and nobody is told of that. It is nearly always a few turns away.
-    while system.find_incarnation(path.elements(), actor.uid()).is_some()
-        && tokio::time::Instant::now() < deadline
-    {
-        turns += 1;
-        if turns < TURNS {
-            tokio::task::yield_now().await;
-        } else {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
     }
 }
 
