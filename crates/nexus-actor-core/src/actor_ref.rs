@@ -24,7 +24,7 @@ use crate::mailbox::{Entry, Mailbox, Notice};
 use crate::nest::{NameKey, Nest};
 use crate::path::ActorPath;
 use crate::reason::{AskError, Refusal};
-use crate::remote::Route;
+use crate::remote::{Fate, Route};
 use crate::serialization::{EncodeError, Encoder};
 use crate::system::ActorSystem;
 
@@ -87,7 +87,7 @@ pub(crate) struct AdapterCell<M> {
 /// Takes messages in the place of an actor.
 pub(crate) trait Deliver<M>: Send + Sync + 'static {
     /// Takes a message on, or gives it back with the reason.
-    fn deliver(&self, message: M, headers: Option<Headers>) -> Result<(), TellError<M>>;
+    fn deliver(&self, message: M, headers: Option<Headers>) -> Result<(), Refused<M>>;
     /// Ready when there may be room after a refusal for lack of it, or when waiting is of no use. The message
     /// is the one refused, where it is of this type.
     fn poll_room(&self, cx: &Context<'_>, message: Option<&M>) -> Poll<()>;
@@ -108,14 +108,14 @@ where
     M: Send + 'static,
     F: Fn(N) -> M + Send + Sync + 'static,
 {
-    fn deliver(&self, message: N, headers: Option<Headers>) -> Result<(), TellError<N>> {
+    fn deliver(&self, message: N, headers: Option<Headers>) -> Result<(), Refused<N>> {
         // Asked before the conversion, which cannot be undone. What is refused after all is recorded.
         if let Some(refusal) = self.to.0.refusal() {
-            return Err(TellError { message, refusal });
+            return Err(Refused::here(message, refusal));
         }
         let message = (self.convert)(message);
-        if let Err(error) = self.to.try_tell_with(message, headers) {
-            self.to.give_up(error);
+        if let Err(refused) = self.to.offer_with(message, headers) {
+            self.to.give_up(refused);
         }
         Ok(())
     }
@@ -156,6 +156,35 @@ impl<M> fmt::Display for TellError<M> {
 
 impl<M> core::error::Error for TellError<M> {}
 
+/// A message that was not taken by a recipient, which another may still take or the same one later. Whoever gives it up
+/// says so to the route that refused it, once.
+pub(crate) struct Refused<M> {
+    pub(crate) message: M,
+    pub(crate) refusal: Refusal,
+    pub(crate) by: Option<Arc<dyn Route>>,
+}
+
+impl<M> Refused<M> {
+    /// Refused in this process.
+    pub(crate) const fn here(message: M, refusal: Refusal) -> Self {
+        Self { message, refusal, by: None }
+    }
+
+    /// The sender gets it back.
+    #[cold]
+    fn returned(self) -> TellError<M> {
+        let Self { message, refusal, by } = self;
+        given_up(by, Fate::Unsent);
+        TellError { message, refusal }
+    }
+}
+
+fn given_up(by: Option<Arc<dyn Route>>, fate: Fate) {
+    if let Some(by) = by {
+        by.given_up(fate);
+    }
+}
+
 impl<M: Send + 'static> ActorRef<M> {
     pub(crate) fn from_cell(body: Body<M>) -> Self {
         Self(Arc::new(Cell { body }))
@@ -169,8 +198,8 @@ impl<M: Send + 'static> ActorRef<M> {
     /// why; use [`try_tell`](Self::try_tell) to get it back instead, or [`send`](Self::send) to wait for room.
     #[inline]
     pub fn tell(&self, message: M) {
-        if let Err(error) = self.try_tell(message) {
-            self.give_up(error);
+        if let Err(refused) = self.offer(message) {
+            self.give_up(refused);
         }
     }
 
@@ -178,29 +207,19 @@ impl<M: Send + 'static> ActorRef<M> {
     pub fn tell_with_headers(&self, message: M, headers: Headers) {
         // Kept for the record of a message that is refused.
         let kept = headers.clone();
-        if let Err(error) = self.try_tell_with(message, Some(headers)) {
-            self.give_up_with(error, Some(&kept));
+        if let Err(refused) = self.offer_with(message, Some(headers)) {
+            self.give_up_with(refused, Some(&kept));
         }
     }
 
     /// Sends `message`, or returns it with the reason. Never waits.
     ///
     /// # Errors
-    /// [`TellError`] with the message inside; nothing was queued and nothing is recorded.
+    /// [`TellError`] with the message inside; nothing was queued and nothing is recorded. For an actor on another node it
+    /// counts as a send failure.
     #[inline]
     pub fn try_tell(&self, message: M) -> Result<(), TellError<M>> {
-        if let Body::Local(local) = &self.0.body {
-            return match local.mailbox.push(Entry::User(message)) {
-                Ok(None) => Ok(()),
-                Ok(Some(displaced)) => {
-                    self.0.displaced(displaced);
-                    Ok(())
-                }
-                Err((Entry::User(message), refusal)) => Err(TellError { message, refusal }),
-                Err((Entry::Notice(_), _)) => Ok(()),
-            };
-        }
-        self.try_tell_with(message, None)
+        self.offer(message).map_err(Refused::returned)
     }
 
     /// [`try_tell`](Self::try_tell) with metadata.
@@ -208,6 +227,27 @@ impl<M: Send + 'static> ActorRef<M> {
     /// # Errors
     /// As [`try_tell`](Self::try_tell).
     pub fn try_tell_with(&self, message: M, headers: Option<Headers>) -> Result<(), TellError<M>> {
+        self.offer_with(message, headers).map_err(Refused::returned)
+    }
+
+    #[inline]
+    fn offer(&self, message: M) -> Result<(), Refused<M>> {
+        if let Body::Local(local) = &self.0.body {
+            return match local.mailbox.push(Entry::User(message)) {
+                Ok(None) => Ok(()),
+                Ok(Some(displaced)) => {
+                    self.0.displaced(displaced);
+                    Ok(())
+                }
+                Err((Entry::User(message), refusal)) => Err(Refused::here(message, refusal)),
+                Err((Entry::Notice(_), _)) => Ok(()),
+            };
+        }
+        self.offer_with(message, None)
+    }
+
+    /// Sends `message`, or returns it for whoever calls to give up or offer again.
+    pub(crate) fn offer_with(&self, message: M, headers: Option<Headers>) -> Result<(), Refused<M>> {
         match &self.0.body {
             Body::Local(local) => {
                 let entry = match headers {
@@ -221,9 +261,9 @@ impl<M: Send + 'static> ActorRef<M> {
                         Ok(())
                     }
                     Err((entry, refusal)) => match entry {
-                        Entry::User(message) => Err(TellError { message, refusal }),
+                        Entry::User(message) => Err(Refused::here(message, refusal)),
                         Entry::Notice(notice) => match *notice {
-                            Notice::Headed { message, .. } => Err(TellError { message, refusal }),
+                            Notice::Headed { message, .. } => Err(Refused::here(message, refusal)),
                             Notice::Run { .. }
                             | Notice::Terminated { .. }
                             | Notice::Signal(_)
@@ -239,12 +279,12 @@ impl<M: Send + 'static> ActorRef<M> {
                 let encode = remote.encode;
                 match remote.route.send(remote.recipient, headers.as_ref(), &mut |e| encode(&message, e)) {
                     Ok(()) => Ok(()),
-                    Err(refusal) => Err(TellError { message, refusal }),
+                    Err(refusal) => Err(Refused { message, refusal, by: Some(remote.route.clone()) }),
                 }
             }
             Body::Named(named) => match named.find::<M>() {
-                Some(now) => now.try_tell_with(message, headers),
-                None => Err(TellError { message, refusal: Refusal::NoSuchActor }),
+                Some(now) => now.offer_with(message, headers),
+                None => Err(Refused::here(message, Refusal::NoSuchActor)),
             },
             Body::Adapter(adapter) => adapter.deliver.deliver(message, headers),
         }
@@ -257,12 +297,13 @@ impl<M: Send + 'static> ActorRef<M> {
     /// is quarantined, the message is too large.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the message unsent; once it has returned, the message is queued.
+    /// Dropping the future drops the message unsent; once it has returned, the message is queued. One that was dropped
+    /// while it waited for room to another node counts as a send failure of that node, and is no dead letter.
     ///
     /// # Panics
     /// Never; polled after completion it stays pending.
     pub fn send(&self, message: M) -> Sending<'_, M> {
-        Sending { to: self, message: Some(message), waiting: None }
+        Sending { to: self, message: Some(message), waiting: None, refused_by: None }
     }
 
     /// Asks: `make` builds the message around a [`Reply`], and the future gives the answer.
@@ -275,12 +316,13 @@ impl<M: Send + 'static> ActorRef<M> {
     /// Dropping the [`Ask`] frees its place; a late answer is discarded.
     pub fn ask<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> M) -> Ask<T> {
         let (ask, reply) = Ask::new();
-        match self.try_tell(make(reply)) {
+        match self.offer(make(reply)) {
             Ok(()) => match self.0.any_system() {
                 Some(system) => ask.watched_by(system),
                 None => ask,
             },
-            Err(TellError { message, refusal }) => {
+            Err(Refused { message, refusal, by }) => {
+                given_up(by, Fate::DeadLetter);
                 let reason = refusal.reason();
                 let error = AskError::from(refusal);
                 self.0.dead_letter(reason, None);
@@ -406,12 +448,13 @@ impl<M: Send + 'static> ActorRef<M> {
     }
 
     /// Records a message that its sender gives up.
-    pub(crate) fn give_up(&self, error: TellError<M>) {
-        self.give_up_with(error, None);
+    pub(crate) fn give_up(&self, refused: Refused<M>) {
+        self.give_up_with(refused, None);
     }
 
-    fn give_up_with(&self, error: TellError<M>, headers: Option<&Headers>) {
-        let TellError { message, refusal } = error;
+    fn give_up_with(&self, refused: Refused<M>, headers: Option<&Headers>) {
+        let Refused { message, refusal, by } = refused;
+        given_up(by, Fate::DeadLetter);
         self.0.refused(&refusal, headers);
         with_drop_reason(AskError::from(refusal), || drop(message));
     }
@@ -433,9 +476,6 @@ impl<M: Send + 'static> Cell<M> {
 
     /// Records what was not accepted, with the figures of the refusal: how full the queue was, what the limit is.
     fn refused(&self, refusal: &Refusal, headers: Option<&Headers>) {
-        if let Body::Remote(remote) = &self.body {
-            remote.route.given_up(refusal);
-        }
         self.record(refusal.reason(), headers, |letter| letter.with_detail(alloc::format!("{refusal}")));
     }
 
@@ -610,12 +650,17 @@ pub struct Sending<'a, M: Send + 'static> {
     message: Option<M>,
     /// Registered with the mailbox while it waits.
     waiting: Option<Waker>,
+    /// The route that refused it last, while it may still be taken.
+    refused_by: Option<Arc<dyn Route>>,
 }
 
 impl<M: Send + 'static> Drop for Sending<'_, M> {
     fn drop(&mut self) {
         if let Some(waker) = self.waiting.take() {
             self.to.0.forget_room(&waker);
+        }
+        if self.message.is_some() {
+            given_up(self.refused_by.take(), Fate::Unsent);
         }
     }
 }
@@ -645,20 +690,25 @@ impl<M: Send + 'static> Future for Sending<'_, M> {
                         self.message = None;
                         return Poll::Ready(Ok(()));
                     }
-                    Err(refusal) => refusal,
+                    Err(refusal) => {
+                        self.refused_by.get_or_insert_with(|| remote.route.clone());
+                        refusal
+                    }
                 }
             } else {
                 let Some(message) = self.message.take() else { return Poll::Pending };
-                match self.to.try_tell(message) {
+                match self.to.offer(message) {
                     Ok(()) => return Poll::Ready(Ok(())),
-                    Err(TellError { message, refusal }) => {
+                    Err(Refused { message, refusal, by }) => {
                         self.message = Some(message);
+                        self.refused_by = by;
                         refusal
                     }
                 }
             };
             if !refusal.is_full() {
                 let Some(message) = self.message.take() else { return Poll::Pending };
+                given_up(self.refused_by.take(), Fate::Unsent);
                 return Poll::Ready(Err(TellError { message, refusal }));
             }
             if self.to.0.poll_room(cx, self.message.as_ref()).is_pending() {

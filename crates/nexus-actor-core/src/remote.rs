@@ -80,6 +80,15 @@ pub enum Wire {
     Protobuf,
 }
 
+/// What became of a message that a [`Route`] had refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Its sender has it back, or dropped it while it waited for room.
+    Unsent,
+    /// It is recorded as a dead letter.
+    DeadLetter,
+}
+
 /// What writes a payload.
 pub type Encode<'a> = &'a mut dyn FnMut(&mut Encoder<'_>) -> Result<(), EncodeError>;
 
@@ -119,9 +128,10 @@ pub trait Route: Send + Sync + 'static {
     /// # Errors
     /// Nothing was queued, and a reply lifted from the message is as it was.
     fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal>;
-    /// A message that [`send`](Self::send) refused became a dead letter: its sender has no use for it.
-    fn given_up(&self, refusal: &Refusal) {
-        let _ = refusal;
+    /// A message that [`send`](Self::send) refused is not offered again. Called once for each such message, however often
+    /// it was refused; not for one that waited for room and was taken.
+    fn given_up(&self, fate: Fate) {
+        let _ = fate;
     }
     /// Ready when the ordinary lane has room again, or when waiting is of no use.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;

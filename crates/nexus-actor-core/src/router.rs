@@ -14,7 +14,7 @@ use core::task::{Context as TaskContext, Poll, Waker};
 use portable_atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::actor::{Actor, ActorError};
-use crate::actor_ref::{ActorRef, AnyRef, Deliver, TellError};
+use crate::actor_ref::{ActorRef, AnyRef, Deliver, Refused};
 use crate::context::Context;
 use crate::headers::Headers;
 use crate::lock::Lock;
@@ -194,36 +194,33 @@ impl<M: Send + 'static> Set<M> {
         mut message: M,
         headers: Option<Headers>,
         past_full: bool,
-    ) -> Result<(), TellError<M>> {
+    ) -> Result<(), Refused<M>> {
         let mut full = None;
         for (routee, behind) in routees {
-            let error = match routee.try_tell_with(message, headers.clone()) {
+            let refused = match routee.offer_with(message, headers.clone()) {
                 Ok(()) => return Ok(()),
-                Err(error) => error,
+                Err(refused) => refused,
             };
-            message = error.message;
-            if is_gone(&error.refusal) {
+            if is_gone(&refused.refusal) {
                 self.routees.remove_actor(behind, self.hashed());
-            } else if past_full && error.refusal.is_full() {
-                full = Some(error.refusal);
+            } else if past_full && refused.refusal.is_full() {
+                full = Some((refused.refusal, refused.by));
             } else {
-                return Err(TellError { message, refusal: error.refusal });
+                return Err(refused);
             }
+            message = refused.message;
         }
-        Err(TellError { message, refusal: full.unwrap_or_else(|| self.none_left()) })
+        // Of several that are full the last one counts it.
+        let (refusal, by) = full.unwrap_or_else(|| (self.none_left(), None));
+        Err(Refused { message, refusal, by })
     }
 
-    fn broadcast(
-        &self,
-        copy: fn(&M) -> M,
-        message: M,
-        headers: Option<&Headers>,
-    ) -> Result<(), TellError<M>> {
+    fn broadcast(&self, copy: fn(&M) -> M, message: M, headers: Option<&Headers>) -> Result<(), Refused<M>> {
         let table = self.routees.table();
         let mut accepted = false;
-        let mut refused: Vec<(&ActorRef<M>, TellError<M>)> = Vec::new();
+        let mut refused: Vec<(&ActorRef<M>, Refused<M>)> = Vec::new();
         for (routee, behind) in &table.routees {
-            match routee.try_tell_with(copy(&message), headers.cloned()) {
+            match routee.offer_with(copy(&message), headers.cloned()) {
                 Ok(()) => accepted = true,
                 Err(error) if is_gone(&error.refusal) => {
                     self.routees.remove_actor(behind, false);
@@ -238,20 +235,17 @@ impl<M: Send + 'static> Set<M> {
             return Ok(());
         }
         // Full only when all are, so that waiting for room has an end.
-        let refusal = refused
-            .iter()
-            .map(|(_, error)| &error.refusal)
-            .find(|refusal| !refusal.is_full())
-            .or_else(|| refused.first().map(|(_, error)| &error.refusal))
-            .cloned();
-        Err(TellError { message, refusal: refusal.unwrap_or_else(|| self.none_left()) })
+        let at = refused.iter().position(|(_, error)| !error.refusal.is_full()).unwrap_or(0);
+        let first = (at < refused.len()).then(|| refused.swap_remove(at).1);
+        let (refusal, by) = first.map_or_else(|| (self.none_left(), None), |first| (first.refusal, first.by));
+        Err(Refused { message, refusal, by })
     }
 }
 
 impl<M: Send + 'static> Deliver<M> for Arc<Set<M>> {
-    fn deliver(&self, message: M, headers: Option<Headers>) -> Result<(), TellError<M>> {
+    fn deliver(&self, message: M, headers: Option<Headers>) -> Result<(), Refused<M>> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(TellError { message, refusal: Refusal::Stopped });
+            return Err(Refused::here(message, Refusal::Stopped));
         }
         match &self.logic {
             Logic::RoundRobin { next } => {

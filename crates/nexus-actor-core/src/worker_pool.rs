@@ -9,7 +9,7 @@ use core::time::Duration;
 use portable_atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::actor::{Actor, ActorError};
-use crate::actor_ref::{ActorRef, AnyRef, Deliver, TellError};
+use crate::actor_ref::{ActorRef, AnyRef, Deliver, Refused};
 use crate::context::{Context, StashFull};
 use crate::headers::Headers;
 use crate::mailbox::{MailboxConfig, Overflow};
@@ -189,7 +189,7 @@ impl<M: Send + 'static> Crew<M> {
 
 impl<M: Send + 'static> Crew<M> {
     /// Gives a message to the worker with the least to do.
-    fn hand(&self, mut message: M, headers: Option<&Headers>) -> Result<(), TellError<M>> {
+    fn hand(&self, mut message: M, headers: Option<&Headers>) -> Result<(), Refused<M>> {
         loop {
             let table = self.workers.table();
             let workers = &table.routees;
@@ -208,9 +208,9 @@ impl<M: Send + 'static> Crew<M> {
                 }
             }
             let Some((worker, _)) = least else {
-                return Err(TellError { message, refusal: self.none_left() });
+                return Err(Refused::here(message, self.none_left()));
             };
-            match worker.try_tell_with(message, headers.cloned()) {
+            match worker.offer_with(message, headers.cloned()) {
                 Ok(()) => return Ok(()),
                 Err(error) if is_gone(&error.refusal) => {
                     message = error.message;
@@ -229,17 +229,17 @@ struct Desk<M> {
 }
 
 impl<M: Send + 'static> Deliver<M> for Desk<M> {
-    fn deliver(&self, message: M, headers: Option<Headers>) -> Result<(), TellError<M>> {
-        let TellError { message, refusal } = match self.crew.hand(message, headers.as_ref()) {
+    fn deliver(&self, message: M, headers: Option<Headers>) -> Result<(), Refused<M>> {
+        let refused = match self.crew.hand(message, headers.as_ref()) {
             Ok(()) => return Ok(()),
-            Err(error) => error,
+            Err(refused) => refused,
         };
-        if refusal != Refusal::NoSuchActor {
-            return Err(TellError { message, refusal });
+        if refused.refusal != Refusal::NoSuchActor {
+            return Err(refused);
         }
         // Nobody works here yet, or all have died and are being replaced.
-        self.foreman.try_tell(Order::Keep(message, headers)).map_err(|error| match error.message {
-            Order::Keep(message, _) => TellError { message, refusal: error.refusal },
+        self.foreman.try_tell(Order::Keep(refused.message, headers)).map_err(|error| match error.message {
+            Order::Keep(message, _) => Refused::here(message, error.refusal),
             Order::Resize => unreachable!("made above"),
         })
     }
@@ -313,13 +313,13 @@ impl<B: Actor> Foreman<B> {
 
     /// Hands on a message that found no worker, or keeps it until there is one.
     fn keep(&mut self, message: B::Msg, headers: Option<Headers>, cx: &mut Context<'_, Self>) {
-        let Err(TellError { message, refusal }) = self.crew.hand(message, headers.as_ref()) else { return };
-        let mut refused = TellError { message: Order::Keep(message, headers), refusal };
+        let Err(Refused { message, refusal, by }) = self.crew.hand(message, headers.as_ref()) else { return };
+        let mut refused = Refused { message: Order::Keep(message, headers), refusal, by };
         if refused.refusal == Refusal::NoSuchActor {
             match cx.stash(refused.message) {
                 Ok(()) => return,
                 Err(StashFull { message, capacity }) => {
-                    refused = TellError { message, refusal: Refusal::MailboxFull { capacity } };
+                    refused = Refused::here(message, Refusal::MailboxFull { capacity });
                 }
             }
         }

@@ -159,7 +159,7 @@ pub use nexus_actor_core::{
 pub mod provider {
     pub use nexus_actor_core::builder::ActorRefProviderFactory;
     pub use nexus_actor_core::remote::{
-        ActorRefProvider, Encode, PendingReply, RemoteTermination, ReplyKey, ReplyTo, Route, Wire,
+        ActorRefProvider, Encode, Fate, PendingReply, RemoteTermination, ReplyKey, ReplyTo, Route, Wire,
     };
 }
 

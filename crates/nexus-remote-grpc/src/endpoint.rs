@@ -12,7 +12,7 @@ use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, S
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorPath, ActorPathScheme, Address};
 use nexus_actor_core::pid::Pid;
-use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route, Wire};
+use nexus_actor_core::remote::{Encode, Fate, PendingReply, ReplyKey, Route, Wire};
 use nexus_actor_core::ring_queue::QueueError;
 use nexus_actor_core::serialization::protobuf::{ProtobufValue, TypeName};
 use nexus_actor_core::serialization::scope::{self, LiftedReply};
@@ -448,7 +448,7 @@ impl Endpoint {
         self.state.lock().handle_received(now);
     }
 
-    /// Queues one message; one that is refused is counted. `encode` runs at most once, on this thread, without a lock.
+    /// As [`try_deliver`](Self::try_deliver), for a message that is offered once: one that is refused is counted.
     pub(crate) fn deliver(
         &self,
         target: Arc<PidEntry>,
@@ -456,16 +456,11 @@ impl Endpoint {
         headers: Option<&Headers>,
         encode: Encode<'_>,
     ) -> Result<(), Refusal> {
-        self.try_deliver(target, target_request_id, headers, encode).map_err(|refusal| self.refused(refusal))
+        self.try_deliver(target, target_request_id, headers, encode)
+            .inspect_err(|_| self.given_up(Fate::Unsent))
     }
 
-    #[cold]
-    fn refused(&self, refusal: Refusal) -> Refusal {
-        self.statistics.add_send_failures(1);
-        refusal
-    }
-
-    /// The same without the count.
+    /// Queues one message. `encode` runs at most once, on this thread, without a lock.
     pub(crate) fn try_deliver(
         &self,
         target: Arc<PidEntry>,
@@ -814,15 +809,18 @@ impl Route for Endpoint {
         let target = {
             let recipients = self.recipients.lock();
             let Some(Some(recipient)) = recipients.slots.get(recipient as usize) else {
-                return Err(self.refused(Refusal::NoSuchActor));
+                return Err(Refusal::NoSuchActor);
             };
             recipient.clone()
         };
-        self.deliver(target, 0, headers, encode)
+        self.try_deliver(target, 0, headers, encode)
     }
 
-    fn given_up(&self, _: &Refusal) {
-        self.statistics.increment_dead_letter();
+    fn given_up(&self, fate: Fate) {
+        self.statistics.add_send_failures(1);
+        if fate == Fate::DeadLetter {
+            self.statistics.increment_dead_letter();
+        }
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::pid::Pid;
@@ -583,7 +584,8 @@ impl Inbound {
     /// number of them.
     fn asker(&mut self, envelope: &Envelope<'_>) -> Option<SenderRoute> {
         let (pid, request_id) = self.sender(envelope)?;
-        Some(SenderRoute { endpoint: self.endpoint.clone(), pid, request_id })
+        let answer_refused = AtomicBool::new(false);
+        Some(SenderRoute { endpoint: self.endpoint.clone(), pid, request_id, answer_refused })
     }
 
     fn reply_to(&mut self, envelope: &Envelope<'_>) -> Option<ReplyTo> {

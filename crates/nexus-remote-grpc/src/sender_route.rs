@@ -1,12 +1,13 @@
 //! The route by which an answer goes back to whoever asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::path::{ActorPath, Address};
 use nexus_actor_core::pid::Pid;
-use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, ReplyTo, Route, Wire};
+use nexus_actor_core::remote::{Encode, Fate, PendingReply, ReplyKey, ReplyTo, Route, Wire};
 use nexus_actor_core::serialization::SerializerId;
 use nexus_actor_core::serialization::protobuf::ProtobufValue;
 use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Refusal};
@@ -21,6 +22,8 @@ pub(crate) struct SenderRoute {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) pid: Arc<PidEntry>,
     pub(crate) request_id: u32,
+    /// The answer was refused, counted and recorded: the news that there is none is not another.
+    pub(crate) answer_refused: AtomicBool,
 }
 
 impl SenderRoute {
@@ -46,14 +49,14 @@ impl SenderRoute {
 
     fn told(&self, sent: Result<(), Refusal>) {
         if let Err(refusal @ Refusal::Limit(_)) = sent {
-            self.dead(&refusal);
+            self.dead("answer", &refusal);
         }
     }
 
-    fn dead(&self, refusal: &Refusal) {
+    fn dead(&self, what: &'static str, refusal: &Refusal) {
         let reason = refusal.reason();
         self.endpoint.node().system.dead_letters().record_with(reason, || {
-            DeadLetter::of(MessageInfo::encoded("answer", 0), reason)
+            DeadLetter::of(MessageInfo::encoded(what, 0), reason)
                 .with_pid(Pid::new(self.pid.address.clone(), self.pid.id.clone()))
                 .with_peer(self.endpoint.path_address().clone())
                 .with_detail(refusal.to_string())
@@ -107,6 +110,9 @@ impl Route for SenderRoute {
     fn send(&self, recipient: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal> {
         self.endpoint.send(recipient, headers, encode)
     }
+    fn given_up(&self, fate: Fate) {
+        self.endpoint.given_up(fate);
+    }
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.endpoint.poll_room(cx)
     }
@@ -121,9 +127,13 @@ impl Route for SenderRoute {
         if self.is_here() {
             return node.answer_here(&self.pid.id, encode);
         }
-        let sent = self.send_by_way(|way| way.deliver(self.pid.clone(), self.request_id, None, encode));
+        let sent = self.send_by_way(|way| {
+            let sent = way.try_deliver(self.pid.clone(), self.request_id, None, encode);
+            sent.inspect_err(|_| way.given_up(Fate::DeadLetter))
+        });
         if let Err(refusal) = &sent {
-            self.dead(refusal);
+            self.answer_refused.store(true, Ordering::Release);
+            self.dead("answer", refusal);
         }
         sent
     }
@@ -137,13 +147,22 @@ impl Route for SenderRoute {
         }
         // An actor that asks gets other messages too, and is told only what it must know.
         if self.is_future() || matches!(why, AskError::NoSuchActor | AskError::Stopped) {
-            // Not counted when it is refused: most often the answer was just before, and it counts.
-            self.told(self.send_by_way(|way| {
+            let is_first = !self.answer_refused.swap(true, Ordering::AcqRel);
+            let sent = self.send_by_way(|way| {
                 let notice = actor::DeadLetterResponse { target: None };
-                way.try_deliver(self.pid.clone(), self.request_id, None, &mut |encoder| {
-                    encoder.protobuf(&notice)
+                let encode: Encode<'_> = &mut |encoder| encoder.protobuf(&notice);
+                let sent = way.try_deliver(self.pid.clone(), self.request_id, None, encode);
+                sent.inspect_err(|_| {
+                    if is_first {
+                        way.given_up(Fate::DeadLetter);
+                    }
                 })
-            }));
+            });
+            if let Err(refusal) = &sent
+                && is_first
+            {
+                self.dead("no answer", refusal);
+            }
         }
     }
     fn forget(&self, key: ReplyKey) {

@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
@@ -107,63 +110,93 @@ impl Message for Broken {
     }
 }
 
-/// Whatever is refused counts once, by whichever way it was sent, and what is accepted does not.
+/// Whatever is refused counts once, when it is given up, by whichever way it was sent; as a dead letter too where its sender
+/// has not got it back. What is accepted does not count, also when it had to wait.
 ///
-/// Covers: MET-01, ST-06
+/// Covers: MET-01, ST-06, ST-07, BP-04
 #[tokio::test(flavor = "multi_thread")]
-async fn every_refusal_is_a_send_failure_once() {
+async fn what_is_refused_counts_once_when_it_is_given_up() {
     let config = || local().with([ConfigOption::with_endpoint_writer_queue_size(1)]);
     let (a, b) = (TestNode::start("a", config()).await, TestNode::start("b", local()).await);
     let address = b.remote.address().to_owned();
-    let failures = || sums(&a.remote, &address).send_failures;
+    // Failures to send, and dead letters.
+    let counts = || {
+        let counted = sums(&a.remote, &address);
+        (counted.send_failures, counted.dead_letters)
+    };
     let (questions, mut kept) = tokio::sync::mpsc::unbounded_channel();
     a.system.spawn("keeper", Props::from_fn(move || Keeper(questions.clone()))).expect("a free name");
     let far = a.far(&b, "echo");
     let broken =
         a.remote.resolve::<Broken>(&nexus_actor_core::pid::Pid::new(&*address, "echo")).expect("a pid");
     assert_eq!(a.ask(&far, "x").await.as_deref(), Ok("re:x"));
-    let _asked = b.far(&a, "keeper").ask(|reply| Echo::Say("later".to_owned(), reply));
-    let reply = within("the question", kept.recv()).await.expect("the keeper lives");
-    assert_eq!(failures(), 0);
+    let keeper = b.far(&a, "keeper");
+    let mut replies = Vec::new();
+    let _asked = [0, 1].map(|_| keeper.ask(|reply| Echo::Say("later".to_owned(), reply)));
+    for _ in 0..2 {
+        replies.push(within("the question", kept.recv()).await.expect("the keeper lives"));
+    }
+    assert_eq!(counts(), (0, 0));
 
     a.remote.suspend();
     far.tell(Echo::Count(0));
-    assert_eq!(failures(), 0, "there was room for it");
+    assert_eq!(counts(), (0, 0), "there was room for it");
+    let [mut dropped, mut failed] = [7, 8].map(|n| far.send(Echo::Count(n)));
+    for _ in 0..3 {
+        assert!(poll_once(&mut dropped).is_pending() && poll_once(&mut failed).is_pending());
+    }
+    assert_eq!(counts(), (0, 0), "they wait");
     far.tell(Echo::Count(1));
-    assert_eq!(failures(), 1);
+    assert_eq!(counts(), (1, 1));
     let refused = far.try_tell(Echo::Count(2)).expect_err("it is full");
     assert!(matches!(refused.refusal, Refusal::QueueFull { messages: 1, .. }), "{refused:?}");
-    assert_eq!(failures(), 2);
+    assert_eq!(counts(), (2, 1));
     assert_eq!(a.ask(&far, "x").await, Err(AskError::Full));
-    assert_eq!(failures(), 3);
-    reply.send("late".to_owned());
-    assert_eq!(failures(), 4);
+    assert_eq!(counts(), (3, 2));
+    // That there is no answer is said once, with the answer or by itself.
+    replies.pop().expect("two").send("late".to_owned());
+    assert_eq!(counts(), (4, 3));
+    drop(replies);
+    assert_eq!(counts(), (5, 4));
     let large = "x".repeat(BatchLimits::default().message_bytes);
     let refused = far.try_tell(Echo::Note(large)).expect_err("it is too large");
     assert!(matches!(refused.refusal, Refusal::TooLarge { .. }), "{refused:?}");
-    assert_eq!(failures(), 5);
+    assert_eq!(counts(), (6, 4));
     let refused = broken.try_tell(Broken).expect_err("it has no form");
     assert!(matches!(refused.refusal, Refusal::Encode(_)), "{refused:?}");
-    assert_eq!(failures(), 6);
+    assert_eq!(counts(), (7, 4));
+    drop(dropped);
+    assert_eq!(counts(), (8, 4), "its sender dropped it");
+    assert_eq!(a.system.dead_letters().total(), 4);
 
     // What waited is lost by the block, but had been taken.
     let mut letters = a.events::<DeadLetterEvent>();
     assert!(a.remote.block_system(&address).await);
     assert_eq!(letters.next("what waited").await.reason(), DeadLetterReason::Blocked);
-    assert_eq!(failures(), 6);
+    assert_eq!(counts(), (8, 5));
+    assert!(matches!(poll_once(&mut failed), Poll::Ready(Err(_))));
+    drop(failed);
+    assert_eq!(counts(), (9, 5));
     far.tell(Echo::Count(3));
     assert!(far.try_tell(Echo::Count(4)).is_err());
     let refused = far.send(Echo::Count(5)).await.expect_err("it is blocked");
     assert_eq!(refused.refusal, Refusal::Blocked);
     assert_eq!(a.ask(&far, "x").await, Err(AskError::Blocked));
-    assert_eq!(failures(), 10);
+    assert_eq!(counts(), (13, 7));
     assert!(a.remote.unblock_system(&address).await);
     far.tell(Echo::Count(6));
+    let mut taken = far.send(Echo::Count(9));
+    assert!(poll_once(&mut taken).is_pending() && poll_once(&mut taken).is_pending());
     a.remote.resume();
-    b.heard.until("what was taken again", |all| all == ["6"]).await;
-    assert_eq!(failures(), 10);
+    within("room", taken).await.expect("it is taken");
+    b.heard.until("what was taken again", |all| all == ["6", "9"]).await;
+    assert_eq!(counts(), (13, 7), "it had only waited");
     a.stop().await;
     b.stop().await;
+}
+
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
 /// Head and body of what the server gives.

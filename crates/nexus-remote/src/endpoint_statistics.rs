@@ -37,12 +37,13 @@ pub struct EndpointStatisticsSnapshot {
     pub queue_capacity: u64,
     /// Messages that wait in it.
     pub queue_size: u64,
-    /// Messages toward this address that became dead letters.
+    /// Messages and answers toward this address that became dead letters, be it when they were sent or later.
     pub dead_letters: u64,
     /// Messages handed to the wire; on the native wire messages accepted for it, of which `queue_size` wait or are
     /// unacknowledged.
     pub sent: u64,
-    /// Messages refused to their senders; on the gRPC wire also those that were queued and fit into no batch.
+    /// Messages and answers that were refused and given up, each once: a `send().await` counts when it fails or is
+    /// dropped while it waits, not while it waits. On the gRPC wire also those that were queued and fit into no batch.
     pub send_failures: u64,
     /// Attempts to connect again.
     pub reconnect_attempts: u64,

@@ -12,6 +12,7 @@ mod kit;
 mod asks;
 mod delivery;
 mod failures;
+mod given_up;
 mod houses;
 mod in_order;
 mod life;

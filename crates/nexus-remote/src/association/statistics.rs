@@ -15,7 +15,7 @@ pub struct AssociationStatistics {
     pub lost: u64,
     /// Of them, those waiting or unacknowledged: always `sent - acknowledged - lost`.
     pub in_flight: u64,
-    /// Messages refused to their callers.
+    /// Sends that were refused to their callers. A sender that waits for room may try, and be refused, more than once.
     pub refused: u64,
     /// Bytes waiting and unacknowledged.
     pub in_flight_bytes: u64,

@@ -5,7 +5,7 @@ use core::task::{Context, Poll, Waker};
 
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorPath, Address};
-use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
+use nexus_actor_core::remote::{Encode, Fate, PendingReply, ReplyKey, Route};
 use nexus_actor_core::serialization::{SerializerId, scope};
 use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Refusal, TerminationReason};
 use spin::Once;
@@ -113,6 +113,13 @@ impl Route for Away {
     fn send(&self, _: u32, headers: Option<&Headers>, encode: Encode<'_>) -> Result<(), Refusal> {
         let found = self.find()?;
         found.peer.send(found.recipient, headers, encode)
+    }
+
+    fn given_up(&self, fate: Fate) {
+        // Where there is no association there are no figures.
+        if let Some(found) = self.found.get() {
+            found.peer.given_up(fate);
+        }
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -4,6 +4,8 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use nexus_actor_core::remote::Fate;
+
 use super::node::Node;
 use super::peer::Peer;
 use crate::association::Association;
@@ -23,8 +25,12 @@ const PROTOCOL: &str = "fraktor";
 pub(super) struct EndpointLife {
     begun: bool,
     served: bool,
-    /// Over all lives.
+    /// Over all lives, like the two below.
     reconnect_attempts: u64,
+    /// Messages and answers that were refused and given up.
+    send_failures: u64,
+    /// Of them, those that are dead letters.
+    refused_dead: u64,
 }
 
 impl EndpointLife {
@@ -41,6 +47,11 @@ impl EndpointLife {
         core::mem::replace(&mut self.served, true)
     }
 
+    pub(super) const fn given_up(&mut self, fate: Fate) {
+        self.send_failures += 1;
+        self.refused_dead += matches!(fate, Fate::DeadLetter) as u64;
+    }
+
     /// True when there was one to end.
     const fn ended(&mut self) -> bool {
         self.served = false;
@@ -53,13 +64,15 @@ impl Peer {
     pub(crate) fn endpoint_statistics(&self) -> EndpointStatisticsSnapshot {
         let received = self.intake.lock().inbound.messages();
         let counted = self.read(Association::statistics);
+        let (reconnect_attempts, send_failures, refused_dead) =
+            self.note_endpoint(|life| (life.reconnect_attempts, life.send_failures, life.refused_dead));
         EndpointStatisticsSnapshot {
             queue_capacity: self.node.association_config.lane_messages_max() as u64,
             queue_size: counted.in_flight,
-            dead_letters: counted.lost,
+            dead_letters: counted.lost + refused_dead,
             sent: counted.sent,
-            send_failures: counted.refused,
-            reconnect_attempts: self.note_endpoint(|life| life.reconnect_attempts),
+            send_failures,
+            reconnect_attempts,
             // There is nobody to say so: what is not acknowledged is recorded.
             unknown: 0,
             received,

@@ -49,9 +49,7 @@ const GAUGES: [Row; 2] = [
 const COUNTERS: [Row; 6] = [
     ("nexus_endpoint_deadletters", "Messages to the address that became dead letters", |s| s.dead_letters),
     ("nexus_endpoint_sent", "Messages handed to the wire", |s| s.sent),
-    ("nexus_endpoint_send_failures", "Messages that were refused or could not be handed to the wire", |s| {
-        s.send_failures
-    }),
+    ("nexus_endpoint_send_failures", "Messages that were refused and given up", |s| s.send_failures),
     ("nexus_endpoint_reconnect_attempts", "Attempts to connect again", |s| s.reconnect_attempts),
     ("nexus_endpoint_received", "Messages that came from the address", |s| s.received),
     ("nexus_endpoint_unknown", "Messages sent on a stream that broke, of which nobody can tell", |s| {

@@ -1,6 +1,9 @@
 //! Full lanes: what refuses, what waits, what is told.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use nexus_actor_core::{AskError, DeadLetterReason, Refusal, TellError};
 use nexus_remote::RemotingControl;
@@ -103,6 +106,74 @@ fn a_send_waits_for_room_and_blocks_nobody() {
         assert!(numbers[1..].iter().filter(|n| **n / 1_000 == sender).is_sorted());
     }
     assert_eq!(lost(&a).len(), 0);
+}
+
+/// What is refused counts once, when it is given up, as a failure to send; as a dead letter where its sender has not got it
+/// back.
+///
+/// Covers: BP-04, ST-07
+#[test]
+fn a_message_counts_once_when_it_is_given_up() {
+    let sim = simulation(922);
+    let (a, b) = (small(&sim, "a", 10), know(sim.node("b")));
+    let ear = probe(b.system(), "ear");
+    let keeper = parrot(a.system(), "keeper");
+    let to = far(&a, &b, "/user/ear");
+    // Failures to send, and dead letters.
+    let counts = || {
+        let counted = a.remoting().get_endpoint_statistics(&b.authority().to_string()).unwrap();
+        (counted.send_failures, counted.dead_letters)
+    };
+    to.tell(Talk::Say(0));
+    let _asked: Vec<_> = (0..3).map(|_| far(&b, &a, "/user/keeper").ask(Talk::Keep)).collect();
+    sim.run(s(1));
+    b.freeze();
+    sim.run(s(1));
+    for n in 1..=10 {
+        to.tell(Talk::Say(n));
+    }
+    assert_eq!(counts(), (0, 0), "they fit");
+    let mut context = Context::from_waker(Waker::noop());
+    let [mut taken, mut dropped, mut failed] = [11, 12, 13].map(|n| to.send(Talk::Say(n)));
+    for _ in 0..3 {
+        for waiting in [&mut taken, &mut dropped, &mut failed] {
+            assert!(Pin::new(waiting).poll(&mut context).is_pending());
+        }
+    }
+    assert_eq!(counts(), (0, 0), "they wait");
+    to.tell(Talk::Say(20));
+    assert_eq!(counts(), (1, 1));
+    assert!(to.try_tell(Talk::Say(21)).is_err());
+    assert_eq!(counts(), (2, 1));
+    assert_eq!(sim.wait(s(1), to.ask(Talk::Keep)), Some(Err(AskError::Full)));
+    assert_eq!(counts(), (3, 2));
+    assert!(to.try_tell(Talk::Unspeakable(Unspeakable)).is_err());
+    assert_eq!(counts(), (4, 2));
+    drop(dropped);
+    assert_eq!(counts(), (5, 2), "its sender dropped it");
+
+    // One answer has room beyond the messages. That there is none is said once, with the answer or by itself.
+    keeper.tell(Talk::Answer(1));
+    sim.run(ms(1));
+    assert_eq!(counts(), (5, 2));
+    keeper.tell(Talk::Answer(2));
+    sim.run(ms(1));
+    assert_eq!(counts(), (6, 3));
+    keeper.tell(Talk::Stop);
+    sim.run(ms(1));
+    assert_eq!(counts(), (7, 4));
+    assert_eq!(a.letters().len(), 4);
+
+    b.thaw();
+    sim.run(s(5));
+    assert!(Pin::new(&mut taken).poll(&mut context).is_ready());
+    drop(taken);
+    sim.run(s(1));
+    assert_eq!((ear.len(), counts()), (12, (7, 4)), "it had only waited");
+    a.remoting().quarantine(&b.authority().to_string(), nexus_remote::wire::QuarantineReason::ByOperator);
+    assert!(matches!(Pin::new(&mut failed).poll(&mut context), Poll::Ready(Err(_))));
+    drop(failed);
+    assert_eq!(counts(), (8, 4));
 }
 
 /// Who waits for room at a peer that dies is told, not left.

@@ -8,7 +8,7 @@ use core::task::{Context, Poll, Waker};
 use nexus_actor_core::event_stream::{EventStreamEvent, SerializationDirection, SerializationFailure};
 use nexus_actor_core::lock::Guard;
 use nexus_actor_core::path::{ActorPath, Address};
-use nexus_actor_core::remote::{Encode, PendingReply, ReplyKey, Route};
+use nexus_actor_core::remote::{Encode, Fate, PendingReply, ReplyKey, Route};
 use nexus_actor_core::serialization::{DecodeError, Encoder, SerializerId, scope};
 use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Instant, Refusal};
 use portable_atomic::Ordering;
@@ -56,6 +56,10 @@ impl Route for Peer {
         sent
     }
 
+    fn given_up(&self, fate: Fate) {
+        self.note_endpoint(|life| life.given_up(fate));
+    }
+
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.read(Association::has_room) {
             return Poll::Ready(());
@@ -95,6 +99,7 @@ impl Route for Peer {
                 self.encode_failed(None, why);
             }
             self.facts.lock().answer_refused = Some(to);
+            self.given_up(Fate::DeadLetter);
             self.node.dead_answer(&self.address, "answer", id, refusal);
         }
         sent
@@ -108,6 +113,7 @@ impl Route for Peer {
             if let Err(refusal) = sent
                 && peer.facts.lock().answer_refused.take() != Some(to)
             {
+                peer.given_up(Fate::DeadLetter);
                 peer.node.dead_answer(&peer.address, "no answer", id, &refusal);
             }
         });
