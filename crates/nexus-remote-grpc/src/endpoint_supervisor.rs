@@ -43,6 +43,7 @@ impl EndpointSupervisor {
             limits.strangers,
             limits.strangers_per_ip,
             node.config.get_handshake_timeout(),
+            node.config.get_endpoint_heartbeat().timeout,
         );
         Self { node, address, strangers, stop }
     }

@@ -53,6 +53,8 @@ pub(crate) struct Strangers {
     max: usize,
     max_per_ip: usize,
     handshake: Duration,
+    /// How long a peer may take nothing of what is written to it (limit L23).
+    silence: Duration,
 }
 
 #[derive(Default)]
@@ -81,8 +83,9 @@ impl Strangers {
         max: usize,
         max_per_ip: usize,
         handshake: Duration,
+        silence: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { table: Lock::default(), connections, max, max_per_ip, handshake })
+        Arc::new(Self { table: Lock::default(), connections, max, max_per_ip, handshake, silence })
     }
 
     /// Closes them all: the node ends, and would wait for them.
@@ -188,6 +191,35 @@ pub(crate) struct Guarded {
     guard: Arc<Guard>,
     /// Absolute: progress does not move it.
     deadline: Pin<Box<Sleep>>,
+    /// The peer takes nothing; runs out when it has not for too long.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Guarded {
+    /// Whether the connection is to end. Asked before it is read and before it is written: HTTP/2 does not read on while it
+    /// has something to write, so a peer that takes nothing would never be found late otherwise.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        {
+            let mut waker = self.guard.waker.lock();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        let is_late =
+            !self.guard.is_known.load(Ordering::Acquire) && self.deadline.as_mut().poll(cx).is_ready();
+        is_late || self.guard.is_closed.load(Ordering::Acquire)
+    }
+
+    /// What became of a write: an error when nothing could be written for too long.
+    fn written(&mut self, wrote: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if wrote.is_ready() {
+            self.stalled = None;
+            return wrote;
+        }
+        let silence = self.guard.strangers.silence;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl Connected for Guarded {
@@ -213,15 +245,7 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        {
-            let mut waker = self.guard.waker.lock();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
-        }
-        let is_late =
-            !self.guard.is_known.load(Ordering::Acquire) && self.deadline.as_mut().poll(cx).is_ready();
-        if is_late || self.guard.is_closed.load(Ordering::Acquire) {
+        if self.is_over(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.io).poll_read(cx, buf)
@@ -230,7 +254,11 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        if self.is_over(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let wrote = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written(wrote, cx)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
@@ -243,7 +271,11 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        if self.is_over(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.written(wrote, cx)
     }
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
@@ -270,7 +302,7 @@ impl Incoming {
         let _ = SockRef::from(&io).set_tcp_keepalive(&keepalive);
         let guard = self.strangers.admit(from.ip().to_canonical());
         let deadline = Box::pin(tokio::time::sleep(self.strangers.handshake));
-        Guarded { io, guard, deadline }
+        Guarded { io, guard, deadline, stalled: None }
     }
 }
 
@@ -308,7 +340,8 @@ mod tests {
     async fn accepted_sockets_have_their_options() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let _near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
-        let strangers = Strangers::new(Arc::default(), 1, 1, Duration::from_secs(10));
+        let strangers =
+            Strangers::new(Arc::default(), 1, 1, Duration::from_secs(10), Duration::from_secs(45));
         let accepted = Incoming::new(listener, strangers).next().await.expect("one").expect("accepted");
         let socket = SockRef::from(&accepted.io);
         assert!(socket.tcp_nodelay().expect("an option") && socket.keepalive().expect("an option"));

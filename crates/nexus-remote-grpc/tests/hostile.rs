@@ -25,7 +25,7 @@ use support::raw::{
 };
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tonic::Code;
 
 async fn node(options: impl IntoIterator<Item = ConfigOption>) -> TestNode {
@@ -155,11 +155,56 @@ impl Frames {
     const CONTINUATION: u8 = 9;
 
     async fn open(a: &TestNode) -> Self {
-        let mut stream = TcpStream::connect(a.remote.address()).await.expect("a connection");
+        Self::over(TcpStream::connect(a.remote.address()).await.expect("a connection")).await
+    }
+
+    /// One that takes nearly nothing of what is written to it.
+    async fn deaf(a: &TestNode) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a small one");
+        let address = a.remote.bound_address().expect("it listens");
+        Self::over(socket.connect(address).await.expect("a connection")).await
+    }
+
+    async fn over(mut stream: TcpStream) -> Self {
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("taken");
         let mut frames = Self(stream);
         assert!(frames.put(4, 0, 0, &[]).await);
         frames
+    }
+
+    /// Opens a call on stream 1 and says `hello` on it.
+    async fn call(&mut self, hello: &[u8]) {
+        let mut message = vec![0];
+        message.extend((hello.len() as u32).to_be_bytes());
+        message.extend(hello);
+        assert!(self.put(Self::HEADERS, 4, 1, &Self::headers(0)).await);
+        assert!(self.put(Self::DATA, 0, 1, &message).await);
+    }
+
+    /// Asks for answers and takes none; true when the connection is closed, false when nothing more is taken for a moment.
+    async fn is_cut_before_it_stalls(&mut self) -> bool {
+        let moment = std::time::Duration::from_millis(200);
+        loop {
+            match tokio::time::timeout(moment, self.0.write_all(&Self::pings())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The same until the connection is closed.
+    async fn cut(mut self) {
+        within("the end of the connection", async {
+            while self.0.write_all(&Self::pings()).await.is_ok() {}
+        })
+        .await;
+    }
+
+    /// A thousand.
+    fn pings() -> Vec<u8> {
+        [0, 0, 8, Self::PING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].repeat(1_000)
     }
 
     /// False once the connection is closed.
@@ -277,6 +322,42 @@ async fn floods_of_frames_cost_their_connection() {
     huge.put(Frames::DATA, 0, 1, &[0, 0xff, 0xff, 0xff, 0xff]).await;
     huge.closed().await;
     as_before(a, good).await;
+}
+
+/// A peer that asks for answers and takes none has its time as every other: nothing depends on what can be written to it.
+///
+/// Covers: T3, T27, T37
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_takes_nothing_is_cut() {
+    let ms = std::time::Duration::from_millis;
+    let a = node([
+        ConfigOption::with_handshake_timeout(ms(300)),
+        ConfigOption::with_endpoint_heartbeat_interval(ms(200)),
+        ConfigOption::with_endpoint_heartbeat_timeout(ms(400)),
+    ])
+    .await;
+    // A stranger, when its time to introduce itself is over.
+    Frames::deaf(&a).await.cut().await;
+    // One that has introduced itself, when it counts as silent.
+    let mut known = Frames::deaf(&a).await;
+    known.call(&server_hello("raw", "127.0.0.1:1")).await;
+    eventually("it is let in", || a.remote.manager().endpoints().len() == 1).await;
+    known.cut().await;
+    eventually("it is forgotten", || a.remote.manager().endpoints().is_empty()).await;
+    a.stop().await;
+
+    // And both at the end of the node, at once.
+    let a = node([]).await;
+    let (mut stranger, mut known) = (Frames::deaf(&a).await, Frames::deaf(&a).await);
+    known.call(&server_hello("raw", "127.0.0.1:1")).await;
+    eventually("it is let in", || a.remote.manager().endpoints().len() == 1).await;
+    assert!(!stranger.is_cut_before_it_stalls().await);
+    assert!(!known.is_cut_before_it_stalls().await);
+    let remote = a.remote.clone();
+    a.stop().await;
+    assert_eq!(remote.tasks(), 0);
+    stranger.cut().await;
+    known.cut().await;
 }
 
 /// Its decoding panics when it is told to.
