@@ -210,9 +210,9 @@ pub struct Limits {
     /// Third nodes that this one dials only because one peer named them as senders (L6); 64. It counts until they call this
     /// node, or an actor here has a reference to one there. An answer to one more is a dead letter.
     pub named_peers: usize,
-    /// Connections that have not shaken hands, in all (L3); 128.
+    /// Connections that have not shaken hands, or have no call left of those that did, in all (L3); 128.
     pub strangers: usize,
-    /// Connections that have not shaken hands, of one IP address (L3); 16.
+    /// The same of one IP address (L3); 16.
     pub strangers_per_ip: usize,
     /// Messages of one peer that wait in mailboxes here (L30); 262,144.
     pub mailbox_messages: usize,

@@ -44,6 +44,7 @@ impl EndpointSupervisor {
             limits.strangers_per_ip,
             node.config.get_handshake_timeout(),
             node.config.get_endpoint_heartbeat().timeout,
+            node.limits.handshake_bytes,
         );
         Self { node, address, strangers, stop }
     }

@@ -122,6 +122,8 @@ pub(crate) struct InboundCall {
     identity: PeerIdentity,
     /// The connection it came by.
     guard: Option<Arc<Guard>>,
+    /// This call counts there.
+    is_introduced: bool,
     control: Arc<CallControl>,
     phase: Phase,
     inbound: Option<Inbound>,
@@ -163,6 +165,7 @@ impl InboundCall {
             requests,
             identity,
             guard,
+            is_introduced: false,
             control,
             phase: Phase::Waiting,
             inbound: None,
@@ -517,6 +520,7 @@ impl InboundCall {
         self.push(MessageType::ConnectResponse(response));
         if let Some(guard) = &self.guard {
             guard.introduced();
+            self.is_introduced = true;
         }
         self.phase = Phase::Serving;
         self.timer_armed = false;
@@ -630,6 +634,9 @@ impl Stream for InboundCall {
 impl Drop for InboundCall {
     fn drop(&mut self) {
         self.node.calls.lock().remove(&self.control.id);
+        if let Some(guard) = self.guard.as_ref().filter(|_| self.is_introduced) {
+            guard.ended();
+        }
         if let Some(client) = self.client.take() {
             let Client { system_id, outbound, call } = client;
             self.node.client_connections.remove_if(&system_id, |_, sender| sender.is_of(&call));

@@ -7,22 +7,28 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nexus_actor_core::lock::Lock;
-use portable_atomic::{AtomicBool, Ordering};
+use portable_atomic::{AtomicBool, AtomicUsize, Ordering};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use crate::diagnostics::Answered;
+use crate::endpoint_writer::CONNECTION_WINDOW;
 use crate::log;
 
 /// The pause after a failed accept: descriptors may be used up, and some come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes that are read of a connection until its peer has introduced itself, beside the connect request (limit L5).
+const STRANGER_BYTES: usize = 64 * 1024;
+/// How long a connection that was only asked diagnostics by may be silent (limit L31).
+const IDLE: Duration = Duration::from_secs(5 * 60);
 
 /// TCP keepalive of both sides: silence before the first probe, and time between probes (limit L23).
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -46,7 +52,7 @@ fn key_of(guard: &Arc<Guard>) -> usize {
     Arc::as_ptr(guard) as usize
 }
 
-/// The connections whose peers have not introduced themselves (limit L3).
+/// The connections whose peers have not introduced themselves, or have ended the calls on which they did (limit L3).
 pub(crate) struct Strangers {
     table: Lock<Table>,
     connections: Arc<Connections>,
@@ -55,6 +61,8 @@ pub(crate) struct Strangers {
     handshake: Duration,
     /// How long a peer may take nothing of what is written to it (limit L23).
     silence: Duration,
+    /// Bytes that are read of a connection until its peer has introduced itself.
+    bytes: usize,
 }
 
 #[derive(Default)]
@@ -65,6 +73,24 @@ struct Table {
 }
 
 impl Table {
+    /// Takes one in at the end, and out the one that goes for it.
+    fn push(&mut self, guard: &Arc<Guard>, max: usize, max_per_ip: usize) -> Option<Arc<Guard>> {
+        let of_ip = self.by_ip.get(&guard.ip).copied().unwrap_or_default();
+        let oldest = if of_ip >= max_per_ip {
+            self.guards.iter().find(|other| other.ip == guard.ip).cloned()
+        } else if self.guards.len() >= max {
+            self.guards.first().cloned()
+        } else {
+            None
+        };
+        if let Some(oldest) = &oldest {
+            self.remove(oldest);
+        }
+        self.guards.push(guard.clone());
+        *self.by_ip.entry(guard.ip).or_default() += 1;
+        oldest
+    }
+
     fn remove(&mut self, guard: &Arc<Guard>) {
         let Some(at) = self.guards.iter().position(|other| Arc::ptr_eq(other, guard)) else { return };
         self.guards.remove(at);
@@ -84,8 +110,10 @@ impl Strangers {
         max_per_ip: usize,
         handshake: Duration,
         silence: Duration,
+        hello_bytes: usize,
     ) -> Arc<Self> {
-        Arc::new(Self { table: Lock::default(), connections, max, max_per_ip, handshake, silence })
+        let bytes = STRANGER_BYTES.saturating_add(hello_bytes);
+        Arc::new(Self { table: Lock::default(), connections, max, max_per_ip, handshake, silence, bytes })
     }
 
     /// Closes them all: the node ends, and would wait for them.
@@ -105,29 +133,16 @@ impl Strangers {
         let guard = Arc::new(Guard {
             ip,
             strangers: self.clone(),
-            is_known: AtomicBool::new(false),
+            serving: AtomicUsize::new(0),
+            is_gone: AtomicBool::new(false),
+            until: Lock::new(Instant::now() + self.handshake),
+            allowance: AtomicUsize::new(self.bytes),
             is_closed: AtomicBool::new(false),
             waker: Lock::default(),
             name: Lock::default(),
             diagnosed: Lock::default(),
         });
-        let oldest = {
-            let mut table = self.table.lock();
-            let of_ip = table.by_ip.get(&ip).copied().unwrap_or_default();
-            let oldest = if of_ip >= self.max_per_ip {
-                table.guards.iter().find(|other| other.ip == ip).cloned()
-            } else if table.guards.len() >= self.max {
-                table.guards.first().cloned()
-            } else {
-                None
-            };
-            if let Some(oldest) = &oldest {
-                table.remove(oldest);
-            }
-            table.guards.push(guard.clone());
-            *table.by_ip.entry(ip).or_default() += 1;
-            oldest
-        };
+        let oldest = self.table.lock().push(&guard, self.max, self.max_per_ip);
         if let Some(oldest) = oldest {
             oldest.close();
         }
@@ -140,7 +155,14 @@ impl Strangers {
 pub(crate) struct Guard {
     ip: IpAddr,
     strangers: Arc<Strangers>,
-    is_known: AtomicBool,
+    /// Calls on which the peer has introduced itself; with none it is a stranger. Changes under the lock of the strangers.
+    serving: AtomicUsize,
+    /// The socket is closed. The same holds of it.
+    is_gone: AtomicBool,
+    /// Of a stranger: when its time is over. Absolute: progress does not move it.
+    until: Lock<Instant>,
+    /// Of a stranger: bytes that are read of it yet.
+    allowance: AtomicUsize,
     is_closed: AtomicBool,
     waker: Lock<Option<Waker>>,
     /// The system id and the address that its last handshake named.
@@ -149,11 +171,44 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// The peer has introduced itself: it is no stranger any more.
+    /// The peer has introduced itself on one more call: it is no stranger until the call has [ended](Self::ended).
     pub(crate) fn introduced(self: &Arc<Self>) {
-        if !self.is_known.swap(true, Ordering::AcqRel) {
-            self.strangers.table.lock().remove(self);
+        let mut table = self.strangers.table.lock();
+        if self.serving.fetch_add(1, Ordering::AcqRel) == 0 {
+            table.remove(self);
         }
+    }
+
+    /// Such a call is over. After the last one the peer has its time again to open another.
+    pub(crate) fn ended(self: &Arc<Self>) {
+        // What it has sent on that call meanwhile is read yet.
+        self.stranger(self.strangers.handshake, CONNECTION_WINDOW as usize, || {
+            self.serving.fetch_sub(1, Ordering::AcqRel) == 1
+        });
+    }
+
+    /// A stranger has done what it may without a word of who it is, and has some more time.
+    fn renewed(self: &Arc<Self>) {
+        self.stranger(IDLE, self.strangers.bytes, || self.serving.load(Ordering::Acquire) == 0);
+    }
+
+    /// It is the newest stranger, if `is_one` under the lock.
+    fn stranger(self: &Arc<Self>, time: Duration, bytes: usize, is_one: impl FnOnce() -> bool) {
+        let strangers = &self.strangers;
+        let oldest = {
+            let mut table = strangers.table.lock();
+            if !is_one() || self.is_gone.load(Ordering::Acquire) {
+                return;
+            }
+            table.remove(self);
+            self.allowance.store(bytes, Ordering::Release);
+            *self.until.lock() = Instant::now() + time;
+            table.push(self, strangers.max, strangers.max_per_ip)
+        };
+        if let Some(oldest) = oldest {
+            oldest.close();
+        }
+        self.wake();
     }
 
     /// What the peer calls itself, whether it is let in or not.
@@ -168,12 +223,20 @@ impl Guard {
     }
 
     /// Counts a diagnostics request, unless there were `max` on this connection in this second.
-    pub(crate) fn diagnosed(&self, now: Instant, max: u32) -> bool {
-        self.diagnosed.lock().one_more(now, max)
+    pub(crate) fn diagnosed(self: &Arc<Self>, now: std::time::Instant, max: u32) -> bool {
+        let is_within = self.diagnosed.lock().one_more(now, max);
+        if is_within {
+            self.renewed();
+        }
+        is_within
     }
 
     fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let waker = self.waker.lock().take();
         if let Some(waker) = waker {
             waker.wake();
@@ -189,7 +252,7 @@ pub(crate) struct ConnectionInfo(pub(crate) Arc<Guard>);
 pub(crate) struct Guarded {
     io: TcpStream,
     guard: Arc<Guard>,
-    /// Absolute: progress does not move it.
+    /// Of a stranger: what [`Guard::until`] says.
     deadline: Pin<Box<Sleep>>,
     /// The peer takes nothing; runs out when it has not for too long.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -205,9 +268,20 @@ impl Guarded {
                 *waker = Some(cx.waker().clone());
             }
         }
-        let is_late =
-            !self.guard.is_known.load(Ordering::Acquire) && self.deadline.as_mut().poll(cx).is_ready();
-        is_late || self.guard.is_closed.load(Ordering::Acquire)
+        self.guard.is_closed.load(Ordering::Acquire) || self.is_stranger() && self.is_late(cx)
+    }
+
+    fn is_stranger(&self) -> bool {
+        self.guard.serving.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether the time of a stranger is over.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let until = *self.guard.until.lock();
+        if self.deadline.deadline() != until {
+            self.deadline.as_mut().reset(until);
+        }
+        self.deadline.as_mut().poll(cx).is_ready()
     }
 
     /// What became of a write: an error when nothing could be written for too long.
@@ -233,7 +307,11 @@ impl Connected for Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         let Strangers { table, connections, .. } = &*self.guard.strangers;
-        table.lock().remove(&self.guard);
+        {
+            let mut table = table.lock();
+            self.guard.is_gone.store(true, Ordering::Release);
+            table.remove(&self.guard);
+        }
         let gone = connections.0.lock().remove(&key_of(&self.guard));
         drop(gone);
     }
@@ -248,7 +326,16 @@ impl AsyncRead for Guarded {
         if self.is_over(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        let count = buf.filled().len() - before;
+        if count > 0 && self.is_stranger() {
+            let allowance = &self.guard.allowance;
+            let left = allowance.load(Ordering::Acquire).checked_sub(count);
+            let Some(left) = left else { return Poll::Ready(Err(io::ErrorKind::InvalidData.into())) };
+            allowance.store(left, Ordering::Release);
+        }
+        read
     }
 }
 
@@ -301,7 +388,7 @@ impl Incoming {
             TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(KEEPALIVE_PROBES);
         let _ = SockRef::from(&io).set_tcp_keepalive(&keepalive);
         let guard = self.strangers.admit(from.ip().to_canonical());
-        let deadline = Box::pin(tokio::time::sleep(self.strangers.handshake));
+        let deadline = Box::pin(tokio::time::sleep_until(*guard.until.lock()));
         Guarded { io, guard, deadline, stalled: None }
     }
 }
@@ -341,7 +428,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let _near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
         let strangers =
-            Strangers::new(Arc::default(), 1, 1, Duration::from_secs(10), Duration::from_secs(45));
+            Strangers::new(Arc::default(), 1, 1, Duration::from_secs(10), Duration::from_secs(45), 0);
         let accepted = Incoming::new(listener, strangers).next().await.expect("one").expect("accepted");
         let socket = SockRef::from(&accepted.io);
         assert!(socket.tcp_nodelay().expect("an option") && socket.keepalive().expect("an option"));

@@ -20,6 +20,7 @@ use nexus_remote_grpc::proto::remote::{
 use nexus_remote_grpc::remoting::RemotingClient;
 use nexus_remote_grpc::{ConfigOption, ResponseStatusCode};
 use prost::Message as _;
+use support::proxy::Proxy;
 use support::raw::{
     self, Manners, RawCall, RawServer, batch, client_hello, eventually, note, sent, server_hello,
 };
@@ -151,6 +152,7 @@ impl Frames {
     const DATA: u8 = 0;
     const HEADERS: u8 = 1;
     const RESET: u8 = 3;
+    const SETTINGS: u8 = 4;
     const PING: u8 = 6;
     const CONTINUATION: u8 = 9;
 
@@ -169,32 +171,47 @@ impl Frames {
     async fn over(mut stream: TcpStream) -> Self {
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("taken");
         let mut frames = Self(stream);
-        assert!(frames.put(4, 0, 0, &[]).await);
+        assert!(frames.put(Self::SETTINGS, 0, 0, &[]).await);
         frames
     }
 
-    /// Opens a call on stream 1 and says `hello` on it.
-    async fn call(&mut self, hello: &[u8]) {
+    /// Opens a call on stream 1, and waits until it is answered: less is taken of a stranger than of a peer.
+    async fn introduced(mut self) -> Self {
+        let hello = server_hello("raw", "127.0.0.1:1");
         let mut message = vec![0];
         message.extend((hello.len() as u32).to_be_bytes());
-        message.extend(hello);
+        message.extend(&hello[..]);
         assert!(self.put(Self::HEADERS, 4, 1, &Self::headers(0)).await);
         assert!(self.put(Self::DATA, 0, 1, &message).await);
+        self.until(Self::DATA).await;
+        self
     }
 
-    /// Asks for answers and takes none; true when the connection is closed, false when nothing more is taken for a moment.
-    async fn is_cut_before_it_stalls(&mut self) -> bool {
-        let moment = std::time::Duration::from_millis(200);
-        loop {
-            match tokio::time::timeout(moment, self.0.write_all(&Self::pings())).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return true,
-                Err(_) => return false,
+    /// Reads until there was a frame of that kind.
+    async fn until(&mut self, kind: u8) {
+        let seen = async {
+            loop {
+                let mut head = [0; 9];
+                self.0.read_exact(&mut head).await.expect("a frame");
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                self.0.read_exact(&mut vec![0; length as usize]).await.expect("all of it");
+                if head[3] == kind {
+                    return;
+                }
             }
+        };
+        within("a frame", seen).await;
+    }
+
+    /// Asks for answers and takes none, until nothing more is taken for a moment.
+    async fn stall(&mut self) {
+        let moment = std::time::Duration::from_millis(200);
+        while let Ok(written) = tokio::time::timeout(moment, self.0.write_all(&Self::pings())).await {
+            written.expect("the connection stands");
         }
     }
 
-    /// The same until the connection is closed.
+    /// Asks for answers and takes none, until the connection is closed.
     async fn cut(mut self) {
         within("the end of the connection", async {
             while self.0.write_all(&Self::pings()).await.is_ok() {}
@@ -254,10 +271,10 @@ async fn floods_of_frames_cost_their_connection() {
     const COUNT: u32 = 20_000;
     let (a, good) = pair([]).await;
 
-    let mut resets = Frames::open(&a).await;
+    let mut resets = Frames::open(&a).await.introduced().await;
     let mut refused = false;
     for number in 0..COUNT {
-        let stream = 2 * number + 1;
+        let stream = 2 * number + 3;
         let is_open = resets.put(Frames::HEADERS, 4, stream, &Frames::headers(0)).await
             && resets.put(Frames::RESET, 0, stream, &8_u32.to_be_bytes()).await;
         if !is_open {
@@ -269,15 +286,15 @@ async fn floods_of_frames_cost_their_connection() {
     resets.closed().await;
     serves(&a, &good).await;
 
-    let mut unended = Frames::open(&a).await;
-    assert!(unended.put(Frames::HEADERS, 0, 1, &Frames::headers(0)).await);
+    let mut unended = Frames::open(&a).await.introduced().await;
+    assert!(unended.put(Frames::HEADERS, 0, 3, &Frames::headers(0)).await);
     let mut refused = false;
     for number in 0..COUNT {
         let mut block = vec![0x00, 8];
         block.extend(format!("y-{number:06}").as_bytes());
         block.push(100);
         block.extend([b'v'; 100]);
-        if !unended.put(Frames::CONTINUATION, 0, 1, &block).await {
+        if !unended.put(Frames::CONTINUATION, 0, 3, &block).await {
             refused = true;
             break;
         }
@@ -286,18 +303,18 @@ async fn floods_of_frames_cost_their_connection() {
     unended.closed().await;
     serves(&a, &good).await;
 
-    let mut many = Frames::open(&a).await;
+    let mut many = Frames::open(&a).await.introduced().await;
     // 15 KiB a frame, but more than 16 KiB in all.
     let block = Frames::headers(200);
     for (at, part) in block.chunks(16_000).enumerate() {
         let is_last = (at + 1) * 16_000 >= block.len();
         let kind = if at == 0 { Frames::HEADERS } else { Frames::CONTINUATION };
-        many.put(kind, if is_last { 4 } else { 0 }, 1, part).await;
+        many.put(kind, if is_last { 4 } else { 0 }, 3, part).await;
     }
     many.closed().await;
     serves(&a, &good).await;
 
-    let mut pings = Frames::open(&a).await;
+    let mut pings = Frames::open(&a).await.introduced().await;
     for _ in 0..COUNT {
         if !pings.put(Frames::PING, 0, 0, &[0; 8]).await {
             break;
@@ -306,10 +323,10 @@ async fn floods_of_frames_cost_their_connection() {
     drop(pings);
     serves(&a, &good).await;
 
-    let mut empty = Frames::open(&a).await;
-    empty.put(Frames::HEADERS, 4, 1, &Frames::headers(0)).await;
+    let mut empty = Frames::open(&a).await.introduced().await;
+    empty.put(Frames::HEADERS, 4, 3, &Frames::headers(0)).await;
     for _ in 0..COUNT {
-        if !empty.put(Frames::DATA, 0, 1, &[]).await {
+        if !empty.put(Frames::DATA, 0, 3, &[]).await {
             break;
         }
     }
@@ -331,33 +348,87 @@ async fn floods_of_frames_cost_their_connection() {
 async fn a_peer_that_takes_nothing_is_cut() {
     let ms = std::time::Duration::from_millis;
     let a = node([
-        ConfigOption::with_handshake_timeout(ms(300)),
         ConfigOption::with_endpoint_heartbeat_interval(ms(200)),
         ConfigOption::with_endpoint_heartbeat_timeout(ms(400)),
     ])
     .await;
-    // A stranger, when its time to introduce itself is over.
-    Frames::deaf(&a).await.cut().await;
-    // One that has introduced itself, when it counts as silent.
-    let mut known = Frames::deaf(&a).await;
-    known.call(&server_hello("raw", "127.0.0.1:1")).await;
-    eventually("it is let in", || a.remote.manager().endpoints().len() == 1).await;
-    known.cut().await;
+    // When it counts as silent.
+    let deaf = Frames::deaf(&a).await.introduced().await;
+    assert_eq!(a.remote.manager().endpoints().len(), 1);
+    deaf.cut().await;
     eventually("it is forgotten", || a.remote.manager().endpoints().is_empty()).await;
     a.stop().await;
 
-    // And both at the end of the node, at once.
+    // And at the end of the node.
     let a = node([]).await;
-    let (mut stranger, mut known) = (Frames::deaf(&a).await, Frames::deaf(&a).await);
-    known.call(&server_hello("raw", "127.0.0.1:1")).await;
-    eventually("it is let in", || a.remote.manager().endpoints().len() == 1).await;
-    assert!(!stranger.is_cut_before_it_stalls().await);
-    assert!(!known.is_cut_before_it_stalls().await);
+    let mut deaf = Frames::deaf(&a).await.introduced().await;
+    deaf.stall().await;
     let remote = a.remote.clone();
     a.stop().await;
     assert_eq!(remote.tasks(), 0);
-    stranger.cut().await;
-    known.cut().await;
+    deaf.cut().await;
+}
+
+/// Who introduces itself and ends its call is a stranger again, however often it does: such connections are as few as those of
+/// strangers, and end as they do.
+///
+/// Covers: T3
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_without_calls_are_those_of_strangers() {
+    let ms = std::time::Duration::from_millis;
+    let mut limits = Limits::new();
+    limits.strangers_per_ip = 2;
+    let few = vec![ConfigOption::with_limits(limits), ConfigOption::with_handshake_timeout(ms(20_000))];
+    let short = vec![ConfigOption::with_handshake_timeout(ms(300))];
+    for (options, left) in [(few, 2), (short, 0)] {
+        let a = node(options).await;
+        let link = Proxy::to(a.remote.address()).await;
+        let mut kept = Vec::new();
+        for number in 1..=6 {
+            let channel = raw::channel(&link.address()).await;
+            let hello = server_hello("raw", &format!("127.0.0.1:{number}"));
+            let mut call = RawCall::by(channel.clone(), hello).await.expect("a call");
+            call.response().await.expect("an answer");
+            kept.push((channel, call));
+        }
+        // However many there are with a call.
+        assert_eq!(link.open(), 6);
+        for (_, call) in &mut kept {
+            call.hang_up();
+            call.end().await;
+        }
+        eventually("most are closed", || link.open() <= left).await;
+        assert_eq!(link.open(), left);
+        a.stop().await;
+    }
+}
+
+/// Strangers cannot have much kept of what they send, on however many calls: a message is read when it is known whose it is.
+///
+/// Covers: T3, T4
+#[tokio::test(flavor = "multi_thread")]
+async fn little_is_read_of_a_stranger() {
+    let (a, good) = pair([]).await;
+    let mut frames = Frames::open(&a).await;
+    // Its windows are those of the node from here on.
+    frames.until(Frames::SETTINGS).await;
+    assert!(frames.put(Frames::SETTINGS, 1, 0, &[]).await);
+    // The beginning of a message that is not too long, and never ends.
+    let mut sent = 0;
+    let mut begun = [0; 16 * 1024];
+    begun[1..5].copy_from_slice(&(4_000_000_u32).to_be_bytes());
+    let mut is_open = true;
+    for stream in 0..16 {
+        is_open = is_open && frames.put(Frames::HEADERS, 4, 2 * stream + 1, &Frames::headers(0)).await;
+    }
+    // Less than the window of the connection, so that HTTP/2 has nothing against it.
+    for number in 0..16 * 16 {
+        is_open = is_open && frames.put(Frames::DATA, 0, 2 * (number % 16) + 1, &begun).await;
+        begun[..5].fill(0);
+        sent += begun.len();
+    }
+    assert!(!is_open, "{sent} bytes are taken");
+    as_before(a, good).await;
 }
 
 /// Its decoding panics when it is told to.
