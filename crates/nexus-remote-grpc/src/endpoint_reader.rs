@@ -424,6 +424,9 @@ impl Inbound {
         let Ok(actor::Watch { watcher: Some(watcher) }) = actor::Watch::decode(envelope.payload) else {
             return self.lost(envelope, DeadLetterReason::Decode, "a watch without a watcher");
         };
+        if !self.is_within(&watcher) {
+            return self.lost(envelope, DeadLetterReason::Limit, "the watcher's pid is too long");
+        }
         let Some(watcher) = self.own_pid(watcher) else {
             return self.lost(envelope, DeadLetterReason::Denied, "the watcher is of another node");
         };
@@ -450,6 +453,9 @@ impl Inbound {
         let Ok(actor::Unwatch { watcher: Some(watcher) }) = actor::Unwatch::decode(envelope.payload) else {
             return self.lost(envelope, DeadLetterReason::Decode, "an unwatch without a watcher");
         };
+        if !self.is_within(&watcher) {
+            return self.lost(envelope, DeadLetterReason::Limit, "the watcher's pid is too long");
+        }
         if let Some(watcher) = self.own_pid(watcher) {
             self.node.tell_watcher(PeerWatch::Unwatch {
                 id: Arc::from(envelope.target.id),
@@ -532,7 +538,10 @@ impl Inbound {
             );
         };
         let Some(activator) = self.node.activator.get().cloned() else { return };
-        if !self.may_spawn {
+        let is_short = name.len() <= self.node.limits.id_bytes && kind.len() <= self.node.limits.name_bytes;
+        if !is_short {
+            self.lost(envelope, DeadLetterReason::Limit, "the name or the kind to spawn is too long");
+        } else if !self.may_spawn {
             self.lost(
                 envelope,
                 DeadLetterReason::Denied,
@@ -549,7 +558,7 @@ impl Inbound {
             });
             asker.tell(&ActorPidResponse { pid, status_code: status.code() });
         };
-        if !self.may_spawn {
+        if !is_short || !self.may_spawn {
             return answer(Spawned { status: ResponseStatusCode::Error, actor: None });
         }
         if activator.mailbox_len() >= self.node.config.get_endpoint_manager_queue_size() {
@@ -557,6 +566,11 @@ impl Inbound {
         }
         let peer = self.endpoint.address().clone();
         activator.tell(ActivatorMessage::Spawn(SpawnRequest { kind, name, peer, answer: Box::new(answer) }));
+    }
+
+    /// Whether a pid that stands in a payload is no longer than those that stand beside it (limit L11): a watch is kept.
+    fn is_within(&self, pid: &actor::Pid) -> bool {
+        pid.id.len() <= self.node.limits.id_bytes && pid.address.len() <= self.node.limits.address_bytes
     }
 
     /// A pid that the peer named, if it is one of its own: a peer speaks for itself only (threat T21).

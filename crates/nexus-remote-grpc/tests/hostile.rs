@@ -629,10 +629,13 @@ async fn spawns_are_bounded_and_a_failing_factory_is_a_status() {
             }
         }
     }
-    assert_eq!(statuses[0], ResponseStatusCode::Ok);
-    assert_eq!(statuses[1], ResponseStatusCode::ProcessNameAlreadyExist);
-    assert_eq!(statuses[2], ResponseStatusCode::Error);
-    let made = statuses.iter().filter(|status| **status == ResponseStatusCode::Ok).count();
+    // A name that is too long is refused before the others have their turn.
+    let first = statuses.iter().find(|status| **status != ResponseStatusCode::Error);
+    assert_eq!(first, Some(&ResponseStatusCode::Ok));
+    let count = |of| statuses.iter().filter(|status| **status == of).count();
+    assert_eq!(count(ResponseStatusCode::ProcessNameAlreadyExist), 1);
+    assert!((3..=4).contains(&count(ResponseStatusCode::Error)), "{}", count(ResponseStatusCode::Error));
+    let made = count(ResponseStatusCode::Ok);
     assert!((9..=13).contains(&made), "{made}");
     drop(call);
     as_before(a, good).await;
@@ -899,6 +902,45 @@ async fn nobody_decides_on_the_form_of_another() {
     assert_eq!(told.form(), Some(WireForm::W2));
     drop((false_one, true_one, there));
     a.stop().await;
+}
+
+/// What stands in the payloads of the runtimes is as short as what stands in the tables of a batch: a watch is kept as long as
+/// its actor, a request to spawn until it is its turn.
+///
+/// Covers: L11
+#[tokio::test(flavor = "multi_thread")]
+async fn names_in_payloads_are_bounded() {
+    let (a, good) = pair([]).await;
+    let to = a.remote.address().to_owned();
+    let mut letters = a.events::<DeadLetterEvent>();
+    let call = RawCall::shake(&to, server_hello("raw", "127.0.0.1:1")).await;
+    let watch = |address: &str, length: usize| {
+        let watcher = Some(pid(address, &"w".repeat(length)));
+        ("actor.Watch", actor::Watch { watcher }.encode_to_vec())
+    };
+    let spawn = |name: usize, kind: usize| {
+        let (name, kind) = ("n".repeat(name), "k".repeat(kind));
+        ("remote.ActorPidRequest", ActorPidRequest { name, kind }.encode_to_vec())
+    };
+    let longest = BatchLimits::default();
+    call.send(sent(batch(&to, "echo", None, &[watch("127.0.0.1:1", longest.id_bytes)])));
+    eventually("the longest is taken", || a.remote.peer_watches() == 1).await;
+    // The same address, with more zeros than anybody writes.
+    let spelled = format!("127.0.0.1:{}1", "0".repeat(300));
+    for (id, message) in [
+        ("echo", watch("127.0.0.1:1", longest.id_bytes + 1)),
+        ("echo", watch(&spelled, 1)),
+        ("activator", spawn(longest.id_bytes + 1, 1)),
+        ("activator", spawn(1, longest.name_bytes + 1)),
+    ] {
+        call.send(sent(batch(&to, id, None, &[message])));
+        assert_eq!(letters.next(id).await.reason(), DeadLetterReason::Limit);
+    }
+    call.send(sent(batch(&to, "echo", None, &[note("behind")])));
+    a.heard.until("what came behind", |all| all.len() == 1).await;
+    assert_eq!(a.remote.peer_watches(), 1);
+    drop(call);
+    as_before(a, good).await;
 }
 
 /// A peer that hangs up while much of it waits here is not a new one when it calls again: what it has waiting is remembered
