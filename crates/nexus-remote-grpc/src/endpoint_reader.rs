@@ -251,6 +251,13 @@ impl Inbound {
         }
     }
 
+    /// Notes that something of the peer is in the mailbox of an actor, to be counted when there is some of it.
+    fn put(&mut self, at: usize, bytes: usize) {
+        let of_actor = &mut self.known[at].uncounted;
+        *of_actor = (of_actor.0 + 1, of_actor.1 + bytes);
+        self.uncounted = (self.uncounted.0 + 1, self.uncounted.1 + bytes);
+    }
+
     /// Counts what one actor was sent, until it has worked it off.
     fn count(&mut self, at: usize) {
         let (messages, bytes) = std::mem::take(&mut self.known[at].uncounted);
@@ -370,14 +377,11 @@ impl Inbound {
         }
         match decoded {
             Ok(()) => {
-                known.uncounted.0 += 1;
-                known.uncounted.1 += named.payload.len();
-                self.uncounted.0 += 1;
-                self.uncounted.1 += named.payload.len();
                 if !known.dirty {
                     known.dirty = true;
                     self.dirty.push(at);
                 }
+                self.put(at, named.payload.len());
             }
             Err(_) if kind == Kind::Response => {}
             // The inlet has told the asker.
@@ -411,9 +415,16 @@ impl Inbound {
         let answer = Touched { asker, who: Some(who) };
         match slot {
             Slot::Activator => answer.lives(),
+            // It may live, so nothing is said.
+            Slot::Actor(_) if self.overfull => {
+                answer.withdraw();
+                let detail = "too much of this peer waits in mailboxes";
+                self.lost(envelope, DeadLetterReason::MailboxFull, detail);
+            }
             Slot::Actor(at) => {
                 self.flush_one(at);
                 self.known[at].actor.call_in_order(Box::new(move || answer.lives()));
+                self.put(at, envelope.target.id.len() + envelope.payload.len());
             }
             // Dropped, it says so.
             Slot::Asker(_) | Slot::Nobody | Slot::NotAsked => drop(answer),
@@ -497,6 +508,8 @@ impl Inbound {
             if kind == Kind::Stop { actor.stop() } else { actor.stop_in_order() }
         };
         if self.node.config.get_peer_lifecycle() {
+            // A pill waits as what was sent before it does.
+            self.put(at, 0);
             return carry_out(&actor);
         }
         let denied = self.letter(
@@ -679,6 +692,11 @@ struct Touched {
 }
 
 impl Touched {
+    /// Says nothing.
+    fn withdraw(mut self) {
+        self.who = None;
+    }
+
     fn lives(mut self) {
         let who = self.who.take();
         self.asker.tell(&actor::Touched { who });

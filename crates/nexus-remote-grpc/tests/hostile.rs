@@ -984,6 +984,53 @@ async fn what_a_peer_has_waiting_outlives_its_call() {
     as_before(a, good).await;
 }
 
+/// Whatever waits in the mailbox of an actor counts, questions whether it lives as well: a peer that goes on asking one that is
+/// busy is not read.
+///
+/// Covers: L30
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_to_a_busy_actor_are_counted() {
+    const TOUCHES: u64 = 5_000;
+    let mut limits = Limits::new();
+    limits.mailbox_messages = 64;
+    let (a, good) = pair([ConfigOption::with_limits(limits), ConfigOption::with_peer_lifecycle(true)]).await;
+    let to = a.remote.address().to_owned();
+    for message in ["actor.Touch", "actor.PoisonPill"] {
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let (seen, closed) = (Heard::default(), gate.clone());
+        let told = seen.clone();
+        a.system.spawn("slow", Props::from_fn(move || Slow(closed.clone(), told.clone()))).expect("free");
+        // As nodes of ours, clients are told how much was taken, and every second while nothing is.
+        let mut call = RawCall::shake(&to, client_hello("raw")).await;
+        call.send(sent(batch(&to, "slow", None, &[note("first")])));
+        let from = Some(("client-raw:1", "asker"));
+        for _ in 0..TOUCHES / 10 {
+            let questions: Vec<_> = (0..10).map(|_| (message, Vec::new())).collect();
+            call.send(sent(batch(&to, "slow", from, &questions)));
+        }
+        let mut taken = 0;
+        loop {
+            if let Some(Incoming::Acknowledge(now)) = call.next().await.expect("it serves") {
+                assert!(now <= TOUCHES, "all of them wait in a mailbox");
+                if now == taken {
+                    break;
+                }
+                taken = now;
+            }
+        }
+        gate.add_permits(1);
+        if message == "actor.Touch" {
+            // It goes on when there is room.
+            let is_all = |now| now == TOUCHES + 1;
+            while !matches!(call.next().await, Ok(Some(Incoming::Acknowledge(now))) if is_all(now)) {}
+        }
+        a.system.find("/user/slow").into_iter().for_each(|slow| slow.stop());
+        eventually("its name is free", || a.system.find("/user/slow").is_none()).await;
+        drop(call);
+    }
+    as_before(a, good).await;
+}
+
 /// Takes a message for each permit.
 struct Slow(Arc<tokio::sync::Semaphore>, Heard);
 
