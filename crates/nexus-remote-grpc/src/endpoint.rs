@@ -355,7 +355,7 @@ impl Endpoint {
             // Under the lock, or a later state's answer might be overwritten by an earlier one's.
             let wakes = self.mailbox.set_refusal_and_wake_later(state.refusal());
             self.suspended.store(state.is_suspended(), Ordering::Release);
-            if state.connection_state() == ConnectionState::Closed {
+            if state.is_at_rest() {
                 // Nobody is on the way: the next message is to be told of.
                 self.wanted.store(false, Ordering::Release);
             }
@@ -423,11 +423,6 @@ impl Endpoint {
         if !self.wanted.load(Ordering::Acquire) && !self.wanted.swap(true, Ordering::AcqRel) {
             self.apply(EndpointState::ensure_connected);
         }
-    }
-
-    /// The next message is to be told of again: the connection that was there, or on its way, is not any more.
-    pub(crate) fn forget_wanted(&self) {
-        self.wanted.store(false, Ordering::Release);
     }
 
     /// After an end: what was queued meanwhile begins anew.

@@ -446,6 +446,11 @@ impl EndpointState {
         matches!(self.link, Link::Connected { .. })
     }
 
+    /// Whether there is no connection, none is under way, and the end of a suspension will begin none.
+    pub(crate) const fn is_at_rest(&self) -> bool {
+        matches!(self.link, Link::Idle | Link::Blocked | Link::Closed)
+    }
+
     /// Which attempt is under way or was the last, from 1; 0 when there was none since it last served.
     #[must_use]
     pub const fn attempt(&self) -> u32 {

@@ -245,8 +245,6 @@ impl EndpointWriter {
                 // What the state wants done is done by this task, so the link is there in time.
                 if is_current {
                     self.link = Some(link);
-                } else {
-                    link.control.close();
                 }
             }
             Err(fault) => {
@@ -332,13 +330,11 @@ impl EndpointWriter {
         for call in self.endpoint.client_calls.take_given_up() {
             call.end(cause);
         }
-        self.endpoint.forget_wanted();
     }
 
     fn terminated(&mut self, reason: &TerminatedReason) {
         let endpoint = &self.endpoint;
         let node = endpoint.node();
-        endpoint.forget_wanted();
         let dead = reason.dead_letter_reason();
         for message in endpoint.mailbox.drain_system() {
             endpoint.dead_system(&message, dead);
@@ -414,15 +410,6 @@ impl EndpointWriter {
     }
 }
 
-impl Drop for EndpointWriter {
-    /// The runtime ends: what the mailbox still holds is recorded by the node's own end.
-    fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
-            link.control.close();
-        }
-    }
-}
-
 /// Waits until the peer has ended a call on which there is nothing more to come from here, then closes the connection; says
 /// how much may not have arrived.
 async fn hang_up(endpoint: &Endpoint, mut link: Link) -> u64 {
@@ -457,8 +444,6 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     let mut client = RemotingClient::new(service, node.limits.message_bytes);
 
     let control = Arc::new(OutboundControl::new());
-    // Given up at any point, the call must not stay open behind us.
-    let unfinished = CloseUnlessDone(Some(control.clone()));
     control.push(connect_request(&node).encode_to_vec());
     let outbound = Outbound::new(endpoint.clone(), control.clone());
     let handshake = async {
@@ -477,14 +462,8 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     let (responses, response) = tokio::time::timeout(node.config.get_handshake_timeout(), handshake)
         .await
         .map_err(|_| failed("no connect response in time".to_owned()))
-        .and_then(|done| done)
-        .inspect_err(|_| control.close())?;
-    if response.blocked {
-        control.close();
-        return Err(ConnectFault::Blocked);
-    }
-    if !node.block_list.permits(&response.member_id, Some(&address)) {
-        control.close();
+        .and_then(|done| done)?;
+    if response.blocked || !node.block_list.permits(&response.member_id, Some(&address)) {
         return Err(ConnectFault::Blocked);
     }
     let is_nexus = response.nexus.is_some();
@@ -494,33 +473,15 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     }
     let form = form_of(&endpoint, &control, is_nexus).await;
     let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false).dialled());
-    unfinished.done();
     let link = Link { responses, control, form, inbound, pause_until: None, _connection: connection };
     Ok(Box::new(Made { link, system_id: Arc::from(response.member_id), is_nexus }))
-}
-
-/// Ends a call whose attempt is dropped half-way.
-struct CloseUnlessDone(Option<Arc<OutboundControl>>);
-
-impl CloseUnlessDone {
-    fn done(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseUnlessDone {
-    fn drop(&mut self) {
-        if let Some(control) = self.0.take() {
-            control.close();
-        }
-    }
 }
 
 /// A channel to `address`, on which nothing has been said, and what keeps its connection.
 async fn dial(node: &Node, address: &str) -> Result<(tonic::transport::Channel, Connection), String> {
     let config = &node.config;
     let (executor, task) = ConnectionTask::new();
-    // Owned from the start: an attempt that is dropped half-way leaves no socket.
+    // Owned from the start: an attempt that is dropped half-way leaves no socket, and so no call.
     let connection = Connection(tokio::spawn(task).abort_handle());
     let is_encrypted = config.get_client_tls().is_some() || config.get_mutual_tls().is_some();
     let scheme = if is_encrypted { "https" } else { "http" };

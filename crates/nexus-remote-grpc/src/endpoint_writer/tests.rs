@@ -23,7 +23,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::codegen::{Service, http::Uri};
 
 use crate::config::Limits;
-use crate::endpoint_state::ReconnectPolicy;
+use crate::endpoint_state::{DisconnectCause, ReconnectPolicy};
 use crate::endpoint_supervisor::EndpointSupervisor;
 use crate::remote::tests::support::raw::{MESSAGE_BYTES, Manners, RawServer};
 use crate::remote::tests::support::{Echo, Events, Heard, TestNode, Watch, Watcher, local};
@@ -208,6 +208,37 @@ async fn a_handshake_without_an_answer_ends_in_time() {
     let (at, event) = pair.at(&mut terminated).await;
     assert_eq!(at, 10_300);
     assert!(event.reason.contains("no connect response in time"), "{}", event.reason);
+    pair.node.stop().await;
+}
+
+/// An attempt that is given up takes its connection with it: nobody is left who would end the call.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_given_up_leaves_no_connection() {
+    let mut pair = Pair::start(local(), Manners { is_mute: true, ..NEXUS }).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    pair.tell(Echo::Count(1));
+    pair.peer.call().await;
+    assert!(tasks() > before + 1, "the connection is the driver's and the peer's");
+    pair.node.remote.suspend();
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(tasks(), before + 1, "the driver");
+    pair.node.stop().await;
+}
+
+/// What is queued for a peer that has left, while the node is suspended, is sent when it goes on.
+#[tokio::test(start_paused = true)]
+async fn a_message_for_who_left_during_a_suspension_connects_after_it() {
+    let mut pair = Pair::start(local(), NEXUS).await;
+    pair.tell(Echo::Count(1));
+    pair.peer.batch().await;
+    pair.node.remote.suspend();
+    let endpoint = pair.node.remote.node_for_tests().endpoint(PEER).expect("an address");
+    endpoint.apply(|state, now| state.handle_disconnected(now, DisconnectCause::PeerLeft));
+    tokio::time::sleep(ms(1)).await;
+    pair.tell(Echo::Count(2));
+    pair.node.remote.resume();
+    assert_eq!(pair.peer.batch().await.len(), 1);
     pair.node.stop().await;
 }
 
