@@ -10,11 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use nexus_actor_core::AskError;
-use nexus_actor_core::remote::{PendingReply, ReplyKey, Route};
-use nexus_actor_core::serialization::DecodeError;
-use nexus_actor_core::serialization::protobuf::Named;
-use portable_atomic::{AtomicBool, Ordering};
+use nexus_actor_core::remote::ReplyKey;
+use portable_atomic::Ordering;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -27,6 +24,7 @@ use crate::kinds::ACTIVATOR;
 use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::remote::ConnectRequest;
+use crate::signs_of_life::SignOfLife;
 
 /// When this process is so late, its silence is not the holder's.
 const LATE: Duration = Duration::from_secs(1);
@@ -101,12 +99,10 @@ async fn find_out(endpoint: Arc<Endpoint>, holder: Holder, patience: Duration) -
                 if !holder.holds(&endpoint) {
                     return Verdict::Gone;
                 }
-                if question.is_answered() {
-                    return Verdict::Lives;
-                }
                 tokio::select! {
+                    biased;
                     () = changed => {}
-                    () = question.sign.told.notified() => {}
+                    () = question.answered.notified() => return Verdict::Lives,
                 }
             }
         };
@@ -127,28 +123,25 @@ async fn find_out(endpoint: Arc<Endpoint>, holder: Holder, patience: Duration) -
 struct Question {
     endpoint: Arc<Endpoint>,
     key: Option<ReplyKey>,
-    sign: Arc<Sign>,
+    answered: Arc<Notify>,
 }
 
 impl Question {
     fn ask(endpoint: &Arc<Endpoint>) -> Self {
-        let (node, sign) = (endpoint.node(), Arc::new(Sign::default()));
+        let (node, answered) = (endpoint.node(), Arc::new(Notify::new()));
         // Any number of strangers may claim. Who does not ask sees at the end of its wait whether anything was heard.
         let is_one_of_few = endpoint.questions.fetch_add(1, Ordering::AcqRel) < QUESTIONS;
-        let key = is_one_of_few
-            .then(|| node.asks.insert_touch(sign.clone(), endpoint.address(), endpoint.era()))
-            .flatten();
+        let told = answered.clone();
+        let sign = Arc::new(SignOfLife(move || told.notify_one()));
+        let key =
+            is_one_of_few.then(|| node.asks.insert_touch(sign, endpoint.address(), endpoint.era())).flatten();
         if let Some(key) = key {
             endpoint.offer_system(RemoteSystem::Touch {
                 target: Arc::new(PidEntry::new(endpoint.address().clone(), ACTIVATOR)),
                 sender: Arc::new(PidEntry::new(node.address.clone(), pending_asks::id_of(key))),
             });
         }
-        Self { endpoint: endpoint.clone(), key, sign }
-    }
-
-    fn is_answered(&self) -> bool {
-        self.sign.is_given.load(Ordering::Acquire)
+        Self { endpoint: endpoint.clone(), key, answered }
     }
 }
 
@@ -158,40 +151,6 @@ impl Drop for Question {
         if let Some(key) = self.key {
             self.endpoint.node().asks.take(key);
         }
-    }
-}
-
-/// Any answer, a failure as well, shows that the peer is there.
-#[derive(Default)]
-struct Sign {
-    is_given: AtomicBool,
-    told: Notify,
-}
-
-impl Sign {
-    fn give(&self) {
-        self.is_given.store(true, Ordering::Release);
-        self.told.notify_one();
-    }
-}
-
-impl PendingReply for Sign {
-    fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
-        self.give();
-        Ok(())
-    }
-    fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
-        self.give();
-        Ok(())
-    }
-    fn fail(&self, error: AskError) {
-        if error == AskError::NoSuchActor {
-            self.give();
-        }
-    }
-    fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
-    fn is_over(&self) -> bool {
-        false
     }
 }
 

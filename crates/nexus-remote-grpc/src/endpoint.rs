@@ -39,7 +39,7 @@ use crate::node::{self, Node};
 use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;
-use crate::signs_of_life::{Found, Heard, WatchTouch};
+use crate::signs_of_life::{Found, SignOfLife, WatchTouch};
 
 const POISON_PILL: TypeName = TypeName { package: "actor", name: "PoisonPill" };
 /// Recipients of one peer that may have a number.
@@ -613,7 +613,7 @@ impl Endpoint {
     /// Asks the peer whether it is there.
     pub(crate) fn probe(&self) {
         let Some(me) = self.arc() else { return };
-        self.touch(&Arc::from(ACTIVATOR), Arc::new(Heard(me)));
+        self.touch(&Arc::from(ACTIVATOR), Arc::new(SignOfLife(move || me.heard())));
     }
 
     /// Tells the peer whom this node watches there, after a connection was made.

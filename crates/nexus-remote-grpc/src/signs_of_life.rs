@@ -10,21 +10,21 @@ use nexus_actor_core::{AskError, TerminationReason};
 
 use crate::endpoint::Endpoint;
 
-/// Any answer, a failure as well, shows that the peer is there.
-pub(crate) struct Heard(pub(crate) Arc<Endpoint>);
+/// Runs its function when there is an answer. Any one, a failure as well, shows that the peer is there.
+pub(crate) struct SignOfLife<F>(pub(crate) F);
 
-impl PendingReply for Heard {
+impl<F: Fn() + Send + Sync> PendingReply for SignOfLife<F> {
     fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
-        self.0.heard();
+        (self.0)();
         Ok(())
     }
     fn complete_named(&self, _: &Named<'_>) -> Result<(), DecodeError> {
-        self.0.heard();
+        (self.0)();
         Ok(())
     }
     fn fail(&self, error: AskError) {
         if error == AskError::NoSuchActor {
-            self.0.heard();
+            (self.0)();
         }
     }
     fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
