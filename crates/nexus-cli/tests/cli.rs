@@ -303,6 +303,53 @@ fn parity_is_said_aloud() {
     }
 }
 
+/// `--parity` is what lets a peer stop actors; without it the peer is refused, which is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_stop_actors_with_parity_only() {
+    use nexus_actor::grpc::{Config, Remote};
+    use nexus_actor::pid::Pid;
+    use nexus_actor::prelude::*;
+
+    #[derive(Message)]
+    #[message(protobuf)]
+    struct Say(String, Reply<String>);
+
+    for (parity, is_obeyed) in [(&["--parity"][..], true), (&[], false)] {
+        let options = [&["--protoactor", "127.0.0.1:0", "--http", "127.0.0.1:0"], parity].concat();
+        let mut node = Node::start_with(&options, "listening protoactor ");
+        let url = listening(&mut node.out, "http ");
+        let system = ActorSystem::builder("peer").build().expect("a system");
+        system.register::<Say>().expect("registered once");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let address = node.address.as_str();
+        let ask = async |pid: &Pid| {
+            let echo: ActorRef<Say> = remote.resolve(pid).expect("a pid");
+            echo.ask(|reply| Say("x".into(), reply)).await
+        };
+        let spawned = remote.spawn_remote(address, "echo").await.expect("spawned");
+        for (in_order, pid) in [(false, Pid::new(address, "echo")), (true, spawned)] {
+            assert_eq!(ask(&pid).await.as_deref(), Ok("x"), "{pid}");
+            // `PoisonPill` and `Stop`. The question is behind it in the same queue there.
+            if in_order {
+                remote.resolve::<Say>(&pid).expect("a pid").to_any().stop_in_order();
+            } else {
+                remote.manager().remote_stop(&pid).expect("a pid");
+            }
+            let answer = ask(&pid).await;
+            if is_obeyed {
+                assert_eq!(answer, Err(AskError::NoSuchActor), "{pid} {parity:?}");
+            } else {
+                assert_eq!(answer.as_deref(), Ok("x"), "{pid} {parity:?}");
+            }
+        }
+        let shown = json(&run(&["endpoints", &url, "--json"]));
+        if !is_obeyed {
+            assert_eq!(number(&shown["endpoints"][0], "dead_letters"), 2.0, "both are recorded: {shown}");
+        }
+        system.shutdown().await.expect("an orderly end");
+    }
+}
+
 /// Covers: S133
 #[test]
 fn a_taken_port_of_the_protoactor_wire_is_named() {
