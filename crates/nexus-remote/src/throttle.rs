@@ -13,6 +13,9 @@ pub struct Throttle<K> {
     others: Option<Held>,
     every: Duration,
     kinds_max: usize,
+    /// Until then no kind of a full table has rested, so none is looked for: strangers choose kinds, and each would cost a
+    /// pass over all.
+    crowded_until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,7 @@ impl<K: Ord> Throttle<K> {
     /// Lets one of each kind through in `every`, for up to `kinds_max` kinds.
     #[must_use]
     pub const fn new(every: Duration, kinds_max: usize) -> Self {
-        Self { kinds: BTreeMap::new(), others: None, every, kinds_max }
+        Self { kinds: BTreeMap::new(), others: None, every, kinds_max, crowded_until: Instant::ZERO }
     }
 
     /// Whether this one of `kind` is let through: then how many were held back since the last.
@@ -35,7 +38,7 @@ impl<K: Ord> Throttle<K> {
         if let Some(held) = self.kinds.get_mut(&kind) {
             return held.pass(now, every);
         }
-        if self.kinds.len() >= self.kinds_max {
+        if self.kinds.len() >= self.kinds_max && now >= self.crowded_until {
             let mut back = 0;
             self.kinds.retain(|_, held| {
                 let stays = now - held.last < every;
@@ -44,6 +47,8 @@ impl<K: Ord> Throttle<K> {
                 }
                 stays
             });
+            let oldest = self.kinds.values().map(|held| held.last).min();
+            self.crowded_until = oldest.map_or(now, |last| last + every);
             if back > 0 {
                 self.others.get_or_insert(Held { last: now, back: 0 }).back += back;
             }
