@@ -8,7 +8,7 @@ use crate::log;
 
 pub(crate) fn publish(endpoint: &Endpoint, change: ThrottleChange) {
     let ThrottleChange { level, messages, bytes } = change;
-    log::throttled(endpoint.address(), level.as_str(), messages, bytes);
+    log::throttled(endpoint, level.as_str(), messages, bytes);
     endpoint.node().system.event_stream().publish_with(|| EndpointThrottledEvent {
         address: endpoint.address().clone(),
         level,

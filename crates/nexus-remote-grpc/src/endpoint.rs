@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
@@ -35,6 +35,7 @@ use crate::endpoint_writer_mailbox::{
 };
 use crate::intake::Intake;
 use crate::kinds::ACTIVATOR;
+use crate::log::Source;
 use crate::node::{self, Node};
 use crate::pending_asks;
 use crate::pid_entry::PidEntry;
@@ -109,6 +110,8 @@ pub struct Endpoint {
     named: Arc<AtomicUsize>,
     /// It exists only because a peer named it.
     named_by: Lock<Option<NamedByPeer>>,
+    /// For whom its lines in the log count: who caused it to be made.
+    source: OnceLock<Source>,
     /// Of a client: the calls that it opened.
     pub(crate) client_calls: ClientCalls,
 }
@@ -178,6 +181,7 @@ impl Endpoint {
             questions: AtomicUsize::new(0),
             named: Arc::default(),
             named_by: Lock::default(),
+            source: OnceLock::new(),
             client_calls: ClientCalls::default(),
         })
     }
@@ -272,12 +276,23 @@ impl Endpoint {
         Some(NamedByPeer(self.named.clone()))
     }
 
+    /// Notes who caused it to be made; who did so first counts.
+    pub(crate) fn set_source(&self, source: Source) {
+        let _ = self.source.set(source);
+    }
+
+    /// For whom its lines in the log count.
+    pub(crate) fn source(&self) -> Source {
+        self.source.get().cloned().unwrap_or_else(|| Source::Address(self.address.clone()))
+    }
+
     pub(crate) fn set_named(&self, by: Option<NamedByPeer>) {
         *self.named_by.lock() = by;
     }
 
     /// Somebody else has a use for it than the peer that named it.
     pub(crate) fn claim(&self) {
+        self.source.get_or_init(|| Source::Address(self.address.clone()));
         drop(self.named_by.lock().take());
     }
 

@@ -630,7 +630,7 @@ impl Inbound {
     }
 
     fn faulty(&mut self, batch: &Batch, fault: &EnvelopeFault) {
-        log::unexpected(self.endpoint.address(), "a faulty envelope");
+        log::unexpected(&self.endpoint.source(), self.endpoint.address(), "a faulty envelope");
         let name = fault.type_index.and_then(|at| batch.type_name(at)).unwrap_or("unknown").to_owned();
         let letter = DeadLetter::of(MessageInfo::encoded(name, 0), DeadLetterReason::Decode)
             .with_peer(self.endpoint.path_address().clone())

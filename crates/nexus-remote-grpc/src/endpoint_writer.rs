@@ -192,7 +192,7 @@ impl EndpointWriter {
                 self.attempt = Some((number, Box::pin(connect(endpoint.clone()))));
             }
             EndpointAction::Reconnecting { attempt } => {
-                log::reconnecting(endpoint.address(), attempt);
+                log::reconnecting(&endpoint, attempt);
                 node.system
                     .event_stream()
                     .publish_with(|| EndpointReconnectEvent { address: endpoint.address().clone(), attempt });
@@ -249,7 +249,7 @@ impl EndpointWriter {
             }
             Err(fault) => {
                 if let ConnectFault::Failed(why) = &fault {
-                    log::connect_failed(self.endpoint.address(), why);
+                    log::connect_failed(&self.endpoint, why);
                 }
                 self.endpoint.apply(|state, now| match fault {
                     _ if !state.is_under_way(number) => {}
@@ -263,7 +263,7 @@ impl EndpointWriter {
     fn connected(&mut self, system_id: &Arc<str>, is_new_incarnation: bool, again: bool) {
         let endpoint = &self.endpoint;
         let node = endpoint.node();
-        log::connected(endpoint.address(), system_id);
+        log::connected(endpoint, system_id);
         if endpoint.kind() == EndpointKind::Dialled {
             address_claim::answered(endpoint, system_id);
         }
@@ -300,7 +300,7 @@ impl EndpointWriter {
     fn disconnect(&mut self, cause: &DisconnectCause) {
         self.attempt = None;
         if let Some(link) = self.link.take() {
-            log::disconnected(self.endpoint.address(), cause);
+            log::disconnected(&self.endpoint, cause);
             link.control.close();
             self.endpoint.count_loss();
             let asks = &self.endpoint.node().asks;
@@ -358,7 +358,7 @@ impl EndpointWriter {
                 // next message opens another call. The watches go with the calls.
                 node.tell_watcher(PeerWatch::Unheard { endpoint: endpoint.clone() });
             }
-            log::terminated(endpoint.address(), reason);
+            log::terminated(endpoint, reason);
             node.statistics.remove(&**endpoint.address());
             node.system.event_stream().publish_with(|| EndpointTerminatedEvent {
                 address: endpoint.address().clone(),
@@ -396,7 +396,8 @@ impl EndpointWriter {
                     }
                 } else {
                     // Nobody sends batches this way to a node that listens.
-                    log::unexpected(self.endpoint.address(), "a batch down a call that this node opened");
+                    let what = "a batch down a call that this node opened";
+                    log::unexpected(&self.endpoint.source(), self.endpoint.address(), what);
                 }
             }
             Ok(Incoming::ConnectResponse(_) | Incoming::ConnectRequest(_) | Incoming::Empty) => {}

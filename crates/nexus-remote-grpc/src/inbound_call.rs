@@ -24,7 +24,7 @@ use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::EndpointState;
 use crate::endpoint_writer::NEXUS;
 use crate::listener::Guard;
-use crate::log;
+use crate::log::{self, Source};
 use crate::node::{Node, client_address, is_client_address};
 use crate::outbound::{OutMessage, Outbound, OutboundControl};
 use crate::peer_identity::PeerIdentity;
@@ -237,7 +237,7 @@ impl InboundCall {
             }
             End::Goodbye | End::Replaced => self.fail(Status::unavailable("this node is shutting down")),
             End::Disproved => {
-                log::refused(self.name(), "", "another node answers at its address");
+                log::refused(&self.source(), self.name(), "", "another node answers at its address");
                 self.fail(Status::permission_denied("another node answers at that address"));
             }
             End::Blocked => {
@@ -284,10 +284,15 @@ impl InboundCall {
                 }
             }
             Err(fault) => {
-                log::unexpected(self.name(), "a message that cannot be read");
+                log::unexpected(&self.source(), self.name(), "a message that cannot be read");
                 self.fail(Status::invalid_argument(fault.to_string()));
             }
         }
+    }
+
+    /// For whom its lines in the log count: not who it says it is.
+    fn source(&self) -> Source {
+        self.guard.as_ref().map_or(Source::Here, |guard| Source::host(guard.ip()))
     }
 
     fn name(&self) -> &str {
@@ -352,7 +357,7 @@ impl InboundCall {
                     Holder::Client(_) => "a client of that id is connected, and lives",
                     Holder::Dialled => "another node answers at that address",
                 };
-                log::refused(&name, &system_id, why);
+                log::refused(&self.source(), &name, &system_id, why);
                 self.fail(Status::already_exists(why));
             }
         }
@@ -370,7 +375,7 @@ impl InboundCall {
             return Err(Status::invalid_argument("an address that only clients have"));
         }
         if !self.identity.may_be(&address) {
-            log::refused(&address, &member_id, "its certificate has another name");
+            log::refused(&self.source(), &address, &member_id, "its certificate has another name");
             return Err(Status::permission_denied("the certificate is not of that address"));
         }
         self.names(&member_id, &address);
@@ -381,6 +386,7 @@ impl InboundCall {
             .node
             .endpoint_of(&address, EndpointKind::Dialled)
             .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
+        endpoint.set_source(self.source());
         // Without a certificate anybody might say it. The node that was dialled there and answers has a better claim.
         if !self.identity.is_authenticated()
             && self.endpoint.is_none()
@@ -426,6 +432,7 @@ impl InboundCall {
             .node
             .endpoint_of(&address, EndpointKind::Client)
             .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
+        endpoint.set_source(self.source());
         let is_first = self.endpoint.is_none();
         let before = endpoint.client_calls.serving();
         if is_first
@@ -470,7 +477,7 @@ impl InboundCall {
     }
 
     fn refuse_blocked(&mut self, address: &str, system_id: &str) -> Result<(), Status> {
-        log::refused(address, system_id, "blocked");
+        log::refused(&self.source(), address, system_id, "blocked");
         // A Go node does not heed the answer, so the call ends as well.
         let response = self.response(true);
         self.push(MessageType::ConnectResponse(response));

@@ -77,6 +77,10 @@
 //! target `nexus_remote_grpc::endpoint`. The first three are observation points of the documents this crate follows; the
 //! fourth, a dead letter, is written by the core: target `nexus_actor_core::dead_letter`, at a bounded rate.
 //!
+//! Each message is written once in 100 ms for one source, and says in `held_back` how many like it were not. The source of what
+//! a call causes is the host that it comes from, of IPv6 its /64, whatever the peer calls itself; that of what is reached for
+//! here is the address. Sources beyond 1,024 share one.
+//!
 //! | message | level | fields | when |
 //! | --- | --- | --- | --- |
 //! | `connected` | info | `address`, `system_id` | a connection that this node dialled, or a client, serves |

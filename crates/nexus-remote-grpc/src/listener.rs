@@ -231,6 +231,11 @@ impl Guard {
         is_within
     }
 
+    /// The host it comes from.
+    pub(crate) const fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
     fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.wake();

@@ -269,7 +269,9 @@ impl Node {
         let named = by
             .name_another(self.config.get_limits().named_peers)
             .ok_or(Refusal::Limit("endpoints of addresses that one peer named"))?;
-        self.make_endpoint(&address, EndpointKind::Dialled, Some(named))
+        let endpoint = self.make_endpoint(&address, EndpointKind::Dialled, Some(named))?;
+        endpoint.set_source(by.source());
+        Ok(endpoint)
     }
 
     fn place_of(&self, address: &str) -> Result<Place, Refusal> {
