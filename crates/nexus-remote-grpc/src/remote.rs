@@ -211,6 +211,11 @@ impl Remote {
                 }
             },
         );
+        // Begun meanwhile, the end of the system may be past the point at which that would have run.
+        if system.is_shutting_down() {
+            remote.shutdown(false).await;
+            return Err(RemoteError::Shutdown);
+        }
         Ok(remote)
     }
 
