@@ -209,6 +209,7 @@ pub struct Limits {
     pub inbound_calls: usize,
     /// Third nodes that this one dials only because one peer named them as senders (L6); 64. It counts until they call this
     /// node, or an actor here has a reference to one there. An answer to one more is a dead letter.
+    /// So is one to a node that is not connected yet and has as many waiting as `system_messages` or `system_bytes` allow.
     pub named_peers: usize,
     /// Connections that have not shaken hands, or have no call left of those that did, in all (L3); 128.
     pub strangers: usize,

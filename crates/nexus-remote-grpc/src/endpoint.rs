@@ -296,6 +296,16 @@ impl Endpoint {
         drop(self.named_by.lock().take());
     }
 
+    /// Whether no more answers may wait for it: it exists because a peer named it, it is not connected, and as many wait as
+    /// may of system messages. A whole queue for each such node would be far more than one peer may fill.
+    pub(crate) fn is_for_few(&self) -> bool {
+        if self.named_by.lock().is_none() || self.read(EndpointState::is_linked) {
+            return false;
+        }
+        let (limits, queue) = (self.node.config.get_limits(), self.mailbox.state());
+        queue.len >= limits.system_messages || queue.bytes >= limits.system_bytes
+    }
+
     /// The actor there that has this id.
     fn pid_at(&self, id: Arc<str>) -> Arc<PidEntry> {
         Arc::new(PidEntry::new(self.spelling(), id))

@@ -35,8 +35,13 @@ impl SenderRoute {
     /// Sends by that endpoint. One that was made for it and has nothing to send is none.
     fn send_by_way(&self, send: impl FnOnce(&Endpoint) -> Result<(), Refusal>) -> Result<(), Refusal> {
         let way = self.way()?;
-        let sent = send(&way);
-        if sent.is_err() && !Arc::ptr_eq(&way, &self.endpoint) {
+        let is_own = Arc::ptr_eq(&way, &self.endpoint);
+        let sent = if !is_own && way.is_for_few() {
+            Err(Refusal::Limit("messages to an address that only a peer named"))
+        } else {
+            send(&way)
+        };
+        if sent.is_err() && !is_own {
             self.endpoint.node().forget_if_idle(&way);
         }
         sent

@@ -862,6 +862,30 @@ async fn a_peer_has_few_others_dialled() {
     as_before(a, good).await;
 }
 
+/// For a node that only a peer named, and that does not answer, few answers wait: a peer may name many such nodes.
+///
+/// Covers: L6
+#[tokio::test(flavor = "multi_thread")]
+async fn few_answers_wait_for_a_node_that_a_peer_named() {
+    let mut limits = Limits::new();
+    limits.system_messages = 20;
+    let (a, good) = pair([ConfigOption::with_limits(limits)]).await;
+    let to = a.remote.address().to_owned();
+    let mute = RawServer::start(Manners { is_mute: true, ..Manners::default() }).await;
+    let call = RawCall::shake(&to, server_hello("raw", "127.0.0.1:1")).await;
+    let mut letters = a.events::<DeadLetterEvent>();
+    let questions: Vec<_> = (0..100).map(|_| note("x")).collect();
+    call.send(sent(batch(&to, "nobody", Some((&mute.address(), "who")), &questions)));
+    letters.find("one too many", |letter| letter.reason() == DeadLetterReason::Limit).await;
+    call.send(sent(batch(&to, "echo", None, &[note("behind")])));
+    a.heard.until("what came behind", |all| all.len() == 1).await;
+    let queue = a.remote.get_endpoint_statistics(&mute.address()).expect("it is dialled").queue_size;
+    assert_eq!(queue, 20);
+    drop(call);
+    a.remote.block_system(&mute.address()).await;
+    as_before(a, good).await;
+}
+
 /// Whoever calls in the name of another node does not decide how that one is written to: of two answers none counts, and it is
 /// asked itself.
 #[tokio::test(flavor = "multi_thread")]
