@@ -503,6 +503,10 @@ impl InboundCall {
         }
         self.endpoint = Some(endpoint.clone());
         if calls > limits.inbound_calls as u64 {
+            if !self.identity.is_authenticated() && endpoint.kind() == EndpointKind::Dialled {
+                // Anybody may have taken its places in its name: the calls of whoever does not answer there end.
+                endpoint.apply(EndpointState::ensure_connected);
+            }
             return Err(Status::resource_exhausted("too many calls of this peer"));
         }
         if self.node.inbound_peers.load(Ordering::Acquire) > limits.inbound_peers as u64 {

@@ -239,3 +239,23 @@ async fn a_node_that_was_killed_and_started_again_is_usable_within_a_second() {
     }
     a.stop().await;
 }
+
+/// Whoever takes all the places of a node in its name has them until the node itself calls: then the address is dialled, and
+/// who does not answer there is sent away.
+///
+/// Covers: T10
+#[tokio::test(flavor = "multi_thread")]
+async fn the_places_of_a_node_are_its_own() {
+    let (a, b) = (TestNode::start("a", local()).await, TestNode::start("b", local()).await);
+    let to = a.remote.address().to_owned();
+    let mut false_ones = Vec::new();
+    for _ in 0..a.remote.config().get_limits().inbound_calls {
+        false_ones.push(RawCall::shake(&to, server_hello("false", b.remote.address())).await);
+    }
+    assert_eq!(b.ask(&b.far(&a, "echo"), "x").await.as_deref(), Ok("re:x"));
+    for mut call in false_ones {
+        assert_eq!(call.end().await, Code::PermissionDenied);
+    }
+    b.stop().await;
+    a.stop().await;
+}
