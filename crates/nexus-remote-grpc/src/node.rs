@@ -30,9 +30,9 @@ use crate::peer_watcher::{PeerWatch, PeerWatcherRef};
 use crate::pending_asks::{self, PendingAsks};
 use crate::pid_entry::PidEntry;
 
-/// Endpoints that may exist (limit L6); those of peers included that only named an address.
+/// Endpoints that may exist for whatever peers do (limit L6).
 const ENDPOINTS_MAX: usize = 10_000;
-/// Of them, those that are kept for peers that have called and those that are reached for here.
+/// Of them, those that are kept for peers that have called; and as many more for those that are reached for here.
 const ENDPOINTS_KEPT: usize = ENDPOINTS_MAX / 10;
 /// Bytes of an envelope beside its payload and headers: indices, ids, lengths.
 const ENVELOPE_SLACK: usize = 4 * 1024;
@@ -232,22 +232,30 @@ impl Node {
 
     /// The endpoint of `address`, for somebody here; made if there is none.
     pub(crate) fn endpoint(self: &Arc<Self>, address: &str) -> Result<Arc<Endpoint>, Refusal> {
-        let endpoint = self.endpoint_of(address, EndpointKind::Dialled)?;
+        let most = ENDPOINTS_MAX + ENDPOINTS_KEPT;
+        let endpoint = self.endpoint_within(address, EndpointKind::Dialled, most)?;
         endpoint.claim();
         Ok(endpoint)
     }
 
-    /// The same for whoever calls from there.
+    /// The same for whoever calls from there. However many call, they leave places for those who are reached for here.
     pub(crate) fn endpoint_of(
         self: &Arc<Self>,
         address: &str,
         kind: EndpointKind,
     ) -> Result<Arc<Endpoint>, Refusal> {
+        self.endpoint_within(address, kind, ENDPOINTS_MAX)
+    }
+
+    fn endpoint_within(
+        self: &Arc<Self>,
+        address: &str,
+        kind: EndpointKind,
+        most: usize,
+    ) -> Result<Arc<Endpoint>, Refusal> {
         match self.place_of(address)? {
             Place::Taken(found) => Ok(found),
-            Place::Free(_) if self.endpoints.len() >= ENDPOINTS_MAX => {
-                Err(Refusal::Limit("endpoints of this node"))
-            }
+            Place::Free(_) if self.endpoints.len() >= most => Err(Refusal::Limit("endpoints of this node")),
             Place::Free(address) => self.make_endpoint(&address, kind, None),
         }
     }

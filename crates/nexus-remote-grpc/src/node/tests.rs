@@ -110,7 +110,8 @@ async fn a_call_and_the_table_agree() {
     remote.shutdown(false).await;
 }
 
-/// Addresses that peers name do not fill the table: the last places are for those who call and those who are reached for.
+/// Addresses that peers name do not fill the table: the last places are for those who call, and those for whom somebody here
+/// reaches have places beside theirs.
 ///
 /// Covers: L6
 #[tokio::test]
@@ -128,10 +129,16 @@ async fn named_addresses_leave_places_free() {
     assert_eq!(node.endpoints.len(), most);
     assert!(matches!(by.way_to(&address(most)), Err(Refusal::Limit(_))));
     assert!(by.way_to(&address(1)).is_ok(), "those there are remain");
+    let called = |number| node.endpoint_of(&address(number), EndpointKind::Dialled);
     for number in most..ENDPOINTS_MAX {
+        called(number).expect("room");
+    }
+    assert!(matches!(called(ENDPOINTS_MAX), Err(Refusal::Limit(_))));
+    let most = ENDPOINTS_MAX + ENDPOINTS_KEPT;
+    for number in ENDPOINTS_MAX..most {
         node.endpoint(&address(number)).expect("room");
     }
-    assert!(matches!(node.endpoint(&address(ENDPOINTS_MAX)), Err(Refusal::Limit(_))));
+    assert!(matches!(node.endpoint(&address(most)), Err(Refusal::Limit(_))));
     remote.shutdown(false).await;
 }
 
