@@ -215,6 +215,10 @@ pub struct Limits {
     pub strangers: usize,
     /// The same of one IP address (L3); 16.
     pub strangers_per_ip: usize,
+    /// Connections of one IP address that came to nothing, in a second on average (L4); 64. One more is closed at once.
+    pub failures_per_second: u32,
+    /// Such connections at once (L4); 256.
+    pub failures_burst: u32,
     /// Messages of one peer that wait in mailboxes here (L30); 262,144.
     pub mailbox_messages: usize,
     /// Their bytes (L30); 32 MiB.
@@ -246,6 +250,8 @@ impl Limits {
             named_peers: 64,
             strangers: 128,
             strangers_per_ip: 16,
+            failures_per_second: 64,
+            failures_burst: 256,
             mailbox_messages: 262_144,
             mailbox_bytes: 32 * 1024 * 1024,
             diagnostics_per_second: 5,

@@ -45,6 +45,7 @@ impl EndpointSupervisor {
             node.config.get_handshake_timeout(),
             node.config.get_endpoint_heartbeat().timeout,
             node.limits.handshake_bytes,
+            (limits.failures_per_second, limits.failures_burst),
         );
         Self { node, address, strangers, stop }
     }

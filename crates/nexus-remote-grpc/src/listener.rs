@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use nexus_actor_core::lock::Lock;
+use nexus_remote::association::{Admission, AdmissionConfig, Admitted, ConnectionNumber};
 use portable_atomic::{AtomicBool, AtomicUsize, Ordering};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -63,13 +64,17 @@ pub(crate) struct Strangers {
     silence: Duration,
     /// Bytes that are read of a connection until its peer has introduced itself.
     bytes: usize,
+    began: Instant,
 }
 
-#[derive(Default)]
 struct Table {
     /// Oldest first.
     guards: Vec<Arc<Guard>>,
     by_ip: HashMap<IpAddr, usize>,
+    /// Counts the connections of each address that come to nothing (limit L4). The other limits are kept here.
+    admission: Admission,
+    /// Connections accepted so far.
+    accepted: u64,
 }
 
 impl Table {
@@ -111,9 +116,24 @@ impl Strangers {
         handshake: Duration,
         silence: Duration,
         hello_bytes: usize,
+        failures: (u32, u32),
     ) -> Arc<Self> {
         let bytes = STRANGER_BYTES.saturating_add(hello_bytes);
-        Arc::new(Self { table: Lock::default(), connections, max, max_per_ip, handshake, silence, bytes })
+        let (failures_per_second, failures_burst) = failures;
+        let admission = Admission::new(AdmissionConfig {
+            pending_max: usize::MAX,
+            pending_per_source_max: usize::MAX,
+            failures_per_second,
+            failures_burst,
+            ..AdmissionConfig::default()
+        });
+        let table = Table { guards: Vec::new(), by_ip: HashMap::new(), admission, accepted: 0 };
+        let (table, began) = (Lock::new(table), Instant::now());
+        Arc::new(Self { table, connections, max, max_per_ip, handshake, silence, bytes, began })
+    }
+
+    fn now(&self) -> nexus_actor_core::Instant {
+        nexus_actor_core::Instant::ZERO + self.began.elapsed()
     }
 
     /// Closes them all: the node ends, and would wait for them.
@@ -128,10 +148,21 @@ impl Strangers {
         }
     }
 
-    /// Lets a connection in; the one of the same address, or of all, that has been silent longest goes for it.
-    fn admit(self: &Arc<Self>, ip: IpAddr) -> Arc<Guard> {
+    /// Lets a connection in; the one of the same address, or of all, that has been silent longest goes for it. None when
+    /// too many of that address have come to nothing.
+    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Arc<Guard>> {
+        let number = {
+            let mut table = self.table.lock();
+            let number = ConnectionNumber(table.accepted);
+            table.accepted += 1;
+            if table.admission.accept(self.now(), number, Some(ip)) == Admitted::No {
+                return None;
+            }
+            number
+        };
         let guard = Arc::new(Guard {
             ip,
+            number,
             strangers: self.clone(),
             serving: AtomicUsize::new(0),
             is_gone: AtomicBool::new(false),
@@ -147,13 +178,14 @@ impl Strangers {
             oldest.close();
         }
         self.connections.0.lock().insert(key_of(&guard), guard.clone());
-        guard
+        Some(guard)
     }
 }
 
 /// One connection, as others see it.
 pub(crate) struct Guard {
     ip: IpAddr,
+    number: ConnectionNumber,
     strangers: Arc<Strangers>,
     /// Calls on which the peer has introduced itself; with none it is a stranger. Changes under the lock of the strangers.
     serving: AtomicUsize,
@@ -175,6 +207,7 @@ impl Guard {
     pub(crate) fn introduced(self: &Arc<Self>) {
         let mut table = self.strangers.table.lock();
         if self.serving.fetch_add(1, Ordering::AcqRel) == 0 {
+            table.admission.associated(self.number);
             table.remove(self);
         }
     }
@@ -200,6 +233,8 @@ impl Guard {
             if !is_one() || self.is_gone.load(Ordering::Acquire) {
                 return;
             }
+            // It has come to something.
+            table.admission.associated(self.number);
             table.remove(self);
             self.allowance.store(bytes, Ordering::Release);
             *self.until.lock() = Instant::now() + time;
@@ -311,10 +346,12 @@ impl Connected for Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
+        let now = self.guard.strangers.now();
         let Strangers { table, connections, .. } = &*self.guard.strangers;
         {
             let mut table = table.lock();
             self.guard.is_gone.store(true, Ordering::Release);
+            table.admission.closed(now, self.guard.number);
             table.remove(&self.guard);
         }
         let gone = connections.0.lock().remove(&key_of(&self.guard));
@@ -386,15 +423,16 @@ impl Incoming {
         Self { listener, strangers, pause: None }
     }
 
-    fn admit(&self, io: TcpStream, from: SocketAddr) -> Guarded {
+    /// None when it is closed at once.
+    fn admit(&self, io: TcpStream, from: SocketAddr) -> Option<Guarded> {
+        let guard = self.strangers.admit(from.ip().to_canonical())?;
         // A socket that refuses its options is already dead, and the first read says so.
         let _ = io.set_nodelay(true);
         let keepalive =
             TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(KEEPALIVE_PROBES);
         let _ = SockRef::from(&io).set_tcp_keepalive(&keepalive);
-        let guard = self.strangers.admit(from.ip().to_canonical());
         let deadline = Box::pin(tokio::time::sleep_until(*guard.until.lock()));
-        Guarded { io, guard, deadline, stalled: None }
+        Some(Guarded { io, guard, deadline, stalled: None })
     }
 }
 
@@ -410,7 +448,11 @@ impl Stream for Incoming {
                 self.pause = None;
             }
             match self.listener.poll_accept(cx) {
-                Poll::Ready(Ok((io, from))) => return Poll::Ready(Some(Ok(self.admit(io, from)))),
+                Poll::Ready(Ok((io, from))) => {
+                    if let Some(admitted) = self.admit(io, from) {
+                        return Poll::Ready(Some(Ok(admitted)));
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     log::accept_failed(&error);
                     self.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
@@ -432,8 +474,15 @@ mod tests {
     async fn accepted_sockets_have_their_options() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let _near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
-        let strangers =
-            Strangers::new(Arc::default(), 1, 1, Duration::from_secs(10), Duration::from_secs(45), 0);
+        let strangers = Strangers::new(
+            Arc::default(),
+            1,
+            1,
+            Duration::from_secs(10),
+            Duration::from_secs(45),
+            0,
+            (64, 256),
+        );
         let accepted = Incoming::new(listener, strangers).next().await.expect("one").expect("accepted");
         let socket = SockRef::from(&accepted.io);
         assert!(socket.tcp_nodelay().expect("an option") && socket.keepalive().expect("an option"));

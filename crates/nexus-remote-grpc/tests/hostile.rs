@@ -403,6 +403,32 @@ async fn connections_without_calls_are_those_of_strangers() {
     }
 }
 
+/// Whoever makes connections that come to nothing is shut out until some time has passed; a peer that is connected is not
+/// touched.
+///
+/// Covers: T3
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_come_to_nothing_are_counted() {
+    let mut limits = Limits::new();
+    (limits.failures_per_second, limits.failures_burst) = (20, 30);
+    let (a, good) = pair([ConfigOption::with_limits(limits)]).await;
+    // Whether a connection is served: then HTTP/2 says something at once.
+    let is_served = async || {
+        let mut stream = TcpStream::connect(a.remote.address()).await.expect("it listens");
+        // Closed at once, it may take nothing.
+        let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        within("a byte or the end", stream.read_u8()).await.is_ok()
+    };
+    let mut served = 0;
+    while served < 2_000 && is_served().await {
+        served += 1;
+    }
+    assert!((29..2_000).contains(&served), "{served} are served");
+    serves(&a, &good).await;
+    within("its time passes", async { while !is_served().await {} }).await;
+    as_before(a, good).await;
+}
+
 /// Strangers cannot have much kept of what they send, on however many calls: a message is read when it is known whose it is.
 ///
 /// Covers: T3, T4

@@ -190,6 +190,8 @@ fn limits(limits: &Limits, found: &mut Violations) {
         ("limits.named_peers", limits.named_peers),
         ("limits.strangers", limits.strangers),
         ("limits.strangers_per_ip", limits.strangers_per_ip),
+        ("limits.failures_per_second", limits.failures_per_second as usize),
+        ("limits.failures_burst", limits.failures_burst as usize),
         ("limits.mailbox_messages", limits.mailbox_messages),
         ("limits.mailbox_bytes", limits.mailbox_bytes),
         ("limits.diagnostics_per_second", limits.diagnostics_per_second as usize),
