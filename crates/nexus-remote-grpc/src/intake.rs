@@ -156,7 +156,9 @@ mod tests {
         assert_eq!(intake.took_system(4, now + 3_600_000 * ms), Some(now + 3_600_001 * ms));
     }
 
-    /// L30: room below the limit, none at it, and a wake-up when it is there again.
+    /// Room below the limit, none at it, and a wake-up when it is there again.
+    ///
+    /// Covers: L30
     #[test]
     fn readers_wait_while_mailboxes_hold_too_much() {
         let intake = intake(|limits| {

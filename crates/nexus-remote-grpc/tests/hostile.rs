@@ -995,8 +995,6 @@ async fn names_in_payloads_are_bounded() {
 
 /// A peer that hangs up while much of it waits here is not a new one when it calls again: what it has waiting is remembered
 /// until it is worked off, and no longer.
-///
-/// Covers: L30
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_has_waiting_outlives_its_call() {
     let mut limits = Limits::new();

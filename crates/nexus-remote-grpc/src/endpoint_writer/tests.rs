@@ -346,7 +346,9 @@ impl Actor for Gate {
     }
 }
 
-/// L30: a peer whose messages pile up is not read, its own queue holds the rest, and nothing is lost.
+/// A peer whose messages pile up is not read, its own queue holds the rest, and nothing is lost.
+///
+/// Covers: L30
 #[tokio::test(start_paused = true)]
 async fn limits_of_mailboxes_hold_a_peer_up() {
     let few = |change: fn(&mut Limits)| {
