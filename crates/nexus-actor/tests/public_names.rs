@@ -78,10 +78,13 @@ fn every_name_of_the_foundation_is_public() {
 }
 
 /// What the documents of the protoactor lineage call things.
+///
+/// Covers: API-26
 #[cfg(feature = "grpc")]
 #[test]
 fn every_name_of_the_protoactor_lineage_is_public() {
-    use nexus_actor::grpc::{endpoint_state, endpoint_writer_mailbox};
+    use nexus_actor::grpc::proto::remote;
+    use nexus_actor::grpc::{endpoint_state, endpoint_watcher, endpoint_writer_mailbox};
 
     check(&names! {
         Remote = nexus_actor::grpc::Remote;
@@ -90,6 +93,9 @@ fn every_name_of_the_protoactor_lineage_is_public() {
         ResponseStatusCode = nexus_actor::grpc::ResponseStatusCode;
         BlockList = nexus_actor::grpc::block_list::BlockList;
         EndpointManager = nexus_actor::grpc::EndpointManager;
+        Endpoint = nexus_actor::grpc::Endpoint;
+        EndpointWatcher = endpoint_watcher::EndpointWatcher;
+        RemoteDeliver = endpoint_writer_mailbox::RemoteDeliver;
         EndpointWriterMailbox = endpoint_writer_mailbox::EndpointWriterMailbox;
         EndpointState = endpoint_state::EndpointState;
         ConnectionState = endpoint_state::ConnectionState;
@@ -102,9 +108,19 @@ fn every_name_of_the_protoactor_lineage_is_public() {
         EndpointTerminatedEvent = nexus_actor::remote::EndpointTerminatedEvent;
         EndpointThrottledEvent = nexus_actor::remote::EndpointThrottledEvent;
         EndpointReconnectEvent = nexus_actor::remote::EndpointReconnectEvent;
+        DeadLetterEvent = nexus_actor::dead_letter::DeadLetterEvent;
+        DeadLetterResponse = nexus_actor::dead_letter::DeadLetterResponse;
+        Pid = nexus_actor::pid::Pid;
+        ProcessRegistry = nexus_actor::process_registry::ProcessRegistry;
+        ConnectResponse = remote::ConnectResponse;
+        ListProcessesResponse = remote::ListProcessesResponse;
+        GetProcessDiagnosticsResponse = remote::GetProcessDiagnosticsResponse;
     });
-    // Another name of the type above.
-    check(&names! { ClientResponseSender = nexus_actor::grpc::ClientConnection; });
+    // Other names of types above.
+    check(&names! {
+        ClientResponseSender = nexus_actor::grpc::ClientConnection;
+        HeartbeatConfig = endpoint_state::Heartbeat;
+    });
 }
 
 /// Routers and worker pools can be used with a dependency on the facade alone.
