@@ -211,6 +211,9 @@ pub struct Limits {
     /// node, or an actor here has a reference to one there. An answer to one more is a dead letter.
     /// So is one to a node that is not connected yet and has as many waiting as `system_messages` or `system_bytes` allow.
     pub named_peers: usize,
+    /// Addresses that are known at once, whoever brought them up (L6); 10,000. A tenth of them is for peers that call, and a tenth
+    /// as many more for those that are reached for here. One more is refused.
+    pub endpoints: usize,
     /// Connections that have not shaken hands, or have no call left of those that did, in all (L3); 128.
     pub strangers: usize,
     /// The same of one IP address (L3); 16.
@@ -248,6 +251,7 @@ impl Limits {
             inbound_peers: 10_000,
             inbound_calls: 8,
             named_peers: 64,
+            endpoints: 10_000,
             strangers: 128,
             strangers_per_ip: 16,
             failures_per_second: 64,

@@ -30,10 +30,9 @@ use crate::peer_watcher::{PeerWatch, PeerWatcherRef};
 use crate::pending_asks::{self, PendingAsks};
 use crate::pid_entry::PidEntry;
 
-/// Endpoints that may exist for whatever peers do (limit L6).
-const ENDPOINTS_MAX: usize = 10_000;
-/// Of them, those that are kept for peers that have called; and as many more for those that are reached for here.
-const ENDPOINTS_KEPT: usize = ENDPOINTS_MAX / 10;
+/// Of the endpoints that may exist whatever peers do, one in so many is kept for peers that have called; and as many more may exist
+/// for those that are reached for here.
+const ENDPOINTS_KEPT: usize = 10;
 /// Bytes of an envelope beside its payload and headers: indices, ids, lengths.
 const ENVELOPE_SLACK: usize = 4 * 1024;
 
@@ -232,7 +231,8 @@ impl Node {
 
     /// The endpoint of `address`, for somebody here; made if there is none.
     pub(crate) fn endpoint(self: &Arc<Self>, address: &str) -> Result<Arc<Endpoint>, Refusal> {
-        let most = ENDPOINTS_MAX + ENDPOINTS_KEPT;
+        let max = self.config.get_limits().endpoints;
+        let most = max + max / ENDPOINTS_KEPT;
         let endpoint = self.endpoint_within(address, EndpointKind::Dialled, most)?;
         endpoint.claim();
         Ok(endpoint)
@@ -244,7 +244,7 @@ impl Node {
         address: &str,
         kind: EndpointKind,
     ) -> Result<Arc<Endpoint>, Refusal> {
-        self.endpoint_within(address, kind, ENDPOINTS_MAX)
+        self.endpoint_within(address, kind, self.config.get_limits().endpoints)
     }
 
     fn endpoint_within(
@@ -271,11 +271,12 @@ impl Node {
             Place::Taken(found) => return Ok(found),
             Place::Free(address) => address,
         };
-        if self.endpoints.len() >= ENDPOINTS_MAX - ENDPOINTS_KEPT {
+        let limits = self.config.get_limits();
+        if self.endpoints.len() >= limits.endpoints - limits.endpoints / ENDPOINTS_KEPT {
             return Err(Refusal::Limit("endpoints of addresses that peers named"));
         }
         let named = by
-            .name_another(self.config.get_limits().named_peers)
+            .name_another(limits.named_peers)
             .ok_or(Refusal::Limit("endpoints of addresses that one peer named"))?;
         let endpoint = self.make_endpoint(&address, EndpointKind::Dialled, Some(named))?;
         endpoint.set_source(by.source());

@@ -9,7 +9,7 @@ use nexus_actor_core::{ActorSystem, AskError, Refusal};
 use nexus_remote::EndpointTerminatedEvent;
 use portable_atomic::Ordering;
 
-use super::{ENDPOINTS_KEPT, ENDPOINTS_MAX, Node};
+use super::{ENDPOINTS_KEPT, Node};
 use crate::batch::WireForm;
 use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointKind};
@@ -117,12 +117,13 @@ async fn a_call_and_the_table_agree() {
 #[tokio::test]
 async fn named_addresses_leave_places_free() {
     let mut limits = Limits::new();
-    limits.named_peers = ENDPOINTS_MAX;
+    let max = 200;
+    (limits.endpoints, limits.named_peers) = (max, max);
     let config = Config::new("127.0.0.1", 0).with([ConfigOption::with_limits(limits)]);
     let (_system, remote, node) = start_with(config).await;
     let by = node.endpoint(ADDRESS).expect("an address");
     let address = |number: usize| format!("127.1.{}.{}:1", number / 256, number % 256);
-    let most = ENDPOINTS_MAX - ENDPOINTS_KEPT;
+    let most = max - max / ENDPOINTS_KEPT;
     for number in 1..most {
         by.way_to(&address(number)).expect("room");
     }
@@ -130,15 +131,15 @@ async fn named_addresses_leave_places_free() {
     assert!(matches!(by.way_to(&address(most)), Err(Refusal::Limit(_))));
     assert!(by.way_to(&address(1)).is_ok(), "those there are remain");
     let called = |number| node.endpoint_of(&address(number), EndpointKind::Dialled);
-    for number in most..ENDPOINTS_MAX {
+    for number in most..max {
         called(number).expect("room");
     }
-    assert!(matches!(called(ENDPOINTS_MAX), Err(Refusal::Limit(_))));
-    let most = ENDPOINTS_MAX + ENDPOINTS_KEPT;
-    for number in ENDPOINTS_MAX..most {
+    assert!(matches!(called(max), Err(Refusal::Limit(_))));
+    let all = max + max / ENDPOINTS_KEPT;
+    for number in max..all {
         node.endpoint(&address(number)).expect("room");
     }
-    assert!(matches!(node.endpoint(&address(most)), Err(Refusal::Limit(_))));
+    assert!(matches!(node.endpoint(&address(all)), Err(Refusal::Limit(_))));
     remote.shutdown(false).await;
 }
 
