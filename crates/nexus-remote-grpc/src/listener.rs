@@ -465,6 +465,8 @@ impl Stream for Incoming {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::time::Instant;
     use tokio_stream::StreamExt as _;
 
     use super::*;
@@ -492,5 +494,21 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_interval().expect("an option"), KEEPALIVE);
             assert_eq!(socket.tcp_keepalive_retries().expect("an option"), KEEPALIVE_PROBES);
         }
+    }
+
+    /// A connection on which nothing is said is ended when the time for a handshake is over.
+    ///
+    /// Covers: HS-06, T3
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
+        let strangers = Strangers::new(Arc::default(), 1, 1, Duration::from_millis(200));
+        let mut accepted = Incoming::new(listener, strangers).next().await.expect("one").expect("accepted");
+        let began = Instant::now();
+        assert!(accepted.read_u8().await.is_err());
+        assert_eq!(began.elapsed(), Duration::from_millis(200));
+        drop(accepted);
+        assert!(near.read_u8().await.is_err());
     }
 }

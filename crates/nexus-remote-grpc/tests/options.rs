@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::system::ResolveError;
@@ -13,7 +13,7 @@ use nexus_remote::association::{Overflow, Patience};
 use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
 use nexus_remote_grpc::batch::{BatchLimits, Incoming, WireForm};
 use nexus_remote_grpc::config::Limits;
-use nexus_remote_grpc::endpoint_state::{ConnectionState, HeartbeatConfig, ReconnectPolicy};
+use nexus_remote_grpc::endpoint_state::{ConnectionState, ReconnectPolicy};
 use nexus_remote_grpc::proto::actor;
 use nexus_remote_grpc::proto::remote::remote_message::MessageType;
 use nexus_remote_grpc::proto::remote::{
@@ -29,6 +29,7 @@ use support::raw::{
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, system, within};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tonic::Code;
 
 const fn ms(millis: u64) -> Duration {
@@ -187,83 +188,17 @@ async fn endpoint_manager_batch_size_gives_others_their_turn() {
     assert!(most[0] < most[1], "commands worked off before others had their turn: {most:?}");
 }
 
-/// How long it takes until nobody is there, and in how many attempts.
-async fn gives_up(options: impl IntoIterator<Item = ConfigOption>) -> (Duration, u32, String) {
-    let a = node(options).await;
-    let mut attempts = a.events::<EndpointReconnectEvent>();
-    let mut terminated = a.events::<EndpointTerminatedEvent>();
-    let began = Instant::now();
-    a.at(&nowhere().await, "echo").tell(Echo::Count(1));
-    let event = terminated.next("the end").await;
-    let took = began.elapsed();
-    let mut last = 0;
-    while let Some(event) = attempts.try_next() {
-        last = event.attempt;
-    }
-    a.stop().await;
-    (took, last, event.reason.to_string())
-}
-
-/// Covers: CFG-05, CFG-06, CFG-07, CFG-41, HS-08, TST-35, TST-45
+/// Covers: HS-08, TST-35, TST-45
 #[tokio::test(flavor = "multi_thread")]
 async fn reconnect_options_decide_when_an_address_is_given_up() {
-    let initial = ConfigOption::with_endpoint_reconnect_initial_backoff;
-    let longest = ConfigOption::with_endpoint_reconnect_max_backoff;
-    let retries = ConfigOption::with_endpoint_reconnect_max_retries;
-    let steady = ConfigOption::with_endpoint_reconnect_jitter(0.0);
-    let (_, _, reason) = gives_up([retries(3), initial(ms(1))]).await;
+    let initial = ConfigOption::with_endpoint_reconnect_initial_backoff(ms(1));
+    let retries = ConfigOption::with_endpoint_reconnect_max_retries(3);
+    let a = node([initial, retries]).await;
+    let mut terminated = a.events::<EndpointTerminatedEvent>();
+    a.at(&nowhere().await, "echo").tell(Echo::Count(1));
+    let reason = terminated.next("the end").await.reason;
     assert!(reason.starts_with("unreachable after 3 attempts"), "{reason}");
-    // One wait after the only attempt.
-    let (took, _, _) = gives_up([retries(1), initial(ms(600)), steady.clone()]).await;
-    assert!(took >= ms(600), "{took:?}");
-    // Eight waits that do not grow: doubled, they would be 25 seconds.
-    let (took, _, _) = gives_up([retries(8), initial(ms(100)), longest(ms(100)), steady]).await;
-    assert!(took >= ms(800) && took < ms(5_000), "{took:?}");
-    let policy = ReconnectPolicy::fixed(2, ms(300));
-    let (took, _, reason) = gives_up([ConfigOption::with_endpoint_reconnect_policy(policy)]).await;
-    assert!(took >= ms(600) && reason.starts_with("unreachable after 2 attempts"), "{took:?}: {reason}");
-}
-
-/// Covers: CFG-08
-#[tokio::test(flavor = "multi_thread")]
-async fn reconnect_jitter_spreads_the_waits() {
-    let options = || {
-        [
-            ConfigOption::with_endpoint_reconnect_max_retries(1),
-            ConfigOption::with_endpoint_reconnect_initial_backoff(ms(400)),
-            ConfigOption::with_endpoint_reconnect_jitter(0.99),
-        ]
-    };
-    let tries: Vec<_> = (0..16).map(|_| tokio::spawn(gives_up(options()))).collect();
-    let mut shortest = Duration::MAX;
-    for one in tries {
-        shortest = shortest.min(within("the end", one).await.expect("no panic").0);
-    }
-    // Of 16 waits between 4 and 796 ms none below 320, where those of the default begin: one time in 25,000.
-    assert!(shortest < ms(320), "{shortest:?}");
-}
-
-/// Covers: CFG-09, CFG-10, RC-10
-#[tokio::test(flavor = "multi_thread")]
-async fn heartbeat_options_probe_and_give_up_a_silent_peer() {
-    let parts = [
-        ConfigOption::with_endpoint_heartbeat_interval(ms(50)),
-        ConfigOption::with_endpoint_heartbeat_timeout(ms(300)),
-    ];
-    let whole =
-        [ConfigOption::with_endpoint_heartbeat(HeartbeatConfig { interval: ms(50), timeout: ms(300) })];
-    for options in [parts.to_vec(), whole.to_vec()] {
-        let mut server = RawServer::start(Manners { is_nexus: true, ..Manners::default() }).await;
-        let a = node(options).await;
-        let mut attempts = a.events::<EndpointReconnectEvent>();
-        let began = Instant::now();
-        a.at(&server.address(), "echo").tell(Echo::Count(1));
-        server.until("actor.Touch").await;
-        assert!(began.elapsed() >= ms(50));
-        attempts.next("the loss").await;
-        assert!(began.elapsed() >= ms(300) && began.elapsed() < Duration::from_secs(10));
-        a.stop().await;
-    }
+    a.stop().await;
 }
 
 /// Covers: S91
@@ -321,25 +256,6 @@ async fn queue_patience_keeps_or_drops_what_waits_for_a_reconnect() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connect_timeout_ends_a_dial_that_hangs() {
-    // It accepts and says nothing, so TLS waits for its answer.
-    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let a = node([
-        ConfigOption::with_client_tls(tonic::transport::ClientTlsConfig::new()),
-        ConfigOption::with_connect_timeout(ms(200)),
-        ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(1, ms(1))),
-    ])
-    .await;
-    let mut terminated = a.events::<EndpointTerminatedEvent>();
-    let began = Instant::now();
-    a.at(&silent.local_addr().expect("bound").to_string(), "echo").tell(Echo::Count(1));
-    let event = terminated.next("the end").await;
-    assert!(began.elapsed() >= ms(200) && began.elapsed() < ms(4_000), "{:?}", began.elapsed());
-    assert!(event.reason.contains("1 attempt"), "{}", event.reason);
-    a.stop().await;
-}
-
 /// Covers: HS-06, T3
 #[tokio::test(flavor = "multi_thread")]
 async fn handshake_timeout_ends_calls_that_say_nothing() {
@@ -349,11 +265,9 @@ async fn handshake_timeout_ends_calls_that_say_nothing() {
     let once = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(1, ms(1)));
     let a = node([option(), once]).await;
     let mut terminated = a.events::<EndpointTerminatedEvent>();
-    let began = Instant::now();
     a.at(&mute.address(), "echo").tell(Echo::Count(1));
     let event = terminated.next("the end").await;
     assert!(event.reason.contains("no connect response in time"), "{}", event.reason);
-    assert!(began.elapsed() >= ms(200) && began.elapsed() < ms(9_000));
     // Of a peer that calls and does not say who it is.
     let ended = match RawCall::open(
         a.remote.address(),
@@ -373,20 +287,10 @@ async fn handshake_timeout_ends_calls_that_say_nothing() {
     a.stop().await;
 }
 
-/// Covers: CFG-16
-#[tokio::test(flavor = "multi_thread")]
-async fn call_timeout_ends_a_spawn_that_nobody_answers() {
-    let server = RawServer::start(Manners { is_nexus: true, ..Manners::default() }).await;
-    let a = node([ConfigOption::with_call_timeout(ms(200))]).await;
-    let began = Instant::now();
-    let spawned = within("the end", a.remote.spawn_remote(&server.address(), "echo")).await;
-    assert_eq!(spawned.expect_err("nobody answers").status(), ResponseStatusCode::Timeout);
-    assert!(began.elapsed() >= ms(200) && began.elapsed() < ms(9_000));
-    a.stop().await;
-}
-
+/// The clock stands from the call on, and moves while all wait for it: only what is waited for counts.
+///
 /// Covers: S109, T37
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn shutdown_options_bound_the_end_of_a_node_whose_peer_has_stopped_reading() {
     let frozen = RawServer::start(Manners { is_nexus: true, never_reads: true, ..Manners::default() }).await;
     let a = node([ConfigOption::with_shutdown_flush(ms(400)), ConfigOption::with_shutdown_timeout(ms(800))])
@@ -402,19 +306,19 @@ async fn shutdown_options_bound_the_end_of_a_node_whose_peer_has_stopped_reading
     );
     // And one that has called and does not hang up.
     let _caller = RawCall::shake(a.remote.address(), server_hello("raw", "127.0.0.1:1")).await;
+    tokio::time::pause();
     let began = Instant::now();
     within("the end", a.remote.shutdown(true)).await;
     let took = began.elapsed();
-    assert!(took >= ms(400) && took < ms(2_500), "{took:?}");
+    assert!(took >= ms(400) && took <= ms(800 + 500), "{took:?}");
     assert!(a.system.dead_letters().count(DeadLetterReason::Shutdown) > 0);
     eventually("no task is left", || a.remote.tasks() == 0).await;
     a.stop().await;
 }
 
 /// Covers: S109
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn shutdown_timeout_is_the_longest_that_peers_are_waited_for() {
-    let mut took = Vec::new();
     for (flush, whole) in [(1_500, 2_000), (100, 300)] {
         let a = node([
             ConfigOption::with_shutdown_flush(ms(flush)),
@@ -422,12 +326,14 @@ async fn shutdown_timeout_is_the_longest_that_peers_are_waited_for() {
         ])
         .await;
         let _caller = RawCall::shake(a.remote.address(), server_hello("raw", "127.0.0.1:1")).await;
+        tokio::time::pause();
         let began = Instant::now();
         within("the end", a.remote.shutdown(true)).await;
-        took.push(began.elapsed());
+        let took = began.elapsed();
+        assert!(took >= ms(whole) && took <= ms(whole + 500), "{took:?}");
+        tokio::time::resume();
         a.stop().await;
     }
-    assert!(took[1] < ms(1_500), "{took:?}");
 }
 
 /// Covers: DIAG-01, DIAG-02, DIAG-03, DIAG-04, DIAG-07, TST-43, T34
@@ -475,17 +381,15 @@ async fn limits_of_diagnostics_bound_answers_and_their_rate() {
     }
     let a = node([on, limits(|limits| limits.diagnostics_per_second = 1)]).await;
     let mut client = RemotingClient::new(raw::channel(a.remote.address()).await, raw::MESSAGE_BYTES);
-    let mut refused = 0;
-    for _ in 0..10 {
-        match client.list_processes(all.clone()).await {
-            Ok(_) => {}
-            Err(status) => {
-                assert_eq!(status.code(), Code::ResourceExhausted);
-                refused += 1;
+    // On a busy machine a second may lie between two of them, but not between all.
+    let refused = within("a refusal", async {
+        loop {
+            if let Err(status) = client.list_processes(all.clone()).await {
+                return status;
             }
         }
-    }
-    assert!(refused > 0);
+    });
+    assert_eq!(refused.await.code(), Code::ResourceExhausted);
     a.stop().await;
 }
 
@@ -683,14 +587,15 @@ async fn limits_of_pending_asks_refuse_one_more() {
 async fn limits_of_spawns_refuse_one_more() {
     for limit in [limits(|limits| limits.spawned = 1), limits(|limits| limits.spawns_per_second = 1)] {
         let (a, b) = (node([]).await, node([limit]).await);
-        let mut refused = 0;
-        for _ in 0..6 {
-            if let Err(error) = within("an answer", a.remote.spawn_remote(b.remote.address(), "echo")).await {
-                assert_eq!(error.status(), ResponseStatusCode::Unavailable);
-                refused += 1;
+        // However slow the machine is: sooner or later two of them come within a second.
+        let refused = within("a refusal", async {
+            loop {
+                if let Err(error) = a.remote.spawn_remote(b.remote.address(), "echo").await {
+                    return error.status();
+                }
             }
-        }
-        assert!(refused > 0);
+        });
+        assert_eq!(refused.await, ResponseStatusCode::Unavailable);
         a.stop().await;
         b.stop().await;
     }
@@ -874,11 +779,7 @@ async fn one_connection_does_not_use_up_the_diagnostics_of_others() {
     let client = async || RemotingClient::new(raw::channel(a.remote.address()).await, raw::MESSAGE_BYTES);
     let (mut greedy, mut other) = (client().await, client().await);
     let all = ListProcessesRequest { pattern: String::new(), r#type: 0 };
-    let mut is_exhausted = false;
-    for _ in 0..20 {
-        is_exhausted |= greedy.list_processes(all.clone()).await.is_err();
-    }
-    assert!(is_exhausted);
+    within("a refusal", async { while greedy.list_processes(all.clone()).await.is_ok() {} }).await;
     assert!(other.list_processes(all).await.is_ok());
     a.stop().await;
 }

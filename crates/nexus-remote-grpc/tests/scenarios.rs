@@ -603,7 +603,7 @@ async fn the_socket_to_a_frozen_peer_is_closed_after_its_silence() {
         far.tell(Echo::Note("x".repeat(10_000)));
     }
     there.next("the connection").await;
-    assert_eq!(proxy.open(), 1);
+    assert!(proxy.accepted() > 0);
     proxy.close();
     gone.next("the end").await;
     eventually("the socket is closed", || proxy.open() == 0).await;

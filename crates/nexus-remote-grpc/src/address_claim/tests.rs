@@ -1,9 +1,21 @@
-//! How often the holder of a name is asked.
+//! How often the holder of a name is asked, and how long it is waited for: on virtual time, with connections in memory.
+
+use std::time::Duration;
 
 use nexus_actor_core::ActorSystem;
+use nexus_remote::ClientConnectedEvent;
+use tokio::time::Instant;
+use tonic::Code;
 
 use super::Question;
+use crate::batch::Incoming;
+use crate::endpoint_writer::tests::{Door, NEXUS, PEER, Pair};
+use crate::remote::tests::support::raw::{client_hello, server_hello};
+use crate::remote::tests::support::{Echo, TestNode, local, within};
 use crate::{Config, Remote};
+
+/// Half of the time for a handshake.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// However many claim a name, its holder has a few questions at a time, and none is left of claims that ended.
 ///
@@ -30,4 +42,49 @@ async fn many_claims_are_few_questions() {
     drop(claims);
     assert_eq!(node.asks.len(), 0);
     remote.shutdown(false).await;
+}
+
+/// A client whose connection is half open: it hears nothing of what it is asked.
+///
+/// Covers: S155
+#[tokio::test(start_paused = true)]
+async fn a_client_comes_back_while_its_old_call_is_silent() {
+    let server = TestNode::start("server", local()).await;
+    let door = Door::of(&server);
+    let mut silent = door.call(client_hello("raw")).await.expect("a call");
+    let mut connected = server.events::<ClientConnectedEvent>();
+    let began = Instant::now();
+    let mut call = door.call(client_hello("raw")).await.expect("it is taken");
+    assert_eq!(began.elapsed(), PATIENCE, "the first was asked for a sign of life");
+    assert_eq!(&*connected.next("the client").await.system_id, "raw");
+    let address = server.remote.manager().client_connections()[0].address().expect("it is connected");
+    server.at(&address, "any").tell(Echo::Note("down".to_owned()));
+    within("the note", async {
+        loop {
+            if let Some(Incoming::Batch(batch)) = call.next().await.expect("it serves")
+                && batch.envelopes().flatten().any(|envelope| envelope.type_name.ends_with("StringValue"))
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    assert_eq!(silent.end().await, Code::Unavailable);
+    server.stop().await;
+}
+
+/// A node that answers nothing for as long as it may is not known to be gone: nobody else is believed.
+///
+/// Covers: T10
+#[tokio::test(start_paused = true)]
+async fn the_call_of_a_node_is_refused_while_the_one_before_it_is_silent() {
+    let mut pair = Pair::start(local(), NEXUS).await;
+    pair.tell(Echo::Note("x".to_owned()));
+    pair.peer.batch().await;
+    let door = Door::of(&pair.node);
+    let began = Instant::now();
+    let refused = door.call(server_hello("started again", PEER)).await.err().expect("it is not believed");
+    assert_eq!((refused.code(), began.elapsed()), (Code::AlreadyExists, PATIENCE));
+    pair.peer.until("actor.Touch").await;
+    pair.node.stop().await;
 }

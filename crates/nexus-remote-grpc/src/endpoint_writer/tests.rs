@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::rt;
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::lock::Lock;
@@ -21,18 +22,22 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::codegen::{Service, http::Uri};
+use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
 
 use crate::config::Limits;
-use crate::endpoint_state::{DisconnectCause, ReconnectPolicy};
+use crate::endpoint_state::{DisconnectCause, HeartbeatConfig, ReconnectPolicy};
 use crate::endpoint_supervisor::EndpointSupervisor;
-use crate::remote::tests::support::raw::{MESSAGE_BYTES, Manners, RawServer};
+use crate::proto::remote::DisconnectRequest;
+use crate::proto::remote::remote_message::MessageType;
+use crate::remote::tests::support::raw::{MESSAGE_BYTES, Manners, RawCall, RawServer, message};
 use crate::remote::tests::support::{Echo, Events, Heard, TestNode, Watch, Watcher, local};
 use crate::remoting::RemotingServer;
 use crate::service::EndpointReader;
-use crate::{Config, ConfigOption};
+use crate::{Config, ConfigOption, ResponseStatusCode};
 
 /// Where the peer of these tests is. Nothing is dialled there.
-const PEER: &str = "127.0.0.1:9";
+pub(crate) const PEER: &str = "127.0.0.1:9";
 /// Bytes that a connection holds.
 const BUFFER: usize = 64 * 1024;
 
@@ -43,6 +48,17 @@ pub(crate) struct Connector {
     accepted: mpsc::UnboundedSender<io::Result<DuplexStream>>,
     asked: mpsc::UnboundedSender<Duration>,
     refuses: Arc<AtomicBool>,
+}
+
+impl Connector {
+    /// With what it is asked, and the switch that makes it refuse.
+    fn new(
+        accepted: mpsc::UnboundedSender<io::Result<DuplexStream>>,
+    ) -> (Self, mpsc::UnboundedReceiver<Duration>, Arc<AtomicBool>) {
+        let (asks, asked) = mpsc::unbounded_channel();
+        let refuses = Arc::new(AtomicBool::new(false));
+        (Self { began: Instant::now(), accepted, asked: asks, refuses: refuses.clone() }, asked, refuses)
+    }
 }
 
 impl Service<Uri> for Connector {
@@ -97,29 +113,27 @@ impl rt::Write for Near {
 }
 
 /// A node and the peer that it reaches in memory.
-struct Pair {
-    node: TestNode,
-    peer: RawServer,
+pub(crate) struct Pair {
+    pub(crate) node: TestNode,
+    pub(crate) peer: RawServer,
     began: Instant,
     asked: mpsc::UnboundedReceiver<Duration>,
     refuses: Arc<AtomicBool>,
 }
 
 impl Pair {
-    async fn start(config: Config, manners: Manners) -> Self {
+    pub(crate) async fn start(config: Config, manners: Manners) -> Self {
         let node = TestNode::start("node", config).await;
         let (accepted, connections) = mpsc::unbounded_channel();
-        let (asks, asked) = mpsc::unbounded_channel();
-        let refuses = Arc::new(AtomicBool::new(false));
-        let began = Instant::now();
-        let connector = Connector { began, accepted, asked: asks, refuses: refuses.clone() };
+        let (connector, asked, refuses) = Connector::new(accepted);
+        let began = connector.began;
         assert!(node.remote.node_for_tests().connector.set(connector).is_ok());
         let incoming = UnboundedReceiverStream::new(connections);
         let peer = RawServer::over(PEER.parse().expect("an address"), manners, incoming);
         Self { node, peer, began, asked, refuses }
     }
 
-    fn tell(&self, message: Echo) {
+    pub(crate) fn tell(&self, message: Echo) {
         self.node.at(PEER, "echo").tell(message);
     }
 
@@ -146,7 +160,8 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-const NEXUS: Manners = Manners { is_nexus: true, blocks: false, never_reads: false, is_mute: false };
+pub(crate) const NEXUS: Manners =
+    Manners { is_nexus: true, blocks: false, never_reads: false, is_mute: false };
 
 /// Covers: TST-44, HS-08
 #[tokio::test(start_paused = true)]
@@ -178,6 +193,52 @@ async fn waits_between_attempts_double_up_to_the_longest() {
     pair.node.stop().await;
 }
 
+/// When an address that refuses is given up, and the reason.
+async fn gives_up(options: impl IntoIterator<Item = ConfigOption>) -> (u128, Arc<str>) {
+    let pair = Pair::start(local().with(options), NEXUS).await;
+    pair.refuses.store(true, Ordering::Release);
+    let mut terminated = pair.node.events::<EndpointTerminatedEvent>();
+    pair.tell(Echo::Count(1));
+    let (at, event) = pair.at(&mut terminated).await;
+    pair.node.stop().await;
+    (at, event.reason)
+}
+
+/// Covers: CFG-05, CFG-06, CFG-07, CFG-41
+#[tokio::test(start_paused = true)]
+async fn each_reconnect_option_moves_the_instant_of_giving_up() {
+    let initial = ConfigOption::with_endpoint_reconnect_initial_backoff;
+    let longest = ConfigOption::with_endpoint_reconnect_max_backoff;
+    let retries = ConfigOption::with_endpoint_reconnect_max_retries;
+    let steady = ConfigOption::with_endpoint_reconnect_jitter(0.0);
+    // One wait after the only attempt.
+    assert_eq!(gives_up([retries(1), initial(ms(600)), steady.clone()]).await.0, 600);
+    assert_eq!(gives_up([retries(3), initial(ms(100)), steady.clone()]).await.0, 700);
+    // Eight waits that do not grow.
+    assert_eq!(gives_up([retries(8), initial(ms(100)), longest(ms(100)), steady]).await.0, 800);
+    let (at, reason) =
+        gives_up([ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(2, ms(300)))]).await;
+    assert_eq!(at, 600);
+    assert!(reason.starts_with("unreachable after 2 attempts"), "{reason}");
+}
+
+/// Covers: CFG-08
+#[tokio::test(start_paused = true)]
+async fn reconnect_jitter_spreads_the_waits() {
+    let mut waits = Vec::new();
+    for _ in 0..32 {
+        let options = [
+            ConfigOption::with_endpoint_reconnect_max_retries(1),
+            ConfigOption::with_endpoint_reconnect_initial_backoff(ms(400)),
+            ConfigOption::with_endpoint_reconnect_jitter(0.99),
+        ];
+        waits.push(gives_up(options).await.0);
+    }
+    assert!(waits.iter().all(|wait| (4..=797).contains(wait)), "{waits:?}");
+    // The default spreads them from 320 to 480 only. That of 32 none is below, or none above, happens once in 30 million runs.
+    assert!(waits.iter().any(|wait| *wait < 320) && waits.iter().any(|wait| *wait > 480), "{waits:?}");
+}
+
 /// Covers: RC-10, S7
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_asked_twice_and_lost_after_45_seconds() {
@@ -195,20 +256,94 @@ async fn a_silent_peer_is_asked_twice_and_lost_after_45_seconds() {
     pair.node.stop().await;
 }
 
+/// Covers: CFG-09, CFG-10, RC-10
+#[tokio::test(start_paused = true)]
+async fn heartbeat_options_probe_and_give_up_a_silent_peer() {
+    let parts = vec![
+        ConfigOption::with_endpoint_heartbeat_interval(ms(50)),
+        ConfigOption::with_endpoint_heartbeat_timeout(ms(300)),
+    ];
+    let whole =
+        vec![ConfigOption::with_endpoint_heartbeat(HeartbeatConfig { interval: ms(50), timeout: ms(300) })];
+    for options in [parts, whole] {
+        let policy = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(5, ms(200)));
+        let mut pair = Pair::start(local().with([policy]).with(options), NEXUS).await;
+        let mut again = pair.node.events::<EndpointReconnectEvent>();
+        pair.tell(Echo::Count(1));
+        pair.peer.until("actor.Touch").await;
+        assert_eq!(pair.now(), 50);
+        assert_eq!(pair.at(&mut again).await.0, 300 + 200);
+        pair.node.stop().await;
+    }
+}
+
+/// Covers: CFG-16
+#[tokio::test(start_paused = true)]
+async fn call_timeout_ends_a_spawn_that_nobody_answers() {
+    let pair = Pair::start(local().with([ConfigOption::with_call_timeout(ms(200))]), NEXUS).await;
+    let spawned = pair.node.remote.spawn_remote(PEER, "echo").await;
+    assert_eq!(spawned.expect_err("nobody answers").status(), ResponseStatusCode::Timeout);
+    // The timer of questions ticks every ten milliseconds.
+    assert!((200..=210).contains(&pair.now()), "{}", pair.now());
+    pair.node.stop().await;
+}
+
+/// A dial that hangs: the connection is there, and nothing answers the first word of TLS.
+#[tokio::test(start_paused = true)]
+async fn connect_timeout_ends_a_dial_that_hangs() {
+    let config = local().with([
+        ConfigOption::with_client_tls(ClientTlsConfig::new()),
+        ConfigOption::with_connect_timeout(ms(200)),
+        ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(1, ms(1))),
+    ]);
+    let node = TestNode::start("node", config).await;
+    let (accepted, _unread) = mpsc::unbounded_channel();
+    let (connector, ..) = Connector::new(accepted);
+    assert!(node.remote.node_for_tests().connector.set(connector).is_ok());
+    let mut terminated = node.events::<EndpointTerminatedEvent>();
+    let began = Instant::now();
+    node.at(PEER, "echo").tell(Echo::Count(1));
+    let event = terminated.next("the end").await;
+    assert_eq!(began.elapsed(), ms(200 + 1), "{}", event.reason);
+    assert!(event.reason.contains("1 attempt"), "{}", event.reason);
+    node.stop().await;
+}
+
 /// A peer that answers nothing is given up when the handshake's time is over, and the first wait begins then.
 ///
 /// Covers: HS-06
 #[tokio::test(start_paused = true)]
 async fn a_handshake_without_an_answer_ends_in_time() {
     let once = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(1, ms(300)));
+    let sooner = ConfigOption::with_handshake_timeout(ms(200));
     let mute = Manners { is_mute: true, ..NEXUS };
-    let pair = Pair::start(local().with([once]), mute).await;
-    let mut terminated = pair.node.events::<EndpointTerminatedEvent>();
-    pair.tell(Echo::Count(1));
-    let (at, event) = pair.at(&mut terminated).await;
-    assert_eq!(at, 10_300);
-    assert!(event.reason.contains("no connect response in time"), "{}", event.reason);
-    pair.node.stop().await;
+    for (options, ended) in [(vec![once.clone()], 10_300), (vec![once, sooner], 500)] {
+        let pair = Pair::start(local().with(options), mute).await;
+        let mut terminated = pair.node.events::<EndpointTerminatedEvent>();
+        pair.tell(Echo::Count(1));
+        let (at, event) = pair.at(&mut terminated).await;
+        assert_eq!(at, ended);
+        assert!(event.reason.contains("no connect response in time"), "{}", event.reason);
+        pair.node.stop().await;
+    }
+}
+
+/// Who calls and does not say who it is.
+///
+/// Covers: HS-06, T3
+#[tokio::test(start_paused = true)]
+async fn a_call_that_says_nothing_ends_in_time() {
+    for (options, ended) in
+        [(None, ms(10_000)), (Some(ConfigOption::with_handshake_timeout(ms(200))), ms(200))]
+    {
+        let node = TestNode::start("node", local().with(options)).await;
+        let door = Door::of(&node);
+        let began = Instant::now();
+        let nothing = message(MessageType::DisconnectRequest(DisconnectRequest {}));
+        let status = door.call(nothing).await.err().expect("it is not served");
+        assert_eq!((status.code(), began.elapsed()), (Code::DeadlineExceeded, ended));
+        node.stop().await;
+    }
 }
 
 /// An attempt that is given up takes its connection with it: nobody is left who would end the call.
@@ -397,6 +532,48 @@ async fn limits_of_mailboxes_hold_a_peer_up() {
     }
 }
 
+/// Serves connections in memory as `to` serves its sockets.
+fn serve(to: &TestNode) -> (mpsc::UnboundedSender<io::Result<DuplexStream>>, JoinHandle<()>) {
+    let (connections, incoming) = mpsc::unbounded_channel();
+    let reader = Arc::new(EndpointReader::new(to.remote.node_for_tests().clone()));
+    let service = RemotingServer::new(reader, MESSAGE_BYTES);
+    let server = EndpointSupervisor::server(to.remote.node_for_tests()).expect("a server");
+    let incoming = UnboundedReceiverStream::new(incoming);
+    let serving = tokio::spawn(async move {
+        let _ = server.serve_with_incoming(service, incoming).await;
+    });
+    (connections, serving)
+}
+
+/// The way to a node in memory, for those who call it by hand.
+pub(crate) struct Door {
+    connector: Connector,
+    serving: JoinHandle<()>,
+}
+
+impl Door {
+    pub(crate) fn of(node: &TestNode) -> Self {
+        let (connections, serving) = serve(node);
+        let (connector, ..) = Connector::new(connections);
+        Self { connector, serving }
+    }
+
+    /// Opens a call on a connection of its own and waits for the answer to its first message.
+    pub(crate) async fn call(&self, first: Bytes) -> Result<RawCall, Status> {
+        let dial = Endpoint::from_static("http://127.0.0.1:9");
+        let channel = dial.connect_with_connector(self.connector.clone()).await.expect("a connection");
+        let mut call = RawCall::by(channel, first).await?;
+        call.response().await?;
+        Ok(call)
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
 /// Connections in memory to `to`, for `from`; each can be cut.
 struct Links {
     cut: Arc<Lock<Vec<AbortHandle>>>,
@@ -407,11 +584,9 @@ struct Links {
 impl Links {
     fn join(from: &TestNode, to: &TestNode) -> Self {
         let (accepted, mut connections) = mpsc::unbounded_channel::<io::Result<DuplexStream>>();
-        let (asked, _) = mpsc::unbounded_channel();
-        let refuses: Arc<AtomicBool> = Arc::default();
-        let connector = Connector { began: Instant::now(), accepted, asked, refuses: refuses.clone() };
+        let (connector, _, refuses) = Connector::new(accepted);
         assert!(from.remote.node_for_tests().connector.set(connector).is_ok());
-        let (carried, incoming) = mpsc::unbounded_channel();
+        let (carried, serving) = serve(to);
         let cut: Arc<Lock<Vec<AbortHandle>>> = Arc::default();
         let cuts = cut.clone();
         let carrying = tokio::spawn(async move {
@@ -425,13 +600,6 @@ impl Links {
                 cuts.push(link.abort_handle());
                 let _ = carried.send(io::Result::Ok(served));
             }
-        });
-        let reader = Arc::new(EndpointReader::new(to.remote.node_for_tests().clone()));
-        let service = RemotingServer::new(reader, MESSAGE_BYTES);
-        let server = EndpointSupervisor::server(to.remote.node_for_tests()).expect("a server");
-        let incoming = UnboundedReceiverStream::new(incoming);
-        let serving = tokio::spawn(async move {
-            let _ = server.serve_with_incoming(service, incoming).await;
         });
         Self { cut, refuses, serving: vec![carrying, serving] }
     }
@@ -466,6 +634,7 @@ async fn a_day_of_breaks_leaves_nothing_behind() {
     let told = watching.clone();
     let watcher = a.system.spawn("watcher", Props::from_fn(move || Watcher(told.clone()))).expect("free");
     let far = a.far(&b, "echo");
+    let ask = || far.ask(|reply| Echo::Say("x".to_owned(), reply)).timeout(ms(5_000));
     let (began, mut random) = (Instant::now(), fastrand::Rng::with_seed(20_261_128));
     let (mut rounds, mut answers, mut spawned) = (0_u32, 0_u32, 0_u32);
     while began.elapsed() < DAY {
@@ -478,14 +647,14 @@ async fn a_day_of_breaks_leaves_nothing_behind() {
             links.cut();
         }
         far.tell(Echo::Note("x".to_owned()));
-        let _ = a.ask(&far, "x").await;
+        let _ = ask().await;
         if is_long {
             tokio::time::sleep(ms(random.u64(1_000..20_000))).await;
             there.refuses.store(false, Ordering::Release);
             back.refuses.store(false, Ordering::Release);
         }
         tokio::time::sleep(ms(10_000)).await;
-        if a.ask(&far, "x").await.is_ok() {
+        if ask().await.is_ok() {
             answers += 1;
         }
         if let Ok(pid) = a.remote.spawn_remote(b.remote.address(), "kind").await {

@@ -15,8 +15,10 @@ use nexus_actor_core::{
 };
 use nexus_remote_grpc::{Config, Remote};
 
-/// What everything is waited for at most. Nothing waits this long unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// What everything is waited for at most. Nothing waits this long unless it is broken, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// What an answer and the end of a system are waited for: less than that, so that they say themselves what is missing.
+pub const ANSWER: Duration = Duration::from_secs(25);
 
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
@@ -258,7 +260,11 @@ impl<E> Events<E> {
 }
 
 pub fn system(name: &str) -> ActorSystem {
-    let system = ActorSystem::builder(name).build().expect("a system");
+    let system = ActorSystem::builder(name)
+        .with_ask_timeout(ANSWER)
+        .with_shutdown_timeout(ANSWER)
+        .build()
+        .expect("a system");
     system.register::<Echo>().expect("registered once");
     system
 }
