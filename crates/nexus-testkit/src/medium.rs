@@ -277,12 +277,12 @@ impl Sockets {
     }
 
     fn settle(&self, pump: &PumpRuntime, polls: usize) -> usize {
-        let (mut done, mut quiet, mut since) = (0, 0, None);
+        let (mut done, mut quiet, mut late, mut since) = (0, 0, 0, None);
         while done < polls {
             let ran = pump.run_at_most(polls - done);
             done += ran;
             if ran > 0 {
-                (quiet, since) = (0, None);
+                (quiet, late, since) = (0, 0, None);
             }
             // Polls the reactor once, without waiting, and wakes what it finds.
             self.runtime.block_on(tokio::task::yield_now());
@@ -292,7 +292,12 @@ impl Sockets {
             }
             let under_way = self.under_way();
             let waited = since.get_or_insert_with(Instant::now).elapsed();
-            if under_way == 0 || under_way == self.stuck.load(Ordering::Relaxed) || waited >= CARRY_TIME {
+            // What has come while this thread stood still is found by the looks that are left.
+            let is_over = waited >= CARRY_TIME && {
+                late += 1;
+                late > QUIET_LOOKS
+            };
+            if under_way == 0 || under_way == self.stuck.load(Ordering::Relaxed) || is_over {
                 self.stuck.store(under_way, Ordering::Relaxed);
                 break;
             }
