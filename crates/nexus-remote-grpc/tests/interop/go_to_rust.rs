@@ -237,8 +237,8 @@ async fn a_go_node_finds_our_node_again_after_every_end() {
 /// never get an answer.
 async fn reaches(go: &mut GoNode, node: &RustNode) {
     let ask =
-        json!({ "do": "ask", "to": node.actor("echo"), "type": STRING, "value": "x", "timeout_ms": 1_000 });
-    for _ in 0..15 {
+        json!({ "do": "ask", "to": node.actor("echo"), "type": STRING, "value": "x", "timeout_ms": 2_000 });
+    for _ in 0..30 {
         if let Ok(reply) = go.try_run(ask.clone()).await {
             return assert_eq!(reply["value"], "re:x");
         }

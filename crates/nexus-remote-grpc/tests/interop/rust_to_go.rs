@@ -1,7 +1,7 @@
 //! From our node to live Go nodes of both generations.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::pid::Pid;
@@ -15,6 +15,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
 use crate::go_node::{Generation, GoNode, text};
 use crate::rust_node::{Numbers, ORDERED, RustNode, STRING};
+use crate::support::raw::eventually;
 use crate::support::{Echo, within};
 
 /// The form that the generation does not read: with it as the default, whatever arrives was sent in a form found out.
@@ -175,8 +176,8 @@ async fn a_go_node_that_says_goodbye_is_left_and_found_again() {
         go.event("watched", |event| event["actor"] == "echo").await;
 
         let shut = go.run(json!({ "do": "shutdown", "graceful": true })).await;
-        // After ten seconds it would have ended by force.
-        assert!(shut["took_us"].as_u64().is_some_and(|took| took < 5_000_000), "{shut}");
+        // After ten seconds it ends by force.
+        assert!(shut["took_us"].as_u64().is_some_and(|took| took < 10_000_000), "{shut}");
         let end = ended.next("the goodbye").await;
         assert_eq!((&*end.address, &*end.reason), (&*address, "the peer disconnected"));
         node.told("echo unreachable").await;
@@ -252,42 +253,63 @@ async fn one_node_speaks_to_both_generations_at_once() {
     node.stop().await;
 }
 
-/// Asked for signs of life all the time, a Go node goes on; hung, it is noticed, and found again when it goes on.
+/// Asked for signs of life all the time, a Go node goes on: other servers end the connection of who asks too often.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hung_go_node_is_noticed_and_one_that_is_only_silent_is_not_annoyed() {
+async fn a_go_node_that_is_only_silent_is_not_annoyed() {
     for generation in Generation::BOTH {
         let Some(go) = GoNode::start(generation, &[]).await else { continue };
-        let (interval, timeout) = (Duration::from_millis(50), Duration::from_secs(1));
+        let interval = Duration::from_millis(50);
         let node = RustNode::with([
             wrong_default(generation),
             ConfigOption::with_endpoint_heartbeat_interval(interval),
+        ])
+        .await;
+        let mut reconnecting = node.events::<EndpointReconnectEvent>();
+        let echo = node.at(go.address(), "echo");
+        assert_eq!(node.ask(&echo, "a").await.as_deref(), Ok("a"));
+        // Each sign of life is one message received: forty of them without a word of ours between.
+        let received = || node.remote.get_endpoint_statistics(go.address()).expect("an endpoint").received;
+        let enough = received() + 40;
+        eventually("signs of life", || received() >= enough).await;
+        assert!(reconnecting.try_next().is_none(), "nothing was lost");
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_go_node_is_noticed_and_found_again() {
+    for generation in Generation::BOTH {
+        let Some(go) = GoNode::start(generation, &[]).await else { continue };
+        let timeout = Duration::from_secs(1);
+        let node = RustNode::with([
+            wrong_default(generation),
+            ConfigOption::with_endpoint_heartbeat_interval(Duration::from_millis(50)),
             ConfigOption::with_endpoint_heartbeat_timeout(timeout),
             ConfigOption::with_handshake_timeout(timeout),
-            ConfigOption::with_endpoint_reconnect_max_retries(100),
+            ConfigOption::with_endpoint_reconnect_max_retries(1_000),
             ConfigOption::with_endpoint_reconnect_max_backoff(timeout),
         ])
         .await;
         let mut connected = node.events::<EndpointConnectedEvent>();
         let mut reconnecting = node.events::<EndpointReconnectEvent>();
         let echo = node.at(go.address(), "echo");
-        assert_eq!(node.ask(&echo, "a").await.as_deref(), Ok("a"));
-        connected.next("the first").await;
-        // Each sign of life is one message received: forty of them without a word of ours between.
-        let received = || node.remote.get_endpoint_statistics(go.address()).expect("an endpoint").received;
-        let enough = received() + 40;
-        within("signs of life", async {
-            while received() < enough {
-                tokio::time::sleep(interval).await;
-            }
-        })
-        .await;
-        assert!(reconnecting.try_next().is_none(), "nothing was lost");
+        // On a busy machine a second of silence may come at any time, and take the question with it.
+        let answers = async |text| {
+            within("an answer", async {
+                while node.ask(&echo, text).await.as_deref() != Ok(text) {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        };
+        answers("a").await;
         go.signal("STOP");
+        while reconnecting.try_next().is_some() {}
         reconnecting.next("the loss").await;
+        while connected.try_next().is_some() {}
         go.signal("CONT");
-        connected.next("the second").await;
-        // On a busy machine a second of silence may come again, and take the question with it.
-        within("an answer", async { while node.ask(&echo, "b").await.as_deref() != Ok("b") {} }).await;
+        connected.next("the connection").await;
+        answers("b").await;
         node.stop().await;
     }
 }
@@ -502,11 +524,9 @@ async fn a_hung_go_node_does_not_hold_up_the_end_of_ours() {
         for _ in 0..5_000 {
             sink.tell(Numbers::Block(vec![7; 6_000]));
         }
-        let limit = node.remote.config().get_shutdown_flush() + node.remote.config().get_shutdown_timeout();
         let (system, remote) = (node.system.clone(), node.remote.clone());
-        let began = Instant::now();
+        // How long exactly that may take is seen on virtual time.
         node.stop().await;
-        assert!(began.elapsed() < limit + Duration::from_secs(1), "{:?}", began.elapsed());
         assert_eq!(remote.tasks(), 0);
         let lost = system.dead_letters().count(DeadLetterReason::Shutdown);
         assert!(lost > 0, "what was not sent is recorded");
