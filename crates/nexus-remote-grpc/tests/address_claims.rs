@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use nexus_actor_core::Props;
 use nexus_remote::{ClientConnectedEvent, EndpointTerminatedEvent};
-use nexus_remote_grpc::ConfigOption;
+use nexus_remote_grpc::{Config, ConfigOption};
 use support::proxy::Proxy;
 use support::raw::{Manners, RawCall, RawServer, batch, client_hello, note, sent, server_hello};
-use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
+use support::{Echo, Heard, TestNode, Watch, Watcher, local, own_host, within};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tonic::{Code, Status};
@@ -129,16 +129,17 @@ async fn a_stranger_that_came_first_goes_when_the_address_is_answered_by_another
     b.stop().await;
 }
 
-const PORT: &str = "NEXUS_CLAIMS_NODE_PORT";
+const ADDRESS: &str = "NEXUS_CLAIMS_NODE_ADDRESS";
 const SERVER: &str = "NEXUS_CLAIMS_SERVER";
 
 /// Not a test of its own: the node of the test below, run as a process that can be killed. It prints its address, and calls
 /// the node that it is told of.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_in_another_process() {
-    let Some(port) = std::env::var(PORT).ok().and_then(|port| port.parse().ok()) else { return };
+    let Ok(at) = std::env::var(ADDRESS) else { return };
+    let (host, port) = at.split_once(':').expect("a host and a port");
     let server = std::env::var(SERVER).expect("set together");
-    let node = TestNode::start("b", local().with([ConfigOption::with_port(port)])).await;
+    let node = TestNode::start("b", Config::new(host, port.parse().expect("a number"))).await;
     println!("listening {}", node.remote.address());
     node.at(&server, "echo").tell(Echo::Note(node.remote.system_id().to_owned()));
     std::future::pending::<()>().await;
@@ -150,10 +151,10 @@ struct OurProcess {
 }
 
 impl OurProcess {
-    async fn start(port: &str, server: &str) -> (Self, String) {
+    async fn start(at: &str, server: &str) -> (Self, String) {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "a_node_in_another_process", "--nocapture"])
-            .env(PORT, port)
+            .env(ADDRESS, at)
             .env(SERVER, server)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -179,8 +180,7 @@ impl OurProcess {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_killed_and_started_again_is_usable_within_a_second() {
     let a = TestNode::start("a", local()).await;
-    let (mut b, address) = OurProcess::start("0", a.remote.address()).await;
-    let port = address.rsplit(':').next().expect("a port").to_owned();
+    let (mut b, address) = OurProcess::start(&format!("{}:0", own_host()), a.remote.address()).await;
     let there = a.at(&address, "echo");
     let mut fastest = Duration::MAX;
     for life in 1..=5 {
@@ -197,7 +197,7 @@ async fn a_node_that_was_killed_and_started_again_is_usable_within_a_second() {
             fastest = fastest.min(listening.elapsed());
         }
         b.child.kill().await.expect("it is ours");
-        (b, _) = OurProcess::start(&port, a.remote.address()).await;
+        (b, _) = OurProcess::start(&address, a.remote.address()).await;
     }
     // A busy machine may be longer about it once or twice. What is waited for by the clock would be waited for each time.
     assert!(fastest < Duration::from_secs(1), "{fastest:?}");

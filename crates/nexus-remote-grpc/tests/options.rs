@@ -26,9 +26,9 @@ use support::proxy::Proxy;
 use support::raw::{
     self, Manners, RawCall, RawServer, batch, client_hello, eventually, note, sent, server_hello,
 };
-use support::{Echo, Heard, TestNode, Watch, Watcher, local, system, within};
+use support::{Echo, Heard, TestNode, Watch, Watcher, local, nowhere, system, within};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -53,18 +53,14 @@ async fn pair(options: impl IntoIterator<Item = ConfigOption>) -> (TestNode, Tes
     (a, b)
 }
 
-/// An address where nobody listens.
-async fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("bound").to_string()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn host_and_port_are_listened_on_and_announced() {
-    let port = nowhere().await.rsplit(':').next().expect("a port").parse().expect("a number");
-    let one = node([ConfigOption::with_host("127.0.0.2"), ConfigOption::with_port(port)]).await;
-    assert_eq!(one.remote.bound_address().map(|at| at.to_string()), Some(format!("127.0.0.2:{port}")));
-    assert_eq!(one.remote.address(), format!("127.0.0.2:{port}"));
+    let address = nowhere();
+    let (host, port) = address.split_once(':').expect("a host and a port");
+    let port = port.parse().expect("a number");
+    let one = node([ConfigOption::with_host(host), ConfigOption::with_port(port)]).await;
+    assert_eq!(one.remote.bound_address().map(|at| at.to_string()), Some(address.clone()));
+    assert_eq!(one.remote.address(), address);
     let other = node([ConfigOption::with_advertised_host("localhost")]).await;
     let bound = other.remote.bound_address().expect("it listens");
     assert_eq!(other.remote.address(), format!("localhost:{}", bound.port()));
@@ -195,7 +191,7 @@ async fn reconnect_options_decide_when_an_address_is_given_up() {
     let retries = ConfigOption::with_endpoint_reconnect_max_retries(3);
     let a = node([initial, retries]).await;
     let mut terminated = a.events::<EndpointTerminatedEvent>();
-    a.at(&nowhere().await, "echo").tell(Echo::Count(1));
+    a.at(&nowhere(), "echo").tell(Echo::Count(1));
     let reason = terminated.next("the end").await.reason;
     assert!(reason.starts_with("unreachable after 3 attempts"), "{reason}");
     a.stop().await;

@@ -15,8 +15,7 @@ use nexus_remote_grpc::{Config, ConfigOption};
 use prost::Message as _;
 use support::proxy::Proxy;
 use support::raw::{Manners, RawCall, RawServer, batch, client_hello, eventually, note, sent, server_hello};
-use support::{Echo, Heard, TestNode, Watch, Watcher, local, within};
-use tokio::net::TcpListener;
+use support::{Echo, Heard, TestNode, Watch, Watcher, local, nowhere, own_host, within};
 
 const fn ms(millis: u64) -> std::time::Duration {
     std::time::Duration::from_millis(millis)
@@ -29,11 +28,6 @@ async fn node(options: impl IntoIterator<Item = ConfigOption>) -> TestNode {
 /// Tries again every 20 ms, so often.
 fn tries(count: u32) -> ConfigOption {
     ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(count, ms(20)))
-}
-
-async fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("bound").to_string()
 }
 
 async fn start_at(address: &str) -> TestNode {
@@ -80,7 +74,7 @@ async fn the_first_message_connects_either_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_before_a_node_starts_arrives_in_order() {
     let a = node([tries(1_000)]).await;
-    let address = nowhere().await;
+    let address = nowhere();
     let there = a.at(&address, "echo");
     let mut attempts = a.events::<EndpointReconnectEvent>();
     for number in 0..100 {
@@ -99,7 +93,7 @@ async fn what_is_sent_before_a_node_starts_arrives_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_given_up_is_begun_afresh_by_the_next_message() {
     let a = node([tries(2)]).await;
-    let address = nowhere().await;
+    let address = nowhere();
     let there = a.at(&address, "echo");
     let mut terminated = a.events::<EndpointTerminatedEvent>();
     let (watching, seen) = watcher(&a, "watcher");
@@ -170,7 +164,7 @@ async fn a_break_is_healed_without_a_death() {
 /// Covers: S59, S151
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_process_at_an_address_is_told_from_the_old_one() {
-    let (a, b) = (node([tries(1_000)]).await, node([]).await);
+    let (a, b) = (node([tries(1_000)]).await, node([ConfigOption::with_host(own_host())]).await);
     let address = b.remote.address().to_owned();
     let there = a.far(&b, "echo");
     let (watching, seen) = watcher(&a, "watcher");
@@ -251,7 +245,7 @@ async fn watches_end_with_the_node_of_either_side() {
     let (a, b, proxy) = behind_proxy([tries(3)]).await;
     let (watching, seen) = watcher(&a, "watcher");
     watching.tell(Watch::Begin(a.far(&b, "echo")));
-    watching.tell(Watch::Begin(a.at(&nowhere().await, "elsewhere")));
+    watching.tell(Watch::Begin(a.at(&nowhere(), "elsewhere")));
     seen.until("the host that nobody is at", |all| all.iter().any(|line| line == "elsewhere unreachable"))
         .await;
     assert!(a.ask(&a.far(&b, "echo"), "behind the watch").await.is_ok());
@@ -363,7 +357,7 @@ async fn what_a_broken_stream_had_taken_is_unknown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_peer_costs_no_more_with_time() {
     let a = node([tries(u32::MAX), ConfigOption::with_endpoint_writer_queue_size(100)]).await;
-    let address = nowhere().await;
+    let address = nowhere();
     let there = a.at(&address, "echo");
     let mut attempts = a.events::<EndpointReconnectEvent>();
     for round in 1..=10_u64 {
@@ -401,7 +395,7 @@ async fn an_orderly_end_delivers_what_was_accepted() {
 /// Covers: S110
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_is_one_and_frees_the_port() {
-    let (a, b) = (node([]).await, node([]).await);
+    let (a, b) = (node([ConfigOption::with_host(own_host())]).await, node([]).await);
     let there = a.far(&b, "echo");
     assert!(a.ask(&there, "hello").await.is_ok());
     let (one, other) = (a.remote.clone(), a.remote.clone());
@@ -618,7 +612,7 @@ async fn a_peer_that_cannot_be_told_of_ends_is_told_goodbye() {
     let a = node([tries(1)]).await;
     let to = a.remote.address().to_owned();
     for watches in [false, true] {
-        let address = nowhere().await;
+        let address = nowhere();
         let mut call = RawCall::shake(&to, server_hello("raw", &address)).await;
         if watches {
             let watcher = actor::Pid { address: address.clone(), id: "watcher".to_owned(), request_id: 0 };

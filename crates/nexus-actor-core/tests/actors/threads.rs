@@ -166,7 +166,7 @@ async fn births_deaths_watches_and_failures_at_once_leave_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn asks_from_many_tasks_are_each_answered_or_told_why() {
-    let system = ActorSystem::builder("asks").build().unwrap();
+    let system = ActorSystem::builder("asks").with_ask_timeout(secs(30)).build().unwrap();
     let actor = system.spawn("checker", Props::from_fn(|| Checker(vec![0; 1]))).unwrap();
     let tasks: Vec<_> = (0..64)
         .map(|_| {
@@ -196,7 +196,7 @@ async fn asks_from_many_tasks_are_each_answered_or_told_why() {
 
 #[tokio::test]
 async fn blocking_work_comes_back_as_a_message_and_blocks_nobody() {
-    let system = ActorSystem::builder("blocking").build().unwrap();
+    let system = ActorSystem::builder("blocking").with_ask_timeout(secs(30)).build().unwrap();
     let log = Log::default();
     let actor = system.spawn("a", lab("a", &log)).unwrap();
     let (open, gate) = std::sync::mpsc::channel::<()>();

@@ -248,7 +248,8 @@ async fn remote_reconnect_after_server_restart() {
     let policy = ReconnectPolicy::fixed(200, wait);
     let client =
         TestNode::start("client", local().with([ConfigOption::with_endpoint_reconnect_policy(policy)])).await;
-    let mut server = TestNode::start("server", local()).await;
+    let host = support::own_host();
+    let mut server = TestNode::start("server", crate::Config::new(&*host, 0)).await;
     let port = server.remote.bound_address().expect("it listens").port();
     let far = client.far(&server, "echo");
     assert_eq!(client.ask(&far, "0").await.as_deref(), Ok("re:0"));
@@ -262,7 +263,7 @@ async fn remote_reconnect_after_server_restart() {
         terminated.next("the goodbye").await;
         far.tell(Echo::Note("while it is away".to_owned()));
         assert_eq!(client.remote.manager().connection_state(&address), Some(ConnectionState::Reconnecting));
-        server = TestNode::start("server", crate::Config::new("127.0.0.1", port)).await;
+        server = TestNode::start("server", crate::Config::new(&*host, port)).await;
         connected.next("the connection").await;
         let settled = within("the reconnect", client.remote.await_reconnect(&address)).await;
         assert_eq!(settled, Ok(ConnectionState::Connected));

@@ -5,6 +5,7 @@ pub mod proxy;
 pub mod raw;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nexus_actor_core::lock::Lock;
@@ -272,4 +273,21 @@ pub fn system(name: &str) -> ActorSystem {
 /// Any free port of this host.
 pub fn local() -> Config {
     Config::new("127.0.0.1", 0)
+}
+
+/// A host that is nobody else's, so that a port of it stays free while nobody listens. Where there is but one address of
+/// this host, another test may draw the port meanwhile.
+pub fn own_host() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    if !cfg!(target_os = "linux") {
+        return "127.0.0.1".to_owned();
+    }
+    let (process, nth) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    format!("127.{}.{}.{nth}", 192 + ((process >> 8) & 63), process & 255)
+}
+
+/// An address where nobody listens.
+pub fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind((own_host(), 0)).expect("a port");
+    listener.local_addr().expect("bound").to_string()
 }
