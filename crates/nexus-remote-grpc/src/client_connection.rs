@@ -71,6 +71,11 @@ impl ClientCalls {
         self.0.lock().serving.as_ref().is_some_and(|now| Arc::ptr_eq(now, call))
     }
 
+    /// Whether the call that sends by `outbound` serves.
+    pub(crate) fn is_served_by(&self, outbound: &Arc<OutboundControl>) -> bool {
+        self.0.lock().serving.as_ref().is_some_and(|now| Arc::ptr_eq(&now.outbound, outbound))
+    }
+
     /// After each change of the state, under its lock: no call serves a client that is not connected.
     pub(crate) fn follow(&self, state: &EndpointState) {
         if !state.is_linked() {

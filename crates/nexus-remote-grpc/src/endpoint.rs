@@ -28,15 +28,16 @@ use tokio::sync::Notify;
 use crate::batch::WireForm;
 use crate::client_connection::ClientCalls;
 use crate::endpoint_state::{ConnectionState, EndpointAction, EndpointState};
-use crate::endpoint_watcher::EndpointWatcher;
+use crate::endpoint_watcher::{EndpointWatcher, ToTell};
 use crate::endpoint_writer;
 use crate::endpoint_writer_mailbox::{
-    EndpointWriterMailbox, RefusedDeliver, RemoteDeliver, RemoteSystem, TerminatedWhy,
+    EndpointWriterMailbox, OutboundBatch, RefusedDeliver, RemoteDeliver, RemoteSystem, TerminatedWhy,
 };
 use crate::intake::Intake;
 use crate::kinds::ACTIVATOR;
 use crate::log::Source;
 use crate::node::{self, Node};
+use crate::outbound::OutboundControl;
 use crate::pending_asks;
 use crate::pid_entry::PidEntry;
 use crate::proto::actor;
@@ -452,7 +453,7 @@ impl Endpoint {
 
     /// After an end: what was queued meanwhile begins anew.
     pub(crate) fn want_if_waiting(&self) {
-        if !self.mailbox.is_empty() {
+        if !self.mailbox.is_empty() || self.watcher.has_to_tell() {
             self.want();
         }
     }
@@ -627,12 +628,20 @@ impl Endpoint {
 
     /// Asks the peer whether `id` lives; `answer` is told.
     pub(crate) fn touch(&self, id: &Arc<str>, answer: Arc<dyn PendingReply>) {
+        if let Some(touch) = self.new_touch(id, answer) {
+            self.offer_system(touch);
+        }
+    }
+
+    /// The question whether `id` lives, of which `answer` is told; `None` when there is no room for one more.
+    fn new_touch(&self, id: &Arc<str>, answer: Arc<dyn PendingReply>) -> Option<RemoteSystem> {
         let Some(key) = self.node.asks.insert_touch(answer.clone(), &self.address, self.era()) else {
-            return answer.fail(AskError::Full);
+            answer.fail(AskError::Full);
+            return None;
         };
         let target = self.pid_at(id.clone());
         let sender = Arc::new(PidEntry::new(self.node.address.clone(), pending_asks::id_of(key)));
-        self.offer_system(RemoteSystem::Touch { target, sender });
+        Some(RemoteSystem::Touch { target, sender })
     }
 
     /// Asks the peer whether it is there.
@@ -641,23 +650,53 @@ impl Endpoint {
         self.touch(&Arc::from(ACTIVATOR), Arc::new(SignOfLife(move || me.heard())));
     }
 
-    /// Tells the peer whom this node watches there, after a connection was made.
-    pub(crate) fn watch_again(&self) {
-        for id in self.watcher.ids() {
-            self.send_watch(&id);
+    /// Puts what the peer is to be told of watches into `batch`, about `max` messages of it, and returns how many; nothing
+    /// when `control` is of a call that serves no more.
+    pub(crate) fn take_watches(
+        &self,
+        cx: &Context<'_>,
+        max: usize,
+        control: &Arc<OutboundControl>,
+        batch: &mut OutboundBatch,
+    ) -> usize {
+        // A node of one generation does not answer the watch of an actor that is not there; a touch it answers.
+        let touches = if self.is_nexus.load(Ordering::Acquire) { None } else { self.arc() };
+        let max = if touches.is_some() { max / 2 } else { max };
+        let may_take = || {
+            !control.is_closed()
+                && (self.kind == EndpointKind::Dialled || self.client_calls.is_served_by(control))
+        };
+        let mut told = Vec::new();
+        self.watcher.take(cx, max.max(1), may_take, &mut told);
+        let before = batch.len();
+        for told in told {
+            let watcher = self.node.watcher_pid.clone();
+            match told {
+                ToTell::Unwatch(id) => {
+                    batch.push_system(RemoteSystem::Unwatch { target: self.pid_at(id), watcher });
+                }
+                ToTell::Watch(id) => {
+                    batch.push_system(RemoteSystem::Watch { target: self.pid_at(id.clone()), watcher });
+                    if let Some(me) = &touches {
+                        let answer = Arc::new(WatchTouch { endpoint: me.clone(), id: id.clone() });
+                        if let Some(touch) = self.new_touch(&id, answer) {
+                            batch.push_system(touch);
+                        }
+                    }
+                }
+            }
         }
+        batch.len() - before
     }
 
-    fn send_watch(&self, id: &Arc<str>) {
-        let target = self.pid_at(id.clone());
-        let watcher = self.node.watcher_pid.clone();
-        self.offer_system(RemoteSystem::Watch { target, watcher });
-        // A node of one generation does not answer the watch of an actor that is not there; a touch it answers.
-        if !self.is_nexus.load(Ordering::Acquire)
-            && let Some(me) = self.arc()
-        {
-            self.touch(id, Arc::new(WatchTouch { endpoint: me, id: id.clone() }));
-        }
+    /// Whether who is watched there will not be heard of.
+    fn cannot_watch(&self) -> bool {
+        self.node.is_closing()
+            || self.read(|state| {
+                let is_gone =
+                    self.kind == EndpointKind::Client && state.connection_state() == ConnectionState::Closed;
+                state.is_blocked() || is_gone
+            })
     }
 
     /// Records a message toward the peer that will not arrive, and tells whoever waits for its answer.
@@ -738,7 +777,7 @@ impl Endpoint {
     pub(crate) fn is_idle(&self) -> bool {
         let recipients = self.recipients.lock();
         recipients.slots.len() == recipients.free.len()
-            && self.watcher.is_empty()
+            && self.watcher.is_done()
             && self.inbound.load(Ordering::Acquire) == 0
             && self.intake.is_empty()
             && !self.driven.load(Ordering::Acquire)
@@ -876,20 +915,20 @@ impl Route for Endpoint {
 
     fn watch(&self, target: &ActorPath, watcher: AnyRef) {
         let id = id_of(target);
-        if self.read(EndpointState::is_blocked) || self.node.is_closing() {
+        if self.cannot_watch() {
             return watcher.notify_terminated(target, TerminationReason::Unreachable);
         }
         if self.watcher.watch(&id, target, watcher, self.era()) {
-            self.send_watch(&id);
+            self.want();
+            // What ends the endpoint from here on finds the watch in the books; what did so before may have missed it.
+            if self.cannot_watch() {
+                self.watcher.terminated(&id, &TerminationReason::Unreachable);
+            }
         }
     }
 
     fn unwatch(&self, target: &ActorPath, watcher: &AnyRef) {
-        let id = id_of(target);
-        if self.watcher.unwatch(&id, watcher) {
-            let target = self.pid_at(id);
-            self.offer_system(RemoteSystem::Unwatch { target, watcher: self.node.watcher_pid.clone() });
-        }
+        self.watcher.unwatch(&id_of(target), watcher);
     }
 
     fn stop(&self, target: &ActorPath) {

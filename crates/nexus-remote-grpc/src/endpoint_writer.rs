@@ -267,7 +267,7 @@ impl EndpointWriter {
         if endpoint.kind() == EndpointKind::Dialled {
             address_claim::answered(endpoint, system_id);
         }
-        // At a first connection, or after an end, all who watch or ask there wait in the mailbox.
+        // At a first connection, or after an end, the peer is to hear of all who watch or ask there anyway.
         if again {
             if is_new_incarnation {
                 // Whom we watched and asked there is gone with the process.
@@ -275,7 +275,7 @@ impl EndpointWriter {
                 endpoint.watcher.process_gone(era);
                 node.asks.fail_before(endpoint.address(), era, &AskError::Unreachable);
             }
-            endpoint.watch_again();
+            endpoint.watcher.tell_again();
         }
         let events = node.system.event_stream();
         events.publish_with(|| EndpointConnectedEvent {

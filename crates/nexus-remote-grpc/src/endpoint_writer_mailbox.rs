@@ -261,6 +261,11 @@ impl OutboundBatch {
         self.system.front()
     }
 
+    /// Adds a system message behind those that are there.
+    pub(crate) fn push_system(&mut self, message: RemoteSystem) {
+        self.system.push_back(message);
+    }
+
     /// The next system message was written, or is given up.
     pub fn pop_system(&mut self) -> Option<RemoteSystem> {
         self.system.pop_front()
@@ -482,8 +487,8 @@ impl EndpointWriterMailbox {
     /// Takes up to `batch_size` messages that wait: system messages first, three quarters of the batch at most while user
     /// messages wait as well. Ready with how many there were; with 0 when the mailbox is closed and empty.
     ///
-    /// One task polls, into a batch that it has written: what is left in one would be overtaken by the system messages that
-    /// join it. Its waker is woken by the next message.
+    /// One task polls, into a batch that it has written: of what is left in one the user messages would be overtaken by the
+    /// system messages that join it. Its waker is woken by the next message.
     pub fn poll_batch(
         &self,
         cx: &mut Context<'_>,

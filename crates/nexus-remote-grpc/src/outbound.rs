@@ -92,6 +92,10 @@ impl OutboundControl {
         self.enter(CLOSED);
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == CLOSED
+    }
+
     /// Sends one message ahead of all that wait.
     pub(crate) fn push(&self, message: Vec<u8>) {
         self.pushed.lock().push_back(message);
@@ -197,10 +201,13 @@ impl Outbound {
         loop {
             if self.batch.is_empty() {
                 let size = self.endpoint.node().config.get_endpoint_writer_batch_size();
-                match self.endpoint.mailbox.poll_batch(cx, size, &mut self.batch) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(0) => return Poll::Ready(None),
-                    Poll::Ready(_) => {}
+                // A quarter, so that many watches and what waits in the mailbox do not keep each other out.
+                let told = self.endpoint.take_watches(cx, size / 4, &self.control, &mut self.batch);
+                let rest = size.saturating_sub(told).max(1);
+                match self.endpoint.mailbox.poll_batch(cx, rest, &mut self.batch) {
+                    Poll::Pending if told == 0 => return Poll::Pending,
+                    Poll::Ready(0) if told == 0 => return Poll::Ready(None),
+                    _ => {}
                 }
             }
             if let Some(message) = self.fill(form) {
@@ -285,7 +292,10 @@ impl Drop for Outbound {
     fn drop(&mut self) {
         let endpoint = self.endpoint.clone();
         while let Some(message) = self.batch.pop_system() {
-            endpoint.dead_system(&message, DeadLetterReason::Unreachable);
+            // The next connection is told of all watches again, and without one they end with the endpoint.
+            if !matches!(message, RemoteSystem::Watch { .. }) {
+                endpoint.dead_system(&message, DeadLetterReason::Unreachable);
+            }
         }
         self.batch.drain_user(|deliver, payload| {
             endpoint.dead(&deliver, payload.len(), DeadLetterReason::Unreachable, "the connection is lost");

@@ -492,18 +492,26 @@ async fn watcher(node: &TestNode) -> (nexus_actor_core::ActorRef<Watch>, Heard) 
     (watcher, seen)
 }
 
+/// L16: what cannot be kept in the books of watches waits within a bound. Watches are kept in the books.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_system_messages_bound_what_waits() {
-    for limit in [limits(|limits| limits.system_messages = 1), limits(|limits| limits.system_bytes = 120)] {
+    for limit in [limits(|limits| limits.system_messages = 1), limits(|limits| limits.system_bytes = 70)] {
         let (a, b) = pair([limit]).await;
         let (watcher, seen) = watcher(&a).await;
+        let mut letters = a.events::<DeadLetterEvent>();
         a.remote.suspend();
         for id in ["w1", "w2", "w3"] {
             watcher.tell(Watch::Begin(a.far(&b, id)));
+            a.remote.manager().remote_stop(&b.pid(id)).expect("a node");
         }
-        let all = seen.until("a refusal", |all| all.iter().any(|line| line.ends_with("unreachable"))).await;
-        assert!(!all.contains(&"w1 unreachable".to_owned()), "{all:?}");
+        for id in ["w2", "w3"] {
+            let letter = letters.next("a refusal").await;
+            assert_eq!((letter.reason(), letter.pid), (DeadLetterReason::QueueFull, Some(b.pid(id))));
+        }
+        seen.until("the watches", |all| all.len() == 3).await;
         a.remote.resume();
+        let all = seen.until("an answer to each", |all| all.len() == 6).await;
+        assert!(all[3..].iter().all(|line| line.ends_with("never existed")), "{all:?}");
         a.stop().await;
         b.stop().await;
     }

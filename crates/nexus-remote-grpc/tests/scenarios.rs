@@ -2,12 +2,15 @@
 
 mod support;
 
+use std::collections::HashSet;
+
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::pid::Pid;
 use nexus_actor_core::system::ResolveError;
-use nexus_actor_core::{ActorRef, AskError, DeadLetterReason, Props, Refusal};
+use nexus_actor_core::{Actor, ActorError, ActorRef, AskError, Context, DeadLetterReason, Props, Refusal};
 use nexus_remote::{EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent};
-use nexus_remote_grpc::batch::Incoming;
+use nexus_remote_grpc::batch::{Incoming, WireForm};
+use nexus_remote_grpc::config::Limits;
 use nexus_remote_grpc::endpoint_state::{ConnectionState, HeartbeatConfig, ReconnectPolicy};
 use nexus_remote_grpc::proto::actor;
 use nexus_remote_grpc::proto::remote::MessageEnvelope;
@@ -28,6 +31,16 @@ async fn node(options: impl IntoIterator<Item = ConfigOption>) -> TestNode {
 /// Tries again every 20 ms, so often.
 fn tries(count: u32) -> ConfigOption {
     ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(count, ms(20)))
+}
+
+/// Hears nothing.
+struct Quiet;
+
+impl Actor for Quiet {
+    type Msg = Echo;
+    async fn receive(&mut self, _: Echo, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+        Ok(())
+    }
 }
 
 async fn start_at(address: &str) -> TestNode {
@@ -159,6 +172,81 @@ async fn a_break_is_healed_without_a_death() {
     assert_eq!(seen.all()[1], "echo stopped");
     a.stop().await;
     b.stop().await;
+}
+
+/// Room for a few system messages, and watches of many more.
+fn little_room() -> ConfigOption {
+    let mut limits = Limits::new();
+    limits.system_messages = 4;
+    ConfigOption::with_limits(limits)
+}
+
+const MANY: usize = 200;
+
+/// A connection that is lost is no death, of however many actors: watches take no room in the queue of system messages.
+///
+/// Covers: L16, S6, S95
+#[tokio::test(flavor = "multi_thread")]
+async fn a_break_is_no_death_of_more_than_the_queue_holds() {
+    let (a, b, proxy) = behind_proxy([tries(1_000), little_room()]).await;
+    let (watching, seen) = watcher(&a, "watcher");
+    let names: Vec<_> = (0..MANY).map(|number| format!("one{number}")).collect();
+    let ends: Vec<_> =
+        names.iter().map(|name| b.system.spawn(name, Props::from_fn(|| Quiet)).expect("free")).collect();
+    for name in &names {
+        watching.tell(Watch::Begin(a.far(&b, name)));
+    }
+    eventually("the watches there", || b.remote.peer_watches() == MANY as u64).await;
+    let mut connected = a.events::<EndpointConnectedEvent>();
+    for _ in 0..2 {
+        proxy.cut();
+        connected.next("the connection").await;
+        assert!(a.ask(&a.far(&b, "echo"), "again").await.is_ok());
+    }
+    assert_eq!(seen.len(), MANY, "nobody is told of an end");
+    for end in &ends {
+        end.stop();
+    }
+    let all = seen.until("the ends", |all| all.len() == 2 * MANY).await;
+    assert!(all[MANY..].iter().all(|line| line.ends_with(" stopped")), "{all:?}");
+    eventually("nothing of it is left", || b.remote.peer_watches() == 0).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+/// The same toward Go nodes, to which each watch is two messages: a new connection is told of all of them.
+///
+/// Covers: L16, S6, S95
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_node_is_told_again_of_more_watches_than_the_queue_holds() {
+    for form in [WireForm::W1, WireForm::W2] {
+        let mut server = RawServer::start(Manners::default()).await;
+        let proxy = Proxy::to(&server.address()).await;
+        let address = proxy.address();
+        let a = node([tries(1_000), little_room(), ConfigOption::with_wire_form(&address, form)]).await;
+        let (watching, seen) = watcher(&a, "watcher");
+        for number in 0..MANY {
+            watching.tell(Watch::Begin(a.at(&address, &format!("one{number}"))));
+        }
+        for round in 0..3 {
+            let (mut watched, mut touched) = (HashSet::new(), HashSet::new());
+            while watched.len() < MANY || touched.len() < MANY {
+                for envelope in server.batch().await.envelopes().flatten() {
+                    let told = match envelope.type_name {
+                        "actor.Watch" => &mut watched,
+                        "actor.Touch" => &mut touched,
+                        other => panic!("round {round}: {other}"),
+                    };
+                    assert!(told.insert(envelope.target.id.to_owned()), "round {round}: told twice");
+                }
+            }
+            if round < 2 {
+                proxy.cut();
+            }
+        }
+        assert_eq!(seen.len(), MANY, "nobody is told of an end: {form:?}");
+        a.stop().await;
+    }
 }
 
 /// Covers: S59, S151
