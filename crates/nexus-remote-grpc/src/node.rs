@@ -323,12 +323,37 @@ impl Node {
             return Err(Refusal::Shutdown);
         }
         if kind == EndpointKind::Dialled && !self.block_list.permits_dial(address) {
-            endpoint.apply(|state, now| state.handle_blocked(now));
+            self.follow_block_list(&endpoint);
         }
         if self.is_suspended() {
-            endpoint.apply(|state, _| state.suspend());
+            self.follow_suspension(&endpoint);
         }
         Ok(endpoint)
+    }
+
+    /// Suspends `endpoint` or ends that, as this node stands by then: it is asked under the lock of the state, or a change
+    /// could be undone by an earlier one that comes late.
+    pub(crate) fn follow_suspension(&self, endpoint: &Endpoint) {
+        endpoint.apply(|state, now| if self.is_suspended() { state.suspend() } else { state.resume(now) });
+    }
+
+    /// Blocks `endpoint` or ends that, as the list says by then; as with a suspension.
+    pub(crate) fn follow_block_list(&self, endpoint: &Endpoint) {
+        let permitted = endpoint.apply(|state, now| {
+            let permitted = match state.system_id() {
+                Some(system_id) => self.block_list.permits(system_id, Some(endpoint.address())),
+                None => self.block_list.permits_dial(endpoint.address()),
+            };
+            if !permitted {
+                state.handle_blocked(now);
+            } else if state.is_blocked() {
+                state.handle_unblocked();
+            }
+            permitted
+        });
+        if permitted {
+            endpoint.want_if_waiting();
+        }
     }
 
     /// Closes an endpoint that was put into the table when the end of the node may have closed all that were in it.

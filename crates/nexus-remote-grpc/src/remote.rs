@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::block_list::{BlockList, BlockListChange, BlockListListener};
 use crate::config::Config;
 use crate::endpoint_manager::EndpointManager;
-use crate::endpoint_state::{ConnectionState, EndpointState};
+use crate::endpoint_state::ConnectionState;
 use crate::endpoint_supervisor::EndpointSupervisor;
 use crate::inbound_call::{End, LINGER};
 use crate::kinds::{ACTIVATOR, Activator, Kinds};
@@ -357,18 +357,20 @@ impl Remote {
     /// of watches and of who lives is taken all the same, so that the books are right when it goes on; answers wait.
     pub fn suspend(&self) {
         if !self.0.node.suspended.swap(true, Ordering::AcqRel) {
-            for endpoint in self.0.node.all_endpoints() {
-                endpoint.apply(|state, _| state.suspend());
-            }
+            self.follow_suspension();
         }
     }
 
     /// Lets traffic go on.
     pub fn resume(&self) {
         if self.0.node.suspended.swap(false, Ordering::AcqRel) {
-            for endpoint in self.0.node.all_endpoints() {
-                endpoint.apply(EndpointState::resume);
-            }
+            self.follow_suspension();
+        }
+    }
+
+    fn follow_suspension(&self) {
+        for endpoint in self.0.node.all_endpoints() {
+            self.0.node.follow_suspension(&endpoint);
         }
     }
 
@@ -506,23 +508,8 @@ fn block_list_changed(node: &Arc<Node>, _: &BlockListChange) {
             call.end(End::Blocked);
         }
     }
-    let endpoints = node.all_endpoints();
-    for endpoint in endpoints {
-        let system_id = endpoint.read(|state| state.system_id().cloned());
-        let permitted = match &system_id {
-            Some(system_id) => node.block_list.permits(system_id, Some(endpoint.address())),
-            None => node.block_list.permits_dial(endpoint.address()),
-        };
-        endpoint.apply(|state, now| {
-            if !permitted {
-                state.handle_blocked(now);
-            } else if state.is_blocked() {
-                state.handle_unblocked();
-            }
-        });
-        if permitted {
-            endpoint.want_if_waiting();
-        }
+    for endpoint in node.all_endpoints() {
+        node.follow_block_list(&endpoint);
     }
 }
 

@@ -1,11 +1,13 @@
 //! What is hard to time from outside: endpoints that are forgotten, named, or late.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::remote::{PendingReply, ReplyKey, Route};
+use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
 use nexus_actor_core::serialization::DecodeError;
-use nexus_actor_core::{ActorSystem, AskError, Refusal};
+use nexus_actor_core::{ActorSystem, AskError, Instant, Refusal};
 use nexus_remote::EndpointTerminatedEvent;
 use portable_atomic::Ordering;
 
@@ -13,17 +15,51 @@ use super::{ENDPOINTS_KEPT, Node};
 use crate::batch::WireForm;
 use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointKind};
+use crate::endpoint_state::EndpointState;
 use crate::pid_entry::PidEntry;
 use crate::{Config, ConfigOption, Remote};
 
 const ADDRESS: &str = "127.0.0.1:1";
+
+thread_local! {
+    static NEXT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+/// A runtime that does something else when it is next asked for the time on this thread: between what a change of a state has
+/// seen before it took the lock, and the change.
+struct Interrupted(TokioRuntime);
+
+impl Interrupted {
+    fn next(f: impl FnOnce() + 'static) {
+        NEXT.with(|next| *next.borrow_mut() = Some(Box::new(f)));
+    }
+}
+
+impl Runtime for Interrupted {
+    fn spawn(&self, future: BoxFuture) {
+        self.0.spawn(future);
+    }
+    fn now(&self) -> Instant {
+        if let Some(f) = NEXT.with(RefCell::take) {
+            f();
+        }
+        self.0.now()
+    }
+    fn sleep_until(&self, at: Instant) -> BoxFuture {
+        self.0.sleep_until(at)
+    }
+    fn tokio(&self) -> Option<&tokio::runtime::Handle> {
+        self.0.tokio()
+    }
+}
 
 async fn start() -> (ActorSystem, Remote, Arc<Node>) {
     start_with(Config::new("127.0.0.1", 0)).await
 }
 
 async fn start_with(config: Config) -> (ActorSystem, Remote, Arc<Node>) {
-    let system = ActorSystem::builder("node").build().expect("a system");
+    let runtime = Interrupted(TokioRuntime::try_current().expect("inside of one"));
+    let system = ActorSystem::builder("node").with_runtime(runtime).build().expect("a system");
     let remote = Remote::start(&system, config).await.expect("a node");
     let node = remote.node_for_tests().clone();
     (system, remote, node)
@@ -176,5 +212,56 @@ async fn a_form_that_is_proven_stays() {
     assert_eq!(endpoint.heard_form(), Some((WireForm::W2, false)), "there were two");
     endpoint.forget_form();
     assert_eq!((endpoint.proven_form(), endpoint.heard_form()), (None, None));
+    remote.shutdown(false).await;
+}
+
+/// A suspension that is overtaken by its end on the way to an endpoint leaves nothing behind there, nor the other way round.
+#[tokio::test]
+async fn a_suspension_and_its_end_that_meet_leave_what_the_node_says() {
+    let (_system, remote, node) = start().await;
+    let endpoint = node.endpoint(ADDRESS).expect("an address");
+    let is_suspended = |endpoint: &Endpoint| endpoint.read(EndpointState::is_suspended);
+    let other = remote.clone();
+    Interrupted::next(move || other.resume());
+    remote.suspend();
+    assert_eq!((node.is_suspended(), is_suspended(&endpoint)), (false, false));
+    remote.suspend();
+    assert!(is_suspended(&endpoint));
+    let other = remote.clone();
+    Interrupted::next(move || other.suspend());
+    remote.resume();
+    assert_eq!((node.is_suspended(), is_suspended(&endpoint)), (true, true));
+    // One that is made meanwhile.
+    let other = remote.clone();
+    Interrupted::next(move || other.resume());
+    let made = node.endpoint("127.0.0.1:2").expect("an address");
+    assert_eq!((node.is_suspended(), is_suspended(&made)), (false, false));
+    remote.shutdown(false).await;
+}
+
+/// The same of who is blocked.
+///
+/// Covers: S127
+#[tokio::test]
+async fn a_refusal_that_is_over_reaches_no_endpoint() {
+    let (_system, remote, node) = start().await;
+    let endpoint = node.endpoint(ADDRESS).expect("an address");
+    let is_blocked = |endpoint: &Endpoint| endpoint.read(EndpointState::is_blocked);
+    let list = remote.block_list().clone();
+    Interrupted::next(move || assert!(list.unblock(ADDRESS)));
+    assert!(remote.block_list().block(ADDRESS));
+    assert!(!is_blocked(&endpoint));
+    assert!(remote.block_list().block(ADDRESS));
+    assert!(is_blocked(&endpoint));
+    let list = remote.block_list().clone();
+    Interrupted::next(move || assert!(list.block(ADDRESS)));
+    assert!(remote.block_list().unblock(ADDRESS));
+    assert!(is_blocked(&endpoint));
+    // One that is made meanwhile.
+    let (list, other) = (remote.block_list().clone(), "127.0.0.1:2");
+    assert!(list.block(other));
+    Interrupted::next(move || assert!(list.unblock(other)));
+    let made = node.endpoint(other).expect("an address");
+    assert!(!is_blocked(&made));
     remote.shutdown(false).await;
 }
