@@ -105,6 +105,8 @@ pub struct Endpoint {
     pub(crate) form_learned: Notify,
     /// Calls that the peer has open to us.
     pub(crate) inbound: AtomicU64,
+    /// The question whether the peer is there that was asked last.
+    probe: Lock<Option<ReplyKey>>,
     /// Claims of its address or id under way.
     pub(crate) questions: AtomicUsize,
     /// Endpoints that exist only because this peer named them.
@@ -179,6 +181,7 @@ impl Endpoint {
             forms: Lock::default(),
             form_learned: Notify::new(),
             inbound: AtomicU64::new(0),
+            probe: Lock::default(),
             questions: AtomicUsize::new(0),
             named: Arc::default(),
             named_by: Lock::default(),
@@ -639,15 +642,27 @@ impl Endpoint {
             answer.fail(AskError::Full);
             return None;
         };
-        let target = self.pid_at(id.clone());
-        let sender = Arc::new(PidEntry::new(self.node.address.clone(), pending_asks::id_of(key)));
-        Some(RemoteSystem::Touch { target, sender })
+        Some(self.touch_of(id.clone(), key))
     }
 
-    /// Asks the peer whether it is there.
+    fn touch_of(&self, id: Arc<str>, key: ReplyKey) -> RemoteSystem {
+        let sender = Arc::new(PidEntry::new(self.node.address.clone(), pending_asks::id_of(key)));
+        RemoteSystem::Touch { target: self.pid_at(id), sender }
+    }
+
+    /// Asks the peer whether it is there. The answer to an earlier question of that kind is not waited for any more: that it
+    /// came is seen by its coming.
     pub(crate) fn probe(&self) {
         let Some(me) = self.arc() else { return };
-        self.touch(&Arc::from(ACTIVATOR), Arc::new(SignOfLife(move || me.heard())));
+        let answer = Arc::new(SignOfLife(move || me.heard()));
+        let key = {
+            let mut probe = self.probe.lock();
+            *probe = self.node.asks.insert_probe(answer, &self.address, self.era(), *probe);
+            *probe
+        };
+        if let Some(key) = key {
+            self.offer_system(self.touch_of(Arc::from(ACTIVATOR), key));
+        }
     }
 
     /// Puts what the peer is to be told of watches into `batch`, about `max` messages of it, and returns how many; nothing

@@ -28,17 +28,29 @@ pub(crate) struct PendingAsks {
 struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    counts: HashMap<Arc<str>, usize>,
+    counts: HashMap<Arc<str>, Count>,
+    /// Questions that the limits count.
+    limited: usize,
     random: fastrand::Rng,
 }
 
+/// The questions to one address.
+#[derive(Default)]
+struct Count {
+    all: usize,
+    limited: usize,
+}
+
 impl Table {
-    /// One question to `address` less.
-    fn count_down(&mut self, address: &str) {
-        if let Some(count) = self.counts.get_mut(address) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(address);
+    /// One question less.
+    fn count_down(&mut self, asked: &Asked) {
+        let limited = usize::from(asked.kind != AskedKind::Probe);
+        self.limited -= limited;
+        if let Some(count) = self.counts.get_mut(&asked.address) {
+            count.all -= 1;
+            count.limited -= limited;
+            if count.all == 0 {
+                self.counts.remove(&asked.address);
             }
         }
     }
@@ -55,8 +67,17 @@ struct Asked {
     address: Arc<str>,
     /// Connections to it that had been lost by then.
     era: u64,
+    kind: AskedKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AskedKind {
+    /// Of an actor.
+    Ask,
     /// Of the runtimes themselves: it has no deadline, and is worth no more than the connection it went by.
-    is_touch: bool,
+    Touch,
+    /// The same, whether the peer is there at all: of each endpoint one, and it has a place whatever else waits.
+    Probe,
 }
 
 impl PendingAsks {
@@ -67,7 +88,7 @@ impl PendingAsks {
 
     fn with_max(seed: u64, max: usize, max_per_address: usize) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let table = Table { slots: Vec::new(), free: Vec::new(), counts: HashMap::new(), random };
+        let table = Table { slots: Vec::new(), free: Vec::new(), counts: HashMap::new(), limited: 0, random };
         Self { table: Lock::new(table), max, max_per_address }
     }
 
@@ -79,7 +100,7 @@ impl PendingAsks {
         address: &Arc<str>,
         era: u64,
     ) -> Option<ReplyKey> {
-        self.keep(Asked { reply, address: address.clone(), era, is_touch: false })
+        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Ask })
     }
 
     /// The same for a sign of life that the runtimes ask for.
@@ -89,13 +110,27 @@ impl PendingAsks {
         address: &Arc<str>,
         era: u64,
     ) -> Option<ReplyKey> {
-        self.keep(Asked { reply, address: address.clone(), era, is_touch: true })
+        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Touch })
+    }
+
+    /// The same for the question whether the peer is there, in the place of `before`. It always has room.
+    pub(crate) fn insert_probe(
+        &self,
+        reply: Arc<dyn PendingReply>,
+        address: &Arc<str>,
+        era: u64,
+        before: Option<ReplyKey>,
+    ) -> Option<ReplyKey> {
+        drop(before.and_then(|before| self.take(before)));
+        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Probe })
     }
 
     fn keep(&self, asked: Asked) -> Option<ReplyKey> {
         let address = asked.address.clone();
+        let limited = usize::from(asked.kind != AskedKind::Probe);
         let mut table = self.table.lock();
-        if table.counts.get(&address).is_some_and(|count| *count >= self.max_per_address) {
+        let to_address = table.counts.get(&address).map_or(0, |count| count.limited);
+        if limited > 0 && (to_address >= self.max_per_address || table.limited >= self.max) {
             return None;
         }
         let secret = table.random.u64(..);
@@ -105,13 +140,16 @@ impl PendingAsks {
                 table.slots[slot as usize] = Slot { secret, ask };
                 slot
             }
-            None if table.slots.len() < self.max => {
+            None => {
+                let slot = u32::try_from(table.slots.len()).ok()?;
                 table.slots.push(Slot { secret, ask });
-                (table.slots.len() - 1) as u32
+                slot
             }
-            None => return None,
         };
-        *table.counts.entry(address).or_default() += 1;
+        table.limited += limited;
+        let count = table.counts.entry(address).or_default();
+        count.all += 1;
+        count.limited += limited;
         Some(ReplyKey { secret, slot })
     }
 
@@ -128,7 +166,7 @@ impl PendingAsks {
             return None;
         }
         let asked = slot.ask.take()?;
-        table.count_down(&asked.address);
+        table.count_down(&asked);
         table.free.push(key.slot);
         if table.free.len() == table.slots.len() {
             // Nothing waits: what a burst took is given back.
@@ -152,7 +190,7 @@ impl PendingAsks {
     /// and they are asked for again.
     pub(crate) fn give_up_touches(&self, address: &Arc<str>, era: u64) -> usize {
         self.fail_those(&AskError::Unreachable, |asked| {
-            asked.is_touch && Arc::ptr_eq(&asked.address, address) && asked.era < era
+            asked.kind != AskedKind::Ask && Arc::ptr_eq(&asked.address, address) && asked.era < era
         })
     }
 
@@ -168,7 +206,7 @@ impl PendingAsks {
                 }
             }
             for asked in &failed {
-                table.count_down(&asked.address);
+                table.count_down(asked);
             }
         }
         let count = failed.len();
@@ -183,6 +221,7 @@ impl PendingAsks {
         let (slots, free) = {
             let mut table = self.table.lock();
             table.counts = HashMap::new();
+            table.limited = 0;
             (std::mem::take(&mut table.slots), std::mem::take(&mut table.free))
         };
         drop(free);
@@ -291,8 +330,21 @@ mod tests {
         let keys: Vec<_> =
             (0..2).map(|_| asks.insert(Arc::new(Asker::default()), &at, 0).expect("room")).collect();
         assert!(asks.insert(Arc::new(Asker::default()), &at, 0).is_none());
+        // But for the one question whether the peer is there, which costs the others nothing.
+        let mut probe = None;
+        for _ in 0..3 {
+            probe = asks.insert_probe(Arc::new(Asker::default()), &at, 0, probe);
+            assert_eq!((probe.is_some(), asks.len()), (true, 3));
+        }
         asks.take(keys[0]);
-        assert!(asks.insert(Arc::new(Asker::default()), &at, 0).is_some());
+        let key = asks.insert(Arc::new(Asker::default()), &at, 0).expect("room");
+        assert!(asks.insert(Arc::new(Asker::default()), &at, 0).is_none());
+        for key in [key, keys[1]] {
+            asks.take(key);
+        }
+        assert!(asks.waits_for(&at), "for the peer");
+        assert_eq!(asks.give_up_touches(&at, 1), 1);
+        assert!(!asks.waits_for(&at));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::rt;
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::lock::Lock;
-use nexus_actor_core::{Actor, ActorError, DeadLetterReason, Props};
+use nexus_actor_core::{Actor, ActorError, AskError, DeadLetterReason, Props};
 use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
@@ -307,6 +307,26 @@ async fn connect_timeout_ends_a_dial_that_hangs() {
     assert_eq!(began.elapsed(), ms(200 + 1), "{}", event.reason);
     assert!(event.reason.contains("1 attempt"), "{}", event.reason);
     node.stop().await;
+}
+
+/// However many questions wait, a silent peer is asked whether it is there, and no question of that kind is kept but the last.
+///
+/// Covers: RC-10, L19
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_asked_though_the_table_of_questions_is_full() {
+    let mut limits = Limits::new();
+    limits.pending_asks = 1;
+    let mut pair = Pair::start(local().with([ConfigOption::with_limits(limits)]), NEXUS).await;
+    let there = pair.node.at(PEER, "echo");
+    let waits = there.ask(|reply| Echo::Say("one".to_owned(), reply)).timeout(ms(60_000));
+    assert_eq!(pair.node.ask(&there, "two").await, Err(AskError::Full));
+    for at in [15_000, 30_000] {
+        pair.peer.until("actor.Touch").await;
+        assert_eq!((pair.now(), pair.node.remote.pending_asks()), (at, 2));
+        assert_eq!(pair.node.ask(&there, "two").await, Err(AskError::Full));
+    }
+    drop(waits);
+    pair.node.stop().await;
 }
 
 /// A peer that answers nothing is given up when the handshake's time is over, and the first wait begins then.
