@@ -57,7 +57,8 @@ impl EndpointManager {
         Ok(())
     }
 
-    /// Waits until the connection to `address` serves, or is given up; says which.
+    /// Waits while the connection to `address` is on the way, and says what came of it: `Connected`, `Closed` where it was
+    /// given up, is refused or was never wanted, or `Suspended`.
     ///
     /// # Errors
     /// When there is no endpoint of that address.
@@ -88,29 +89,38 @@ impl EndpointManager {
         found.or_else(|| Some(self.node.endpoints.get(&*canonical(address).ok()?)?.clone()))
     }
 
-    /// The figures of `address` now; `None` where there are none, or not any more.
+    /// The figures of `address` now, however it is spelled; `None` where there are none, or not any more.
     #[must_use]
     pub fn statistics_snapshot(&self, address: &str) -> Option<EndpointStatisticsSnapshot> {
-        Some(self.statistics(address)?.snapshot())
+        let found = self.node.statistics.get(&canonical(address).ok()?).map(|found| found.clone());
+        Some(found?.snapshot())
     }
 
-    fn statistics(&self, address: &str) -> Option<Arc<EndpointStatistics>> {
-        self.node.statistics.get(address).map(|found| found.clone())
+    fn statistics(&self, address: &str) -> Result<Arc<EndpointStatistics>, Refusal> {
+        self.node.known_statistics_of(&canonical(address)?)
     }
 
     /// Notes how full the queue toward `address` is.
-    pub fn record_queue_state(&self, address: &str, capacity: usize, len: usize) {
-        self.node.statistics_of(address).record_queue_state(capacity as u64, len as u64);
+    ///
+    /// # Errors
+    /// When `address` is not `host:port`, or there are figures of too many addresses.
+    pub fn record_queue_state(&self, address: &str, capacity: usize, len: usize) -> Result<(), Refusal> {
+        self.statistics(address)?.record_queue_state(capacity as u64, len as u64);
+        Ok(())
     }
 
     /// Counts a dead letter of `address`.
-    pub fn increment_dead_letter(&self, address: &str) {
-        self.node.statistics_of(address).increment_dead_letter();
+    ///
+    /// # Errors
+    /// As [`record_queue_state`](Self::record_queue_state).
+    pub fn increment_dead_letter(&self, address: &str) -> Result<(), Refusal> {
+        self.statistics(address)?.increment_dead_letter();
+        Ok(())
     }
 
-    /// Forgets the figures of `address` and returns what they were.
+    /// Forgets the figures of `address`, however it is spelled, and returns what they were.
     pub fn remove_statistics(&self, address: &str) -> Option<EndpointStatisticsSnapshot> {
-        Some(self.node.statistics.remove(address)?.1.snapshot())
+        Some(self.node.statistics.remove(&canonical(address).ok()?)?.1.snapshot())
     }
 
     /// Every endpoint, in the order of addresses.
@@ -241,8 +251,9 @@ fn canonical(address: &str) -> Result<String, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use nexus_actor_core::ActorSystem;
+    use nexus_actor_core::{ActorSystem, Refusal};
 
+    use crate::config::Limits;
     use crate::{Config, Remote};
 
     /// Covers: TST-22, ST-05, ST-06, ST-04
@@ -253,17 +264,47 @@ mod tests {
         let manager = remote.manager();
         let address = "127.0.0.1:1";
         assert_eq!(manager.statistics_snapshot(address), None);
-        manager.record_queue_state(address, 10, 3);
-        manager.increment_dead_letter(address);
-        manager.increment_dead_letter(address);
+        manager.record_queue_state(address, 10, 3).expect("an address");
+        manager.increment_dead_letter(address).expect("an address");
+        manager.increment_dead_letter(address).expect("an address");
         let now = manager.statistics_snapshot(address).expect("figures");
         assert_eq!((now.queue_capacity, now.queue_size, now.dead_letters), (10, 3, 2));
-        manager.record_queue_state(address, 10, 0);
+        manager.record_queue_state(address, 10, 0).expect("an address");
         assert_eq!(manager.statistics_snapshot(address).map(|now| now.queue_size), Some(0));
         assert_eq!(manager.statistics_snapshot("127.0.0.1:2"), None, "others have none of it");
         assert_eq!(manager.remove_statistics(address).map(|last| last.dead_letters), Some(2));
         assert_eq!(manager.statistics_snapshot(address), None);
         assert_eq!(manager.remove_statistics(address), None);
+        remote.shutdown(false).await;
+    }
+
+    /// Figures are one address's, however it is spelled, and of no more addresses than there may be endpoints.
+    #[tokio::test]
+    async fn figures_are_kept_by_address_and_of_so_many() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let manager = remote.manager();
+        manager.increment_dead_letter("LOCALHOST:1").expect("an address");
+        manager.record_queue_state("localhost:1", 10, 3).expect("an address");
+        for spelling in ["localhost:1", "LocalHost:1"] {
+            let now = remote.get_endpoint_statistics(spelling).expect("figures");
+            assert_eq!((now.queue_size, now.dead_letters), (3, 1), "{spelling}");
+        }
+        assert_eq!(manager.remove_statistics("Localhost:1").map(|last| last.dead_letters), Some(1));
+        for nothing in ["", "localhost", "no address:1 at all"] {
+            assert!(manager.increment_dead_letter(nothing).is_err(), "{nothing}");
+            assert!(manager.record_queue_state(nothing, 1, 1).is_err(), "{nothing}");
+            assert_eq!(manager.statistics_snapshot(nothing), None);
+            assert_eq!(manager.remove_statistics(nothing), None);
+        }
+        let address = |number: usize| format!("127.1.{}.{}:1", number / 256, number % 256);
+        let max = Limits::new().endpoints;
+        for number in 0..max {
+            manager.increment_dead_letter(&address(number)).expect("room");
+        }
+        assert!(matches!(manager.increment_dead_letter(&address(max)), Err(Refusal::Limit(_))));
+        manager.increment_dead_letter(&address(0)).expect("those there are count on");
+        assert!(manager.ensure_connected("127.0.0.1:1").is_ok(), "an endpoint has its own");
         remote.shutdown(false).await;
     }
 }

@@ -439,6 +439,17 @@ impl Node {
             .clone()
     }
 
+    /// The same for who has no endpoint, while there are of so few addresses.
+    pub(crate) fn known_statistics_of(&self, address: &str) -> Result<Arc<EndpointStatistics>, Refusal> {
+        if let Some(found) = self.statistics.get(address) {
+            return Ok(found.clone());
+        }
+        if self.statistics.len() >= self.config.get_limits().endpoints {
+            return Err(Refusal::Limit("addresses with statistics"));
+        }
+        Ok(self.statistics_of(address))
+    }
+
     /// The most bytes that a payload may have.
     pub(crate) fn payload_max(&self) -> usize {
         self.limits.message_bytes.saturating_sub(ENVELOPE_SLACK)
