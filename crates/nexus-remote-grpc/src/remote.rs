@@ -94,6 +94,9 @@ impl Remote {
     ///
     /// # Errors
     /// [`RemoteError`]; nothing is left running.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves no node: none was started, or what was ends by itself.
     pub async fn start(system: &ActorSystem, config: Config) -> Result<Self, RemoteError> {
         config.validate()?;
         let (host, port) = (config.get_host().to_owned(), config.get_port());
@@ -115,6 +118,9 @@ impl Remote {
     ///
     /// # Errors
     /// [`RemoteError`]; nothing is left running.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves no node: none was started, or what was ends by itself.
     pub async fn start_client(system: &ActorSystem, config: Config) -> Result<Self, RemoteError> {
         config.validate()?;
         Self::assemble(system, config, None).await
@@ -316,16 +322,25 @@ impl Remote {
 
     /// Refuses a system, by its id or its address, from now on: what is connected is cut, and its queue becomes dead
     /// letters. False when it was blocked already.
+    ///
+    /// # Cancel safety
+    /// It does not wait: polled once, it is done.
     pub async fn block_system(&self, system: &str) -> bool {
         self.0.node.block_list.block(system)
     }
 
     /// Lets a system in again; false when it was not blocked.
+    ///
+    /// # Cancel safety
+    /// It does not wait: polled once, it is done.
     pub async fn unblock_system(&self, system: &str) -> bool {
         self.0.node.block_list.unblock(system)
     }
 
     /// The systems that are refused, in order.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
     pub async fn list_blocked_systems(&self) -> Vec<String> {
         self.0.node.block_list.list()
     }
@@ -342,7 +357,8 @@ impl Remote {
         self.0.manager.statistics_snapshot(address)
     }
 
-    /// Waits until the connection to `address` serves, or is given up; says which.
+    /// Waits while the connection to `address` is on the way, and says what came of it: `Connected`, `Closed` where it was
+    /// given up, is refused or was never wanted, or `Suspended`.
     ///
     /// # Errors
     /// When there is no endpoint of that address.
