@@ -88,7 +88,7 @@ pub struct Endpoint {
     pub(crate) watcher: EndpointWatcher,
     pub(crate) intake: Arc<Intake>,
     /// A task drives the state.
-    driven: AtomicBool,
+    pub(crate) driven: AtomicBool,
     pub(crate) wake: Notify,
     /// As the state says: nothing goes out from the moment it is suspended.
     suspended: AtomicBool,

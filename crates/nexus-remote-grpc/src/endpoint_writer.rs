@@ -3,9 +3,11 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use nexus_actor_core::remote::{PendingReply, ReplyKey, Route};
+use nexus_actor_core::runtime::contained;
 use nexus_actor_core::serialization::DecodeError;
 use nexus_actor_core::serialization::protobuf::Named;
 use nexus_actor_core::{AskError, DeadLetterReason, TerminationReason};
@@ -84,10 +86,45 @@ type Attempt = Pin<Box<dyn Future<Output = Result<Box<Made>, ConnectFault>> + Se
 
 /// Drives `endpoint` until nothing is wanted of it.
 pub(crate) async fn run(endpoint: Arc<Endpoint>) {
+    let replaced = ReplacedOnPanic(&endpoint);
     let mut writer = EndpointWriter { endpoint: endpoint.clone(), link: None, attempt: None };
     writer.work().await;
     drop(writer);
+    drop(replaced);
     endpoint.node().forget_if_idle(&endpoint);
+}
+
+/// Of a driver that panics: its connection is lost, and another driver begins. Nobody else would move the state again.
+struct ReplacedOnPanic<'a>(&'a Endpoint);
+
+impl Drop for ReplacedOnPanic<'_> {
+    fn drop(&mut self) {
+        let endpoint = self.0;
+        if !std::thread::panicking() {
+            return;
+        }
+        if endpoint.read(EndpointState::is_linked) {
+            endpoint.count_loss();
+            endpoint.node().asks.give_up_touches(endpoint.address(), endpoint.era());
+        }
+        endpoint.driven.store(false, Ordering::Release);
+        let cause = DisconnectCause::Stream(Arc::from("the driver panicked"));
+        endpoint.apply(|state, now| state.handle_disconnected(now, cause));
+    }
+}
+
+/// `attempt`, in which code of the application runs, from the options of the dial to the interceptors of the call: its
+/// panic is a failed attempt.
+async fn contain(
+    attempt: impl Future<Output = Result<Box<Made>, ConnectFault>>,
+) -> Result<Box<Made>, ConnectFault> {
+    let mut attempt = std::pin::pin!(attempt);
+    poll_fn(|cx| {
+        let mut polled = None;
+        contained(|| polled = Some(attempt.as_mut().poll(cx)));
+        polled.unwrap_or_else(|| Poll::Ready(Err(ConnectFault::Failed("the attempt panicked".to_owned()))))
+    })
+    .await
 }
 
 /// Owner of the outbound call to one address.
@@ -189,7 +226,7 @@ impl EndpointWriter {
                 endpoint.show_statistics();
                 // Given up by now, it is dropped by an action that follows.
                 let number = endpoint.read(EndpointState::attempt_number);
-                self.attempt = Some((number, Box::pin(connect(endpoint.clone()))));
+                self.attempt = Some((number, Box::pin(contain(connect(endpoint.clone())))));
             }
             EndpointAction::Reconnecting { attempt } => {
                 log::reconnecting(&endpoint, attempt);

@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -364,6 +364,58 @@ async fn a_call_that_says_nothing_ends_in_time() {
         assert_eq!((status.code(), began.elapsed()), (Code::DeadlineExceeded, ended));
         node.stop().await;
     }
+}
+
+/// A panic in code of the application that an attempt runs is a failed attempt: the next one sends what waited, and if there
+/// is none that succeeds, it is recorded.
+#[tokio::test(start_paused = true)]
+async fn an_interceptor_that_panics_fails_its_attempt() {
+    for (panics, recorded) in [(1, 0), (u32::MAX, 1)] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let config = local().with([
+            ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(2, ms(300))),
+            ConfigOption::with_call_interceptor(move |request| {
+                assert!(
+                    calls.fetch_add(1, Ordering::AcqRel) >= panics,
+                    "the interceptor of this test panics"
+                );
+                Ok(request)
+            }),
+        ]);
+        let mut pair = Pair::start(config, NEXUS).await;
+        let mut terminated = pair.node.events::<EndpointTerminatedEvent>();
+        pair.tell(Echo::Count(1));
+        if recorded == 0 {
+            assert_eq!(pair.peer.batch().await.len(), 1);
+            assert_eq!(pair.now(), 300);
+        } else {
+            let (at, event) = pair.at(&mut terminated).await;
+            assert_eq!(at, 600);
+            assert!(event.reason.contains("panicked"), "{}", event.reason);
+        }
+        assert_eq!(pair.dials(), [0, 300]);
+        assert_eq!(pair.node.system.dead_letters().count(DeadLetterReason::Unreachable), recorded);
+        pair.node.stop().await;
+    }
+}
+
+/// A panic of the driver itself is a failed attempt or a lost connection, and another driver begins.
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_panics_is_replaced() {
+    let policy = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(5, ms(200)));
+    let mut pair = Pair::start(local().with([policy]), NEXUS).await;
+    let endpoint = pair.node.remote.node_for_tests().endpoint(PEER).expect("an address");
+    // The driver is here.
+    endpoint.driven.store(true, Ordering::Release);
+    pair.tell(Echo::Count(1));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _replaced = super::ReplacedOnPanic(&endpoint);
+        panic!("the driver of this test panics");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(pair.peer.batch().await.len(), 1);
+    assert_eq!(pair.now(), 200);
+    pair.node.stop().await;
 }
 
 /// An attempt that is given up takes its connection with it: nobody is left who would end the call.
