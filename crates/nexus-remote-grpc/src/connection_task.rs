@@ -121,7 +121,8 @@ impl Future for ConnectionTask {
             }
         }
         for _ in 0..TURN {
-            this.shared.stage.store(POLLED, Ordering::Release);
+            // Read as well as written: a wake-up that this overwrites is one whose cause the parts must see.
+            this.shared.stage.swap(POLLED, Ordering::AcqRel);
             if this.poll_parts() {
                 return Poll::Ready(());
             }
