@@ -196,8 +196,14 @@ impl EndpointWriter {
                         endpoint.node().system.runtime().sleep_until(at).await;
                         link.pause_until = None;
                     }
-                    if !endpoint.node().asks.waits_for(endpoint.address()) {
-                        poll_fn(|cx| endpoint.intake.poll_room(cx)).await;
+                    // To a node that listens nothing comes this way that takes room: goodbyes, acknowledgements, the end.
+                    if link.inbound.is_some() {
+                        // The answer to a question may be among what is not read.
+                        tokio::select! {
+                            biased;
+                            () = poll_fn(|cx| endpoint.intake.poll_room(cx)) => {}
+                            () = endpoint.node().asks.question_to(endpoint.address()) => {}
+                        }
                     }
                     link.responses.message().await
                 }

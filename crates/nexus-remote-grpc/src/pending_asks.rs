@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use nexus_actor_core::AskError;
 use nexus_actor_core::lock::Lock;
@@ -31,6 +33,8 @@ struct Table {
     counts: HashMap<Arc<str>, Count>,
     /// Questions that the limits count.
     limited: usize,
+    /// Of those that read on when a question to that address waits; one for each endpoint.
+    readers: Vec<(Arc<str>, Waker)>,
     random: fastrand::Rng,
 }
 
@@ -42,6 +46,16 @@ struct Count {
 }
 
 impl Table {
+    /// Those that read on now.
+    fn take_readers(&mut self, address: &str) -> Vec<Waker> {
+        let is_one = |reader: &mut (Arc<str>, Waker)| *reader.0 == *address;
+        self.readers.extract_if(.., is_one).map(|(_, waker)| waker).collect()
+    }
+
+    fn forget_reader(&mut self, address: &Arc<str>) {
+        self.readers.retain(|(of, _)| !Arc::ptr_eq(of, address));
+    }
+
     /// One question less.
     fn count_down(&mut self, asked: &Asked) {
         let limited = usize::from(asked.kind != AskedKind::Probe);
@@ -53,6 +67,18 @@ impl Table {
                 self.counts.remove(&asked.address);
             }
         }
+    }
+}
+
+/// Somebody waits in [`PendingAsks::question_to`].
+struct Reader<'a> {
+    asks: &'a PendingAsks,
+    address: &'a Arc<str>,
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.asks.table.lock().forget_reader(self.address);
     }
 }
 
@@ -88,7 +114,14 @@ impl PendingAsks {
 
     fn with_max(seed: u64, max: usize, max_per_address: usize) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let table = Table { slots: Vec::new(), free: Vec::new(), counts: HashMap::new(), limited: 0, random };
+        let table = Table {
+            slots: Vec::new(),
+            free: Vec::new(),
+            counts: HashMap::new(),
+            limited: 0,
+            readers: Vec::new(),
+            random,
+        };
         Self { table: Lock::new(table), max, max_per_address }
     }
 
@@ -146,11 +179,30 @@ impl PendingAsks {
                 slot
             }
         };
+        let readers = table.take_readers(&address);
         table.limited += limited;
         let count = table.counts.entry(address).or_default();
         count.all += 1;
         count.limited += limited;
+        drop(table);
+        readers.into_iter().for_each(Waker::wake);
         Some(ReplyKey { secret, slot })
+    }
+
+    /// Waits until a question to the endpoint that `address` is the text of waits. One task may wait for each.
+    pub(crate) async fn question_to(&self, address: &Arc<str>) {
+        let reader = Reader { asks: self, address };
+        poll_fn(|cx| {
+            let mut table = self.table.lock();
+            table.forget_reader(address);
+            if table.counts.contains_key(address) {
+                return Poll::Ready(());
+            }
+            table.readers.push((address.clone(), cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        drop(reader);
     }
 
     /// Whether a question to `address` waits.

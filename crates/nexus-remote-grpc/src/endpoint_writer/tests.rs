@@ -604,6 +604,53 @@ async fn limits_of_mailboxes_hold_a_peer_up() {
     }
 }
 
+/// L30: a node that only dials out and does not read the crowded rest reads on as soon as it asks: the answer is in there.
+#[tokio::test(start_paused = true)]
+async fn a_question_is_answered_while_mailboxes_are_crowded() {
+    let (a, b) = (TestNode::start_client("a", local()).await, TestNode::start("b", local()).await);
+    let _links = Links::join(&a, &b);
+    let there = a.far(&b, "echo");
+    assert!(a.ask(&there, "x").await.is_ok());
+    let endpoint = a.remote.node_for_tests().endpoint(b.remote.address()).expect("an address");
+    let limit = Limits::new().mailbox_messages;
+    let crowd = endpoint.intake.put(limit, 0);
+    let began = Instant::now();
+    // The first one's answer is what it waited for before it was crowded.
+    for _ in 0..3 {
+        assert!(a.ask(&there, "x").await.is_ok());
+        // The driver has its turn, and waits for room.
+        tokio::time::sleep(ms(1)).await;
+    }
+    assert_eq!(began.elapsed(), ms(3));
+    drop(crowd);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A node that listens takes no batches down its own call: crowded, it still sees the end of it at once.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_call_is_seen_while_mailboxes_are_crowded() {
+    let policy = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(5, ms(200)));
+    let (a, b) = (TestNode::start("a", local().with([policy])).await, TestNode::start("b", local()).await);
+    let links = Links::join(&a, &b);
+    let there = a.far(&b, "echo");
+    there.tell(Echo::Count(1));
+    let endpoint = a.remote.node_for_tests().endpoint(b.remote.address()).expect("an address");
+    // It is acknowledged by then, and the driver has its next turn after it is crowded.
+    tokio::time::sleep(ms(2_000)).await;
+    let crowd = endpoint.intake.put(Limits::new().mailbox_messages, 0);
+    there.tell(Echo::Count(2));
+    tokio::time::sleep(ms(2_000)).await;
+    let mut again = a.events::<EndpointReconnectEvent>();
+    let began = Instant::now();
+    links.cut();
+    again.next("an attempt").await;
+    assert_eq!(began.elapsed(), ms(200));
+    drop(crowd);
+    a.stop().await;
+    b.stop().await;
+}
+
 /// Serves connections in memory as `to` serves its sockets.
 fn serve(to: &TestNode) -> (mpsc::UnboundedSender<io::Result<DuplexStream>>, JoinHandle<()>) {
     let (connections, incoming) = mpsc::unbounded_channel();
