@@ -28,7 +28,12 @@ fn main() -> ExitCode {
         runtime.worker_threads(threads);
     }
     let result = match runtime.build() {
-        Ok(runtime) => runtime.block_on(run(arguments.command)),
+        Ok(runtime) => {
+            let result = runtime.block_on(run(arguments.command));
+            // Dropped, it would wait for a read of the standard input, which may never end.
+            runtime.shutdown_background();
+            result
+        }
         Err(error) => Err(anyhow::Error::from(error).context("no runtime")),
     };
     match result {

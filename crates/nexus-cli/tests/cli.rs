@@ -137,6 +137,28 @@ fn a_node_shows_its_endpoints_over_http() {
     }
 }
 
+/// A signal ends a node that reads its standard input, though that stays open.
+#[test]
+fn a_signal_ends_a_node_whose_input_stays_open() {
+    let mut command = command(&["node", "--protoactor", "127.0.0.1:0", "--until-stdin-ends"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("starts");
+    let mut out = BufReader::new(child.stdout.take().expect("is piped"));
+    let input = child.stdin.take().expect("is piped");
+    let address = listening(&mut out, "listening protoactor ");
+    let mut node = Node { child, out, address };
+    node.signal("-TERM");
+    // Its output ends with it, or else the input does, and the node by that.
+    let (ended, end) = std::sync::mpsc::channel();
+    let patience = std::thread::spawn(move || {
+        let in_time = end.recv_timeout(std::time::Duration::from_secs(10)).is_ok();
+        drop(input);
+        in_time
+    });
+    assert_eq!(node.child.wait().expect("ends").code(), Some(0));
+    let _ = ended.send(());
+    assert!(patience.join().expect("no panic"), "it ended with its input, not by the signal");
+}
+
 /// Covers: S113
 #[test]
 fn signals_shut_a_node_down_in_order() {
