@@ -471,7 +471,7 @@ mod tests {
 
     use super::*;
 
-    /// Covers: T27
+    /// Covers: L23
     #[tokio::test]
     async fn accepted_sockets_have_their_options() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

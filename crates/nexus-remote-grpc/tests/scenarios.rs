@@ -347,7 +347,7 @@ async fn watches_end_with_the_node_of_either_side() {
     b.stop().await;
 }
 
-/// Covers: S90, T26
+/// Covers: S90
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_does_not_read_costs_its_bound_and_nobody_else() {
     const BYTES: usize = 1024 * 1024;
