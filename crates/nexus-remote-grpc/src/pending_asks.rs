@@ -310,13 +310,14 @@ pub(crate) fn key_of(id: &str) -> Option<ReplyKey> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use nexus_actor_core::remote::Route;
     use nexus_actor_core::serialization::DecodeError;
 
+    /// Keeps what it is told.
     #[derive(Default)]
-    struct Asker(Lock<Vec<AskError>>);
+    pub(crate) struct Asker(pub(crate) Lock<Vec<AskError>>);
 
     impl PendingReply for Asker {
         fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {

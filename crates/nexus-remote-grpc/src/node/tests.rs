@@ -4,10 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use nexus_actor_core::lock::Lock;
-use nexus_actor_core::remote::{PendingReply, ReplyKey, Route};
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
-use nexus_actor_core::serialization::DecodeError;
-use nexus_actor_core::{ActorSystem, AskError, Instant, Refusal};
+use nexus_actor_core::{ActorSystem, Instant, Refusal};
 use nexus_remote::EndpointTerminatedEvent;
 use portable_atomic::Ordering;
 
@@ -16,6 +14,7 @@ use crate::batch::WireForm;
 use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_state::EndpointState;
+use crate::pending_asks::tests::Asker;
 use crate::pid_entry::PidEntry;
 use crate::{Config, ConfigOption, Remote};
 
@@ -63,22 +62,6 @@ async fn start_with(config: Config) -> (ActorSystem, Remote, Arc<Node>) {
     let remote = Remote::start(&system, config).await.expect("a node");
     let node = remote.node_for_tests().clone();
     (system, remote, node)
-}
-
-#[derive(Default)]
-struct Asker(Lock<Vec<AskError>>);
-
-impl PendingReply for Asker {
-    fn complete(&self, _: &[u8]) -> Result<(), DecodeError> {
-        Ok(())
-    }
-    fn fail(&self, error: AskError) {
-        self.0.lock().push(error);
-    }
-    fn pending_at(&self, _: Option<(Arc<dyn Route>, ReplyKey)>) {}
-    fn is_over(&self) -> bool {
-        false
-    }
 }
 
 fn ask(node: &Node, endpoint: &Endpoint) -> Arc<Asker> {
