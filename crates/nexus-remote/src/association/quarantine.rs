@@ -247,11 +247,11 @@ impl Association {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    fn entry(uid: u64, deadline: Option<u64>) -> QuarantinedUid {
+    pub(in crate::association) fn entry(uid: u64, deadline: Option<u64>) -> QuarantinedUid {
         QuarantinedUid {
             uid: ActorUid::new(uid),
             reason: QuarantineReason::ByOperator,

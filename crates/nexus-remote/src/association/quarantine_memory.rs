@@ -64,17 +64,7 @@ impl QuarantineMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::QuarantineReason;
-    use nexus_actor_core::path::ActorUid;
-
-    fn entry(uid: u64, deadline: Option<u64>) -> QuarantinedUid {
-        QuarantinedUid {
-            uid: ActorUid::new(uid),
-            reason: QuarantineReason::ByOperator,
-            since: Instant::from_millis(uid),
-            deadline: deadline.map(Instant::from_millis),
-        }
-    }
+    use crate::association::quarantine::tests::entry;
 
     /// L21: below, at and above the limit of a node.
     #[test]
