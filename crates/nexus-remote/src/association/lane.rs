@@ -303,7 +303,8 @@ impl Lane {
         Freed { messages: before.messages - self.messages, bytes: before.bytes - self.bytes }
     }
 
-    fn release(&mut self) {
+    /// Drops the chunks that were acknowledged whole.
+    fn drop_acked(&mut self) {
         while self.chunks.len() > 1 && self.chunks.front().is_some_and(|c| c.end() <= self.acked) {
             let Some(chunk) = self.chunks.pop_front() else { break };
             self.base += 1;
@@ -314,6 +315,10 @@ impl Lane {
                 self.spare(bytes);
             }
         }
+    }
+
+    fn release(&mut self) {
+        self.drop_acked();
         if self.cursor.chunk < self.base {
             self.cursor = Position { chunk: self.base, offset: 0, number: self.cursor.number };
         }
@@ -409,16 +414,7 @@ impl Lane {
 
     fn release_for_resume(&mut self) {
         self.cursor.chunk = self.base;
-        while self.chunks.len() > 1 && self.chunks.front().is_some_and(|c| c.end() <= self.acked) {
-            let Some(chunk) = self.chunks.pop_front() else { break };
-            self.base += 1;
-            self.forget(chunk.messages, chunk.weight);
-            if let Buffer::Sealed(bytes) = chunk.buffer
-                && let Ok(bytes) = Arc::try_unwrap(bytes)
-            {
-                self.spare(bytes);
-            }
-        }
+        self.drop_acked();
         if self.counted.chunk < self.base {
             let first = self.chunks.front().map_or(self.next, |c| c.first);
             self.counted = Position { chunk: self.base, offset: 0, number: first };
