@@ -2,38 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+mod ear;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nexus_actor_core::ActorSystem;
 use nexus_actor_core::runtime::PumpRuntime;
-use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
-use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, Props};
 use nexus_remote::metrics::{HttpError, HttpOptions, HttpServer, MetricsRegistry, SERIES};
-use nexus_testkit::{SimNode, Simulation};
+use nexus_testkit::SimNode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-struct Word(u32);
-
-impl Message for Word {
-    const MANIFEST: &'static str = "metrics.word@1";
-    fn encode(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        encoder.postcard(&self.0)
-    }
-    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        decoder.postcard().map(Self)
-    }
-}
-
-struct Ear;
-
-impl Actor for Ear {
-    type Msg = Word;
-    async fn receive(&mut self, word: Word, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
-        assert!(word.0 < 1_000_000);
-        Ok(())
-    }
-}
+use ear::{Word, pair};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
@@ -57,22 +38,12 @@ async fn answer(stream: &mut TcpStream) -> (String, String) {
     (head.to_lowercase(), body.to_string())
 }
 
-fn pair() -> (Simulation, SimNode, SimNode) {
-    let sim = Simulation::new(40);
-    let (a, b) = (sim.node("a"), sim.node("b"));
-    for node in [&a, &b] {
-        node.system().register::<Word>().unwrap();
-    }
-    b.system().spawn("ear", Props::from_fn(|| Ear)).unwrap();
-    (sim, a, b)
-}
-
 /// What two nodes have exchanged is in the figures of both, under the address of the other, and so are their dead letters.
 ///
 /// Covers: TST-40, MET-01, MET-05, MET-07, OBS-06
 #[tokio::test]
 async fn the_figures_of_nodes_are_served() {
-    let (sim, a, b) = pair();
+    let (sim, a, b) = pair(40, |config| config);
     let registry = MetricsRegistry::new();
     for node in [&a, &b] {
         registry.add_source(node.remoting().clone());
@@ -131,7 +102,7 @@ async fn the_figures_of_nodes_are_served() {
 /// The server says when its system shuts down, and ends behind it: its port is free.
 #[tokio::test]
 async fn the_server_ends_with_its_system() {
-    let (_sim, a, b) = pair();
+    let (_sim, a, b) = pair(40, |config| config);
     let registry = MetricsRegistry::new();
     registry.add_system(a.system());
     registry.add_system(b.system());

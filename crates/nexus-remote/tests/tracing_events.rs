@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+mod ear;
+
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,8 +11,7 @@ use std::time::Duration;
 use nexus_actor_core::event_stream::EventStream;
 use nexus_actor_core::path::Authority;
 use nexus_actor_core::runtime::PumpRuntime;
-use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
-use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, CorrelationId, Instant, Props};
+use nexus_actor_core::{ActorSystem, CorrelationId, Instant};
 use nexus_remote::backpressure::BackpressureSignal;
 use nexus_remote::correlation_trace::HopKind;
 use nexus_remote::event::{RefusedBy, RemotingBackpressureEvent, RemotingLifecycleEvent, StartWarning};
@@ -21,27 +22,7 @@ use nexus_remote::{EventPublisher, RemotingControl, RemotingExtensionConfig, Wit
 use nexus_testkit::{Direction, SimNode, Simulation};
 use tracing::subscriber::DefaultGuard;
 
-struct Word(u32);
-
-impl Message for Word {
-    const MANIFEST: &'static str = "tracing.word@1";
-    fn encode(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        encoder.postcard(&self.0)
-    }
-    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        decoder.postcard().map(Self)
-    }
-}
-
-struct Ear;
-
-impl Actor for Ear {
-    type Msg = Word;
-    async fn receive(&mut self, word: Word, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
-        assert!(word.0 < 1_000_000);
-        Ok(())
-    }
-}
+use ear::{Word, pair};
 
 /// The lines written on this thread.
 #[derive(Clone, Default)]
@@ -76,14 +57,9 @@ impl Lines {
     }
 }
 
-fn pair(seed: u64) -> (Simulation, SimNode, SimNode) {
-    let sim = Simulation::new(seed);
-    let (a, b) = (sim.node_with("a", |c| c.with_queue_messages_max(100)), sim.node("b"));
-    for node in [&a, &b] {
-        node.system().register::<Word>().unwrap();
-    }
-    b.system().spawn("ear", Props::from_fn(|| Ear)).unwrap();
-    (sim, a, b)
+/// With a queue that a few messages fill.
+fn short_pair(seed: u64) -> (Simulation, SimNode, SimNode) {
+    pair(seed, |config| config.with_queue_messages_max(100))
 }
 
 /// Each hop is an event with the id under which the recorders of both nodes have it.
@@ -92,7 +68,7 @@ fn pair(seed: u64) -> (Simulation, SimNode, SimNode) {
 #[test]
 fn hops_are_written_with_the_ids_of_the_recordings() {
     let (lines, _guard) = Lines::read(tracing::Level::TRACE);
-    let (sim, a, b) = pair(13);
+    let (sim, a, b) = short_pair(13);
     let to = a.system().resolve::<Word>(&b.url("/user/ear")).unwrap();
     for n in 0..5 {
         to.tell(Word(n));
@@ -115,7 +91,7 @@ fn hops_are_written_with_the_ids_of_the_recordings() {
 #[test]
 fn turns_marks_and_figures_are_written_at_their_levels() {
     let (lines, _guard) = Lines::read(tracing::Level::DEBUG);
-    let (sim, a, b) = pair(10);
+    let (sim, a, b) = short_pair(10);
     let to = a.system().resolve::<Word>(&b.url("/user/ear")).unwrap();
     to.tell(Word(0));
     sim.run(Duration::from_secs(1));
@@ -146,7 +122,7 @@ fn turns_marks_and_figures_are_written_at_their_levels() {
 #[test]
 fn dead_letters_are_warnings_of_a_bounded_rate() {
     let (lines, _guard) = Lines::read(tracing::Level::INFO);
-    let (sim, a, b) = pair(100);
+    let (sim, a, b) = short_pair(100);
     let nobody = a.system().resolve::<Word>(&b.url("/user/nobody")).unwrap();
     for n in 0..1_000 {
         nobody.tell(Word(n));
