@@ -10,6 +10,7 @@
     reason = "a test has an operating system, and ends where it is surprised"
 )]
 
+mod child;
 #[path = "endpoint/kit.rs"]
 #[allow(dead_code, reason = "shared with the tests on virtual time")]
 mod kit;
@@ -17,7 +18,6 @@ mod kit;
 const OVER_TCP: bool = true;
 
 use std::io::{Read, Write};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,16 +27,14 @@ use nexus_remote::{
     RemotingControl, RemotingControlHandle, RemotingExtension, RemotingExtensionConfig, WithRemoting,
 };
 use nexus_testkit::TestProbe;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::Child;
 use tokio::sync::Notify;
 
+use child::{LIMIT, Lines, said};
 use kit::{Talk, parrot, s};
 
 /// Set in the process of the peer: where it listens, and where the survivor does.
 const PEER: &str = "NEXUS_TEST_PEER";
-/// Far more than anything here takes.
-const LIMIT: Duration = s(30);
 
 fn node(name: &str, port: u16) -> (ActorSystem, RemotingControlHandle) {
     let config = RemotingExtensionConfig::default()
@@ -125,27 +123,8 @@ fn peer() {
     std::process::exit(0);
 }
 
-async fn start(port: u16, survivor: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "peer", "--nocapture", "--test-threads=1"])
-        .env(PEER, format!("{port} {survivor}"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    (child, lines)
-}
-
-async fn listening(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
-    loop {
-        let line = tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap().unwrap();
-        let line = line.expect("the peer listens before it ends");
-        if let Some(address) = line.strip_prefix("listening ") {
-            return address.to_string();
-        }
-    }
+fn start(port: u16, survivor: &str) -> (Child, Lines) {
+    child::start(PEER, &format!("{port} {survivor}"))
 }
 
 async fn kill(mut child: Child) {
@@ -223,9 +202,9 @@ fn a_peer_killed_at_any_moment_leaves_its_survivor_as_it_was() {
         parrot(&system, "parrot");
         let _sink = parrot(&system, "sink");
         let own = system.address().to_string();
-        let (child, mut lines) = start(0, &own).await;
+        let (child, mut lines) = start(0, &own);
         let mut peer = Some(child);
-        let address = listening(&mut lines).await;
+        let address = said(&mut lines, "listening ").await;
         let port: u16 = address.rsplit(':').next().unwrap().parse().unwrap();
         let watcher = TestProbe::<Talk>::spawn(&system, "watcher").unwrap();
         let target: ActorRef<Talk> = system.resolve(&format!("{address}/user/parrot")).unwrap();
@@ -260,18 +239,18 @@ fn a_peer_killed_at_any_moment_leaves_its_survivor_as_it_was() {
                 // Its port refuses until its death is certain.
                 watcher.terminated(LIMIT).await.unwrap();
             }
-            let (child, l) = start(port, &own).await;
+            let (child, l) = start(port, &own);
             lines = l;
             if random.u32(0..8) == 0 {
                 // Killed before it listens.
                 kill(child).await;
-                let (child, l) = start(port, &own).await;
+                let (child, l) = start(port, &own);
                 lines = l;
                 peer = Some(child);
             } else {
                 peer = Some(child);
             }
-            listening(&mut lines).await;
+            said(&mut lines, "listening ").await;
             let took = load.answers(&remoting, 1).await;
             slowest = slowest.max(took);
             usable.push(took);

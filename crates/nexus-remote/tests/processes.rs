@@ -11,6 +11,7 @@
     reason = "a test has an operating system, and ends where it is surprised"
 )]
 
+mod child;
 #[path = "endpoint/kit.rs"]
 #[allow(dead_code, reason = "shared with the tests on virtual time")]
 mod kit;
@@ -20,7 +21,6 @@ const OVER_TCP: bool = true;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -34,16 +34,15 @@ use nexus_remote::{
     RemotingControl, RemotingControlHandle, RemotingExtension, RemotingExtensionConfig, WithRemoting,
 };
 use nexus_testkit::TestProbe;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, Command};
 
+use child::{LIMIT, Lines, said};
 use kit::{Talk, ms, parrot, s};
 
 /// Set in the process of the peer: where it listens, what it announces, where it notes what it delivered.
 const PEER: &str = "NEXUS_TEST_PROCESS";
-/// Far more than anything here takes.
-const LIMIT: Duration = s(30);
 
 /// An address of this host that nobody else uses, so that a port stays free while nobody listens.
 fn own_host() -> String {
@@ -131,7 +130,7 @@ fn peer() {
 /// A peer in a process of its own.
 struct Peer {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Lines,
     address: String,
     notes: PathBuf,
     /// When it was heard to listen.
@@ -147,15 +146,7 @@ impl Peer {
         let notes = notes();
         let parameters =
             format!("{} {} {} {} {}", bind.0, bind.1, announced.0, announced.1, notes.to_str().unwrap());
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "peer", "--nocapture", "--test-threads=1"])
-            .env(PEER, parameters)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (child, mut lines) = child::start(PEER, &parameters);
         let address = said(&mut lines, "listening ").await;
         Self { child, lines, address, notes, up: Instant::now() }
     }
@@ -212,18 +203,6 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.notes);
-    }
-}
-
-/// The rest of the next line that begins with `word`.
-async fn said(lines: &mut Lines<BufReader<ChildStdout>>, word: &str) -> String {
-    loop {
-        let line = tokio::time::timeout(LIMIT, lines.next_line()).await;
-        let line = line.unwrap_or_else(|_| panic!("it has not said {word:?} within {LIMIT:?}")).unwrap();
-        let line = line.unwrap_or_else(|| panic!("it ended before it said {word}"));
-        if let Some(rest) = line.strip_prefix(word) {
-            return rest.to_string();
-        }
     }
 }
 
