@@ -8,7 +8,7 @@ use nexus_actor::remote::transport::{
     LoopbackNetwork, LoopbackTransport, RemoteTransport, TokioTcpTransport, TransportBind, TransportChannel,
     TransportEndpoint,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of one write.
 const CHUNK: usize = 64 * 1024;
@@ -52,14 +52,11 @@ pub(crate) async fn loopback(n: u64) -> Duration {
     through(&LoopbackTransport::new(&LoopbackNetwork::new()), n).await
 }
 
-/// The floor of [`tcp`]: tokio's own streams.
-pub(crate) async fn tcp_floor(n: u64) -> Duration {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
-    let address = listener.local_addr().expect("is bound");
-    let dial = tokio::spawn(tokio::net::TcpStream::connect(address));
-    let (mut accepted, _) = listener.accept().await.expect("accepts");
-    let mut opened = dial.await.expect("no panic").expect("connects");
-    opened.set_nodelay(true).expect("is TCP");
+/// The floor of [`pump`].
+async fn pump_floor<S>(mut opened: S, mut accepted: S, n: u64) -> Duration
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let start = Instant::now();
     tokio::spawn(async move {
         let chunk = vec![7; CHUNK];
@@ -75,20 +72,19 @@ pub(crate) async fn tcp_floor(n: u64) -> Duration {
     start.elapsed()
 }
 
+/// The floor of [`tcp`]: tokio's own streams.
+pub(crate) async fn tcp_floor(n: u64) -> Duration {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let address = listener.local_addr().expect("is bound");
+    let dial = tokio::spawn(tokio::net::TcpStream::connect(address));
+    let (accepted, _) = listener.accept().await.expect("accepts");
+    let opened = dial.await.expect("no panic").expect("connects");
+    opened.set_nodelay(true).expect("is TCP");
+    pump_floor(opened, accepted, n).await
+}
+
 /// The floor of [`loopback`]: tokio's in-memory pipe with the same room.
 pub(crate) async fn loopback_floor(n: u64) -> Duration {
-    let (mut opened, mut accepted) = tokio::io::duplex(256 * 1024);
-    let start = Instant::now();
-    tokio::spawn(async move {
-        let chunk = vec![7; CHUNK];
-        for _ in 0..n {
-            opened.write_all(&chunk).await.expect("writes");
-        }
-    });
-    let mut buffer = vec![0; CHUNK];
-    let mut left = n as usize * CHUNK;
-    while left > 0 {
-        left -= accepted.read(&mut buffer).await.expect("reads");
-    }
-    start.elapsed()
+    let (opened, accepted) = tokio::io::duplex(256 * 1024);
+    pump_floor(opened, accepted, n).await
 }
