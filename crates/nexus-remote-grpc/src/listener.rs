@@ -471,20 +471,16 @@ mod tests {
 
     use super::*;
 
+    fn one_stranger(handshake: Duration) -> Arc<Strangers> {
+        Strangers::new(Arc::default(), 1, 1, handshake, Duration::from_secs(45), 0, (64, 256))
+    }
+
     /// Covers: L23
     #[tokio::test]
     async fn accepted_sockets_have_their_options() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let _near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
-        let strangers = Strangers::new(
-            Arc::default(),
-            1,
-            1,
-            Duration::from_secs(10),
-            Duration::from_secs(45),
-            0,
-            (64, 256),
-        );
+        let strangers = one_stranger(Duration::from_secs(10));
         let accepted = Incoming::new(listener, strangers).next().await.expect("one").expect("accepted");
         let socket = SockRef::from(&accepted.io);
         assert!(socket.tcp_nodelay().expect("an option") && socket.keepalive().expect("an option"));
@@ -503,7 +499,7 @@ mod tests {
     async fn a_silent_connection_ends_in_time() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let mut near = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
-        let strangers = Strangers::new(Arc::default(), 1, 1, Duration::from_millis(200));
+        let strangers = one_stranger(Duration::from_millis(200));
         let mut accepted = Incoming::new(listener, strangers).next().await.expect("one").expect("accepted");
         let began = Instant::now();
         assert!(accepted.read_u8().await.is_err());

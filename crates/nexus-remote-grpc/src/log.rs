@@ -261,7 +261,7 @@ mod tests {
     fn a_storm_of_one_line_is_a_few_with_counts() {
         let counts = Counts::default();
         let (written, held_back) = (|| counts.0.load(Ordering::Relaxed), || counts.1.load(Ordering::Relaxed));
-        let (mut said, began) = (0, Instant::now());
+        let (mut said, began) = (0, std::time::Instant::now());
         tracing::subscriber::with_default(counts.clone(), || {
             while written() < 4 {
                 // Whatever it calls itself.
