@@ -367,11 +367,12 @@ impl InboundCall {
     fn server_connection(&mut self, server: ServerConnection) -> Result<(), Status> {
         let ServerConnection { member_id, address, block_list, nexus } = server;
         self.is_nexus = nexus.is_some();
-        if address.parse::<Authority>().is_err() {
+        let Ok(authority) = address.parse::<Authority>() else {
             let shown: String = address.chars().take(256).flat_map(char::escape_debug).collect();
             return Err(Status::invalid_argument(format!("{shown:?} is not `host:port`")));
-        }
-        if is_client_address(&address) {
+        };
+        // Its canonical form is what the endpoint goes by.
+        if is_client_address(&authority.to_string()) {
             return Err(Status::invalid_argument("an address that only clients have"));
         }
         if !self.identity.may_be(&address) {

@@ -583,15 +583,27 @@ fn is_of_protocol(type_name: TypeName) -> bool {
 /// The host part of the addresses under which clients that only dial out are reached.
 const CLIENT_HOST: &str = "client-";
 
-/// The address of the client with that id. It stands in pids and is no place on a network.
+/// The address of the client with that id. It stands in pids and is no place on a network. Two ids never have one address:
+/// hosts do not tell upper from lower case and have few other characters, so what they have not is escaped by `-`.
 pub(crate) fn client_address(system_id: &str) -> String {
-    let id: String = system_id
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
-        .collect();
-    format!("{CLIENT_HOST}{id}:1")
+    use std::fmt::Write as _;
+
+    let mut address = String::with_capacity(CLIENT_HOST.len() + 2 * system_id.len() + 2);
+    address.push_str(CLIENT_HOST);
+    for byte in system_id.bytes() {
+        // Writing to a String cannot fail.
+        let _ = match byte {
+            b'a'..=b'z' | b'0'..=b'9' => write!(address, "{}", char::from(byte)),
+            b'A'..=b'Z' => write!(address, "-{}", char::from(byte.to_ascii_lowercase())),
+            b'-' => write!(address, "--"),
+            _ => write!(address, "-0{byte:02x}"),
+        };
+    }
+    address.push_str(":1");
+    address
 }
 
+/// Whether `address`, in its canonical form, is one that only a client has.
 pub(crate) fn is_client_address(address: &str) -> bool {
     address.starts_with(CLIENT_HOST) && address.ends_with(":1")
 }

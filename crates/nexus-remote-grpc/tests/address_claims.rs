@@ -51,6 +51,34 @@ async fn nobody_takes_the_place_of_a_client_that_lives() {
     server.stop().await;
 }
 
+/// However it is spelled: a server that claims the address of a client is not taken for that client.
+///
+/// Covers: T10
+#[tokio::test(flavor = "multi_thread")]
+async fn no_server_has_the_address_of_a_client() {
+    let server = TestNode::start("server", local()).await;
+    let client = TestNode::start_client("client", local()).await;
+    assert!(client.ask(&client.far(&server, "echo"), "x").await.is_ok());
+    let (id, address) = (client.remote.system_id(), client.remote.address());
+    let dotted = address.replace(":1", ".:1");
+    let spelled = [address.to_owned(), address.to_uppercase(), dotted.clone(), dotted.to_uppercase()];
+    for claimed in
+        spelled.iter().map(String::as_str).chain(["client-away:1", "Client-away:1", "client-away.:1"])
+    {
+        let refused = answered(server.remote.address(), server_hello(id, claimed)).await;
+        let status = refused.err().unwrap_or_else(|| panic!("{claimed} was taken"));
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::InvalidArgument, "an address that only clients have")
+        );
+    }
+    assert_eq!(server.remote.manager().endpoints().len(), 1, "the client's");
+    let back = server.at(address, "echo");
+    assert_eq!(server.ask(&back, "you").await.as_deref(), Ok("re:you"));
+    client.stop().await;
+    server.stop().await;
+}
+
 /// Covers: S155
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_old_call_ends_meanwhile_waits_no_longer() {

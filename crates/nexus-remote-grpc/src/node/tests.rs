@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use nexus_actor_core::lock::Lock;
+use nexus_actor_core::path::Authority;
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
 use nexus_actor_core::{ActorSystem, Instant, Refusal};
 use nexus_remote::EndpointTerminatedEvent;
 use portable_atomic::Ordering;
 
-use super::{ENDPOINTS_KEPT, Node};
+use super::{ENDPOINTS_KEPT, Node, client_address, is_client_address};
 use crate::batch::WireForm;
 use crate::config::Limits;
 use crate::endpoint::{Endpoint, EndpointKind};
@@ -247,4 +248,27 @@ async fn a_refusal_that_is_over_reaches_no_endpoint() {
     let made = node.endpoint(other).expect("an address");
     assert!(!is_blocked(&made));
     remote.shutdown(false).await;
+}
+
+/// Clients whose ids differ in what a host cannot show are told apart all the same.
+///
+/// Covers: T10
+#[test]
+fn no_two_clients_have_one_address() {
+    let ids = [
+        "node.1", "node-1", "node_1", "node1", "Node1", "nodE1", "-node1", "n", "N", "-n", "-02e", ".",
+        "\u{e9}",
+    ];
+    let mut all: Vec<_> = ids.into_iter().map(client_address).collect();
+    assert_eq!(
+        all[..5],
+        ["client-node-02e1:1", "client-node--1:1", "client-node-05f1:1", "client-node1:1", "client--node1:1"]
+    );
+    for address in &all {
+        let canonical = address.parse::<Authority>().expect("an address").to_string();
+        assert!(canonical == *address && is_client_address(&canonical), "{address}");
+    }
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), ids.len());
 }
