@@ -122,6 +122,8 @@ impl Endpoint {
         });
         let Some(replaced) = accepted else { return false };
         if let Some(replaced) = replaced {
+            // As of a connection that is lost: nobody may ever read what was asked by it.
+            self.node().asks.give_up_touches(self.address(), self.era());
             replaced.end_with(End::Replaced);
         }
         true

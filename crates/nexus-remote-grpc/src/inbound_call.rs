@@ -732,4 +732,28 @@ mod tests {
         assert!(!endpoint.read(EndpointState::is_linked));
         remote.shutdown(false).await;
     }
+
+    /// What a client was asked by a call that another one replaces is given up with it: nothing waits for an answer that
+    /// cannot come, so what the client sends is held up again while mailboxes here are crowded.
+    #[tokio::test]
+    async fn a_replaced_call_leaves_no_question() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let id: Arc<str> = Arc::from("one");
+        let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
+        let call = |number| {
+            let control = Arc::new(CallControl::new(number, false));
+            Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new()), PeerIdentity::default()))
+        };
+        let (old, new) = (call(0), call(1));
+        assert!(endpoint.apply_accepted(None, &old, &id));
+        endpoint.probe();
+        let asks = &endpoint.node().asks;
+        assert!(asks.waits_for(endpoint.address()));
+        assert!(endpoint.apply_accepted(Some(&old), &new, &id));
+        assert!(!asks.waits_for(endpoint.address()));
+        endpoint.probe();
+        assert!(asks.waits_for(endpoint.address()), "the new one is asked as well");
+        remote.shutdown(false).await;
+    }
 }
