@@ -137,7 +137,7 @@ impl Question {
             is_one_of_few.then(|| node.asks.insert_touch(sign, endpoint.address(), endpoint.era())).flatten();
         if let Some(key) = key {
             endpoint.offer_system(RemoteSystem::Touch {
-                target: Arc::new(PidEntry::new(endpoint.address().clone(), ACTIVATOR)),
+                target: endpoint.pid_at(Arc::from(ACTIVATOR)),
                 sender: Arc::new(PidEntry::new(node.address.clone(), pending_asks::id_of(key))),
             });
         }

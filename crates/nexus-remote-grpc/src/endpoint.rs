@@ -311,7 +311,7 @@ impl Endpoint {
     }
 
     /// The actor there that has this id.
-    fn pid_at(&self, id: Arc<str>) -> Arc<PidEntry> {
+    pub(crate) fn pid_at(&self, id: Arc<str>) -> Arc<PidEntry> {
         Arc::new(PidEntry::new(self.spelling(), id))
     }
 

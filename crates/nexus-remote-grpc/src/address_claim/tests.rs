@@ -9,7 +9,9 @@ use tonic::Code;
 
 use super::Question;
 use crate::batch::Incoming;
+use crate::endpoint::Spelled;
 use crate::endpoint_writer::tests::{Door, NEXUS, PEER, Pair};
+use crate::endpoint_writer_mailbox::RemoteSystem;
 use crate::remote::tests::support::raw::{client_hello, server_hello};
 use crate::remote::tests::support::{Echo, TestNode, local, within};
 use crate::{Config, Remote};
@@ -87,4 +89,25 @@ async fn the_call_of_a_node_is_refused_while_the_one_before_it_is_silent() {
     assert_eq!((refused.code(), began.elapsed()), (Code::AlreadyExists, PATIENCE));
     pair.peer.until("actor.Touch").await;
     pair.node.stop().await;
+}
+
+/// The holder is asked under the name that it knows itself by: a Go node passes on what has another one, without end.
+#[tokio::test]
+async fn the_holder_is_asked_in_its_own_spelling() {
+    let system = ActorSystem::builder("node").build().expect("a system");
+    let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+    let holder = remote.node_for_tests().endpoint("localhost:1").expect("an address");
+    holder.spell("LOCALHOST:1", Spelled::Dialled);
+    let _question = Question::ask(&holder);
+    let asked: Vec<_> = holder
+        .mailbox
+        .drain_system()
+        .into_iter()
+        .filter_map(|message| {
+            let RemoteSystem::Touch { target, .. } = message else { return None };
+            Some(target.address.to_string())
+        })
+        .collect();
+    assert_eq!(asked, ["LOCALHOST:1"]);
+    remote.shutdown(false).await;
 }
