@@ -77,7 +77,7 @@ impl CallControl {
         Self { id, is_proven, peer: Lock::default(), end: Lock::default(), waker: Lock::default() }
     }
 
-    /// Ends the call; the first reason given counts.
+    /// Ends the call. Of the reasons given before it acts on one, the first counts; one that comes later counts as well.
     pub(crate) fn end(&self, why: End) {
         self.end.lock().get_or_insert(why);
         self.wake();
