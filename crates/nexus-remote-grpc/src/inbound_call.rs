@@ -188,7 +188,7 @@ impl InboundCall {
         let Some(endpoint) = self.endpoint.clone() else { return false };
         if let Some(pause) = &mut self.pause {
             if pause.as_mut().poll(cx).is_pending() {
-                if !self.is_crowded || endpoint.intake.poll_room(cx).is_pending() {
+                if !self.is_crowded || endpoint.intake.poll_room_of(self.control.id, cx).is_pending() {
                     return true;
                 }
             } else if self.is_crowded && self.is_nexus {
@@ -200,8 +200,8 @@ impl InboundCall {
             self.pause = None;
         }
         // The answer to a question may be among what is not read.
-        self.is_crowded =
-            endpoint.intake.poll_room(cx).is_pending() && !self.node.asks.waits_for(endpoint.address());
+        self.is_crowded = endpoint.intake.poll_room_of(self.control.id, cx).is_pending()
+            && !self.node.asks.waits_for(endpoint.address());
         if self.is_crowded {
             self.hold_up(CROWDED, cx);
         }
@@ -660,6 +660,7 @@ impl Drop for InboundCall {
         // Counts what waits, before anybody asks whether something does.
         self.inbound = None;
         if let Some(endpoint) = self.endpoint.take() {
+            endpoint.intake.forget(self.control.id);
             if endpoint.inbound.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.node.inbound_peers.fetch_sub(1, Ordering::AcqRel);
                 // Its watches ended with the call: it tells its watchers so, or watches again by the next one.

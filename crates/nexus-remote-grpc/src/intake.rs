@@ -1,6 +1,7 @@
 //! How much of one peer is taken at once: system messages by their rate (limit L17), user messages by how many of them wait
 //! in mailboxes here (limit L30). Beyond either its calls are not read, and its own queue fills.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -17,6 +18,9 @@ const CHUNK: usize = 256;
 /// Bytes of them.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// The reader of the call that this node opened: there is one, and the calls of the peer have lower numbers.
+const DIALLED: u64 = u64::MAX;
+
 /// What one peer has waiting here, over all its calls.
 pub(crate) struct Intake {
     messages: AtomicUsize,
@@ -24,7 +28,8 @@ pub(crate) struct Intake {
     limits: Limits,
     /// When the allowance of system messages is whole again.
     whole_at: Lock<Instant>,
-    readers: Lock<Vec<Waker>>,
+    /// One for each call at most, for a peer may open and drop any number of them.
+    readers: Lock<HashMap<u64, Waker>>,
     /// Kept while anything waits, so that a peer that calls anew does not begin anew.
     endpoint: Weak<Endpoint>,
 }
@@ -77,19 +82,32 @@ impl Intake {
         self.is_over(2)
     }
 
-    /// Ready when more may be read.
+    /// Ready when more may be read from the call that this node opened.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_room_of(DIALLED, cx)
+    }
+
+    /// Ready when more may be read from the peer's call of that number, until [`forget`](Self::forget).
+    pub(crate) fn poll_room_of(&self, call: u64, cx: &Context<'_>) -> Poll<()> {
         if !self.is_over(1) {
             return Poll::Ready(());
         }
         {
             let mut readers = self.readers.lock();
-            if !readers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                readers.push(cx.waker().clone());
-            }
+            readers
+                .entry(call)
+                .and_modify(|waker| waker.clone_from(cx.waker()))
+                .or_insert_with(|| cx.waker().clone());
         }
         // What was worked off before the waker was seen.
         if self.is_over(1) { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// The call of that number is over: nobody is woken for it.
+    pub(crate) fn forget(&self, call: u64) {
+        let waker = self.readers.lock().remove(&call);
+        // Not under the lock: it may be the last that keeps a task.
+        drop(waker);
     }
 
     /// Takes `count` system messages; when the next may be read, if that is not now.
@@ -117,7 +135,7 @@ impl Drop for Waiting {
         let before = self.intake.messages.fetch_sub(self.messages, Ordering::SeqCst);
         if !self.intake.is_over(1) {
             let readers = std::mem::take(&mut *self.intake.readers.lock());
-            for reader in readers {
+            for reader in readers.into_values() {
                 reader.wake();
             }
         }
@@ -182,6 +200,28 @@ mod tests {
         assert_eq!(woken.load(Ordering::SeqCst), 0);
         drop(bytes);
         assert_eq!(woken.load(Ordering::SeqCst), 1);
+    }
+
+    /// A peer whose actor does not get on opens and drops calls: none of them leaves anything.
+    ///
+    /// Covers: L30
+    #[test]
+    fn a_call_that_ends_leaves_no_waker() {
+        let intake = intake(|limits| limits.mailbox_messages = 1);
+        let waiting = intake.put(1, 0);
+        let (stays_woken, stays) = counting();
+        let (ended_woken, ended) = counting();
+        assert!(intake.poll_room_of(0, &Context::from_waker(&stays)).is_pending());
+        for call in 1..100 {
+            let cx = Context::from_waker(&ended);
+            assert!(
+                intake.poll_room_of(call, &cx).is_pending() && intake.poll_room_of(call, &cx).is_pending()
+            );
+            intake.forget(call);
+        }
+        assert_eq!(intake.readers.lock().len(), 1);
+        drop(waiting);
+        assert_eq!((stays_woken.load(Ordering::SeqCst), ended_woken.load(Ordering::SeqCst)), (1, 0));
     }
 
     fn counting() -> (Arc<AtomicUsize>, Waker) {
