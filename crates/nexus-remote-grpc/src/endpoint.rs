@@ -107,6 +107,8 @@ pub struct Endpoint {
     pub(crate) inbound: AtomicU64,
     /// The question whether the peer is there that was asked last.
     probe: Lock<Option<ReplyKey>>,
+    /// Held by a call that leaves.
+    leaving: Lock<()>,
     /// Claims of its address or id under way.
     pub(crate) questions: AtomicUsize,
     /// Endpoints that exist only because this peer named them.
@@ -182,6 +184,7 @@ impl Endpoint {
             form_learned: Notify::new(),
             inbound: AtomicU64::new(0),
             probe: Lock::default(),
+            leaving: Lock::default(),
             questions: AtomicUsize::new(0),
             named: Arc::default(),
             named_by: Lock::default(),
@@ -308,6 +311,15 @@ impl Endpoint {
         }
         let (limits, queue) = (self.node.config.get_limits(), self.mailbox.state());
         queue.len >= limits.system_messages || queue.bytes >= limits.system_bytes
+    }
+
+    /// One call of the peer less. Of the last one, the number below which are all that it had: a call that comes now has a
+    /// higher one, for it is counted before it is numbered.
+    pub(crate) fn leave_call(&self) -> Option<u64> {
+        // One at a time: of two, the later number goes with the last count.
+        let _leaving = self.leaving.lock();
+        let before = self.node.calls_begun();
+        (self.inbound.fetch_sub(1, Ordering::AcqRel) == 1).then_some(before)
     }
 
     /// The actor there that has this id.

@@ -94,6 +94,8 @@ pub(crate) struct Inbound {
     is_authenticated: bool,
     /// It comes down a call that this node opened.
     is_dialled: bool,
+    /// Its number, which goes with the watches that come by it.
+    call: u64,
     may_spawn: bool,
     by_id: HashMap<Box<str>, usize>,
     known: Vec<Known>,
@@ -129,6 +131,7 @@ impl Inbound {
             route: route_of(endpoint),
             is_authenticated,
             is_dialled: false,
+            call: node.next_call(),
             may_spawn: node.config.may_spawn(endpoint.address()),
             by_id: HashMap::new(),
             known: Vec::new(),
@@ -450,7 +453,7 @@ impl Inbound {
                 if self.node.watcher_is_full() {
                     return endpoint.send_terminated(&watcher, &id, actor::TerminatedReason::NotFound);
                 }
-                self.node.tell_watcher(PeerWatch::Watch { actor, id, watcher, endpoint });
+                self.node.tell_watcher(PeerWatch::Watch { actor, id, watcher, endpoint, call: self.call });
             }
             // It lives as long as this node.
             Slot::Activator => {}

@@ -393,9 +393,11 @@ impl EndpointWriter {
         // Forgotten before, it may have a successor, and all that goes by the address is that one's.
         if !node.has_another(endpoint) {
             let address = endpoint.address().clone();
+            // Read first: a call that is not counted below has a higher number.
+            let before = node.calls_begun();
             let is_final = matches!(reason, TerminatedReason::Blocked | TerminatedReason::Shutdown);
             if is_final || endpoint.inbound.load(Ordering::Acquire) == 0 {
-                node.tell_watcher(PeerWatch::Gone { address });
+                node.tell_watcher(PeerWatch::Gone { address, before });
             } else if endpoint.kind() == EndpointKind::Dialled {
                 // It talks to us and would wait for terminations that cannot be told. A goodbye tells its watchers, and the
                 // next message opens another call. The watches go with the calls.

@@ -661,10 +661,10 @@ impl Drop for InboundCall {
         self.inbound = None;
         if let Some(endpoint) = self.endpoint.take() {
             endpoint.intake.forget(self.control.id);
-            if endpoint.inbound.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if let Some(before) = endpoint.leave_call() {
                 self.node.inbound_peers.fetch_sub(1, Ordering::AcqRel);
                 // Its watches ended with the call: it tells its watchers so, or watches again by the next one.
-                self.node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone() });
+                self.node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone(), before });
             }
             self.node.forget_if_idle(&endpoint);
         }

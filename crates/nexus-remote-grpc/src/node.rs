@@ -532,7 +532,12 @@ impl Node {
     }
 
     pub(crate) fn next_call(&self) -> u64 {
-        self.next_call.fetch_add(1, Ordering::Relaxed)
+        self.next_call.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Above the number of every call that has one by now.
+    pub(crate) fn calls_begun(&self) -> u64 {
+        self.next_call.load(Ordering::Acquire)
     }
 
     /// Tells the daemon that watches for peers.

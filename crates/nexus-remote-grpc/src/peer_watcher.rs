@@ -16,12 +16,12 @@ use crate::proto::actor::TerminatedReason;
 
 /// What the daemon is told.
 pub(crate) enum PeerWatch {
-    /// A peer's actor watches one here, which it calls `id`.
-    Watch { actor: AnyRef, id: Arc<str>, watcher: Arc<PidEntry>, endpoint: Arc<Endpoint> },
+    /// A peer's actor watches one here, which it calls `id`, and said so by the call of that number.
+    Watch { actor: AnyRef, id: Arc<str>, watcher: Arc<PidEntry>, endpoint: Arc<Endpoint>, call: u64 },
     /// It does not any more.
     Unwatch { id: Arc<str>, watcher: Arc<PidEntry>, address: Arc<str> },
-    /// A peer is gone, and with it all its watchers.
-    Gone { address: Arc<str> },
+    /// A peer is gone, and with it all its watchers. What calls with this number or a higher one have said since stays.
+    Gone { address: Arc<str>, before: u64 },
     /// A peer cannot be told anything, though its own calls to this node may live.
     Unheard { endpoint: Arc<Endpoint> },
 }
@@ -51,8 +51,15 @@ struct PeerWatches {
 #[derive(Default)]
 struct OfPeer {
     /// One actor for each name, but for the moment in which a name has a new owner and the old one's end is not known yet.
-    watched: HashMap<Name, Vec<(AnyRef, Arc<Endpoint>)>>,
+    watched: HashMap<Name, Vec<Watched>>,
     count: usize,
+}
+
+struct Watched {
+    actor: AnyRef,
+    endpoint: Arc<Endpoint>,
+    /// The last call by which it was said.
+    call: u64,
 }
 
 /// What became of a watch.
@@ -68,21 +75,27 @@ enum Noted {
 }
 
 impl PeerWatches {
-    fn watch(&mut self, actor: &AnyRef, by: &ByPeer, limits: &Limits) -> Noted {
+    fn watch(&mut self, actor: &AnyRef, by: &ByPeer, call: u64, limits: &Limits) -> Noted {
         let address = by.endpoint.address();
-        let (count, is_known) = self.by_peer.get(address).map_or((0, false), |peer| {
-            let same = peer.watched.get(&by.name);
-            (peer.count, same.is_some_and(|same| same.iter().any(|(other, _)| other == actor)))
-        });
-        if is_known {
-            return Noted::Again;
+        let mut count = 0;
+        if let Some(peer) = self.by_peer.get_mut(address) {
+            count = peer.count;
+            let same = peer.watched.get_mut(&by.name);
+            if let Some(known) = same.and_then(|same| same.iter_mut().find(|one| one.actor == *actor)) {
+                known.call = known.call.max(call);
+                return Noted::Again;
+            }
         }
         let watchers = self.by_actor.get(actor).map_or(0, HashSet::len);
         if count >= limits.watches || watchers >= limits.watchers {
             return Noted::TooMany;
         }
         let peer = self.by_peer.entry(address.clone()).or_default();
-        peer.watched.entry(by.name.clone()).or_default().push((actor.clone(), by.endpoint.clone()));
+        peer.watched.entry(by.name.clone()).or_default().push(Watched {
+            actor: actor.clone(),
+            endpoint: by.endpoint.clone(),
+            call,
+        });
         peer.count += 1;
         self.by_actor.entry(actor.clone()).or_default().insert((address.clone(), by.name.clone()));
         self.total += 1;
@@ -99,7 +112,7 @@ impl PeerWatches {
         }
         self.total -= watched.len();
         let mut left = Vec::new();
-        for (actor, _) in watched {
+        for Watched { actor, .. } in watched {
             if self.strike(&actor, address, name) {
                 left.push(actor);
             }
@@ -107,19 +120,27 @@ impl PeerWatches {
         left
     }
 
-    /// A peer is gone. Returns those that nobody watches any more.
-    fn gone(&mut self, address: &Arc<str>) -> Vec<AnyRef> {
-        let Some(peer) = self.by_peer.remove(address) else { return Vec::new() };
-        self.total -= peer.count;
-        let mut left = Vec::new();
-        for (name, watched) in peer.watched {
-            for (actor, _) in watched {
-                if self.strike(&actor, address, &name) {
-                    left.push(actor);
+    /// A peer is gone, with its calls before that number. Returns those that nobody watches any more.
+    fn gone(&mut self, address: &Arc<str>, before: u64) -> Vec<AnyRef> {
+        let Entry::Occupied(mut peer) = self.by_peer.entry(address.clone()) else { return Vec::new() };
+        let mut struck = Vec::new();
+        peer.get_mut().watched.retain(|name, watched| {
+            watched.retain(|one| {
+                let stays = one.call >= before;
+                if !stays {
+                    struck.push((one.actor.clone(), name.clone()));
                 }
-            }
+                stays
+            });
+            !watched.is_empty()
+        });
+        peer.get_mut().count -= struck.len();
+        if peer.get().count == 0 {
+            peer.remove();
         }
-        left
+        self.total -= struck.len();
+        struck.retain(|(actor, name)| self.strike(actor, address, name));
+        struck.into_iter().map(|(actor, _)| actor).collect()
     }
 
     /// An actor has terminated. Returns who is to be told.
@@ -128,8 +149,8 @@ impl PeerWatches {
         for (address, name) in self.by_actor.remove(actor).unwrap_or_default() {
             let Entry::Occupied(mut peer) = self.by_peer.entry(address) else { continue };
             let Entry::Occupied(mut watched) = peer.get_mut().watched.entry(name.clone()) else { continue };
-            let Some(at) = watched.get().iter().position(|(other, _)| other == actor) else { continue };
-            let (_, endpoint) = watched.get_mut().swap_remove(at);
+            let Some(at) = watched.get().iter().position(|one| one.actor == *actor) else { continue };
+            let Watched { endpoint, .. } = watched.get_mut().swap_remove(at);
             if watched.get().is_empty() {
                 watched.remove();
             }
@@ -184,9 +205,9 @@ impl Actor for PeerWatcher {
 
     async fn receive(&mut self, msg: PeerWatch, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
         let left = match msg {
-            PeerWatch::Watch { actor, id, watcher, endpoint } => {
+            PeerWatch::Watch { actor, id, watcher, endpoint, call } => {
                 let by = ByPeer { name: Name { id, watcher }, endpoint };
-                match self.watches.watch(&actor, &by, &self.limits) {
+                match self.watches.watch(&actor, &by, call, &self.limits) {
                     Noted::First => cx.watch_any(&actor),
                     Noted::Further | Noted::Again => {}
                     Noted::TooMany => by.tell(TerminatedReason::NotFound),
@@ -196,7 +217,7 @@ impl Actor for PeerWatcher {
             PeerWatch::Unwatch { id, watcher, address } => {
                 self.watches.unwatch(&address, &Name { id, watcher })
             }
-            PeerWatch::Gone { address } => self.watches.gone(&address),
+            PeerWatch::Gone { address, before } => self.watches.gone(&address, before),
             PeerWatch::Unheard { endpoint } => {
                 if self.watches.by_peer.contains_key(endpoint.address()) {
                     end_calls(endpoint.node(), endpoint.address());
@@ -291,20 +312,20 @@ mod tests {
         (limits.watches, limits.watchers) = (MOST, MOST + 1);
         let mut watches = PeerWatches::default();
         let by = |number, endpoint: &Arc<Endpoint>| ByPeer { name: name(number), endpoint: endpoint.clone() };
-        assert_eq!(watches.watch(&actor, &by(0, &one), &limits), Noted::First);
+        assert_eq!(watches.watch(&actor, &by(0, &one), 0, &limits), Noted::First);
         for number in 1..MOST {
-            assert_eq!(watches.watch(&actor, &by(number, &one), &limits), Noted::Further);
+            assert_eq!(watches.watch(&actor, &by(number, &one), 0, &limits), Noted::Further);
         }
-        assert_eq!(watches.watch(&actor, &by(7, &one), &limits), Noted::Again);
-        assert_eq!(watches.watch(&second, &by(MOST, &one), &limits), Noted::TooMany, "of one peer");
-        assert_eq!(watches.watch(&actor, &by(0, &other), &limits), Noted::Further);
-        assert_eq!(watches.watch(&actor, &by(1, &other), &limits), Noted::TooMany, "of one actor");
+        assert_eq!(watches.watch(&actor, &by(7, &one), 0, &limits), Noted::Again);
+        assert_eq!(watches.watch(&second, &by(MOST, &one), 0, &limits), Noted::TooMany, "of one peer");
+        assert_eq!(watches.watch(&actor, &by(0, &other), 0, &limits), Noted::Further);
+        assert_eq!(watches.watch(&actor, &by(1, &other), 0, &limits), Noted::TooMany, "of one actor");
         for number in MOST..2 * MOST {
             assert!(watches.unwatch(one.address(), &name(number)).is_empty());
             assert!(watches.unwatch(other.address(), &name(number)).is_empty());
         }
         assert_eq!((watches.total, watches.by_peer.len(), watches.by_actor.len()), (MOST + 1, 2, 1));
-        assert!(watches.gone(one.address()).is_empty(), "one watches still");
+        assert!(watches.gone(one.address(), 1).is_empty(), "one watches still");
         // A few for each of the watches that came and went; what is not there is hardly ever compared with anything.
         assert!(COMPARED.get() < 4 * MOST, "{} for {MOST} watches", COMPARED.get());
         assert_eq!((watches.total, watches.by_peer.len()), (1, 1));
@@ -323,11 +344,33 @@ mod tests {
         let (old, new) = (spawn("old"), spawn("new"));
         let (mut watches, limits) = (PeerWatches::default(), Limits::new());
         let by = ByPeer { name: name(0), endpoint: endpoint.clone() };
-        assert_eq!(watches.watch(&old, &by, &limits), Noted::First);
-        assert_eq!(watches.watch(&new, &by, &limits), Noted::First);
+        assert_eq!(watches.watch(&old, &by, 0, &limits), Noted::First);
+        assert_eq!(watches.watch(&new, &by, 0, &limits), Noted::First);
         assert_eq!(watches.terminated(&old).len(), 1);
         assert_eq!(watches.terminated(&old).len(), 0);
         assert_eq!(watches.unwatch(endpoint.address(), &name(0)), [new]);
+        assert_eq!((watches.total, watches.by_peer.len(), watches.by_actor.len()), (0, 0, 0));
+        remote.shutdown(false).await;
+    }
+
+    /// The end of a peer that is told of late strikes nothing that it has said since by a newer call.
+    #[tokio::test]
+    async fn what_a_newer_call_says_outlives_the_end_of_the_older_ones() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
+        let spawn = |name| system.spawn(name, Props::from_fn(|| Idle)).expect("free").to_any();
+        let (first, second, third) = (spawn("first"), spawn("second"), spawn("third"));
+        let (mut watches, limits) = (PeerWatches::default(), Limits::new());
+        let by = |number| ByPeer { name: name(number), endpoint: endpoint.clone() };
+        assert_eq!(watches.watch(&first, &by(1), 4, &limits), Noted::First);
+        assert_eq!(watches.watch(&second, &by(2), 4, &limits), Noted::First);
+        assert_eq!(watches.watch(&second, &by(2), 5, &limits), Noted::Again);
+        assert_eq!(watches.watch(&third, &by(3), 5, &limits), Noted::First);
+        assert_eq!(watches.gone(endpoint.address(), 5), [first]);
+        assert_eq!(watches.total, 2);
+        assert_eq!(watches.gone(endpoint.address(), 5), []);
+        assert_eq!(watches.gone(endpoint.address(), 6).len(), 2);
         assert_eq!((watches.total, watches.by_peer.len(), watches.by_actor.len()), (0, 0, 0));
         remote.shutdown(false).await;
     }
