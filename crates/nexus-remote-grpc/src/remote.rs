@@ -289,6 +289,9 @@ impl Remote {
 
     /// Starts an actor of `kind` on the node at `address`, which makes its name up.
     ///
+    /// Waits for the answer as long as [`Config::get_call_timeout`] says. What the actor takes must be registered there too
+    /// (`system.register::<M>()`), or it is there and no message reaches it.
+    ///
     /// # Errors
     /// [`SpawnRemoteError`].
     ///
@@ -298,7 +301,7 @@ impl Remote {
         spawn_remote::spawn(&self.0.node, address, "", kind).await
     }
 
-    /// The same with a name. The pid that comes back is not made of the name alone: use it as it is.
+    /// The same with a name, and for the same time. The pid that comes back is not made of the name alone: use it as it is.
     ///
     /// # Errors
     /// [`SpawnRemoteError`]; a name that is taken gives the pid of the actor that has it.
