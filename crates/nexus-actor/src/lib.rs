@@ -114,6 +114,7 @@
 //! | `protobuf` | no | `#[message(protobuf)]`: messages of `prost` inside messages of actors, for the protoactor wire |
 //! | `json` | no | `#[message(protobuf, json)]`: those are also read where a peer wrote them as JSON |
 //! | `grpc` | no | [`grpc`]: the protoactor wire, for protoactor-go nodes and nexus nodes; with `std`, `remote` and `json` |
+//! | `metrics` | no | `remote::metrics`: figures for Prometheus over HTTP; with `std` and `remote` |
 //! | `tracing` | yes | dead letters and, with `remote`, what happens to associations and messages as events of `tracing` |
 //!
 //! The features are additive: no combination takes anything away.
