@@ -18,7 +18,7 @@ use crate::reason::DeadLetterReason;
 /// its sender has had it back where that was possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageInfo {
-    /// The Rust type, or the manifest where only bytes were left of the message.
+    /// The Rust type, or the manifest where only bytes were left of the message; empty where not even that is known.
     pub type_name: Cow<'static, str>,
     /// Size in bytes: of the payload where the message had been encoded, else of the value itself without what
     /// it points to.
@@ -41,6 +41,9 @@ impl MessageInfo {
 
 impl fmt::Display for MessageInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.type_name.is_empty() {
+            return write!(f, "a message ({} bytes)", self.size);
+        }
         write!(f, "{} ({} bytes)", crate::address::printable(&self.type_name), self.size)
     }
 }
@@ -466,6 +469,13 @@ mod tests {
         ] {
             assert_eq!(DeadLetterEvent::from(letter).response(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_message_without_a_name_is_called_a_message() {
+        let nameless = DeadLetter::of(MessageInfo::encoded("", 51), DeadLetterReason::Decode);
+        let text = DeadLetterEvent::from(nameless).to_string();
+        assert!(text.starts_with("dead letter: a message (51 bytes) for nobody known: "), "{text}");
     }
 
     #[test]
