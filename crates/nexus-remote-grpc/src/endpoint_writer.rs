@@ -470,9 +470,11 @@ async fn hang_up(endpoint: &Endpoint, mut link: Link) -> u64 {
     link.control.unconfirmed()
 }
 
-/// A status in words.
+/// A status in words, with its causes where it was made on this side.
 fn describe(status: &tonic::Status) -> String {
-    let text: String = status.message().chars().take(256).flat_map(char::escape_debug).collect();
+    let mut text = status.message().to_owned();
+    append_causes(&mut text, std::error::Error::source(status));
+    let text: String = text.chars().take(512).flat_map(char::escape_debug).collect();
     format!("status {:?}: {text}", status.code())
 }
 
@@ -565,13 +567,20 @@ async fn dial(node: &Node, address: &str) -> Result<(tonic::transport::Channel, 
 /// An error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
+    append_causes(&mut text, error.source());
+    text
+}
+
+/// Appends `cause` and what lies behind it, each unless the text says it: some errors print their cause themselves.
+fn append_causes(text: &mut String, mut cause: Option<&(dyn std::error::Error + 'static)>) {
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text.push_str(": ");
+            text.push_str(&why);
+        }
         cause = error.source();
     }
-    text
 }
 
 fn kind_of(incoming: &Incoming) -> &'static str {

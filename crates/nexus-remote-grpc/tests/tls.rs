@@ -152,6 +152,29 @@ async fn bad_certificates_are_refused_in_both_directions() {
     b.stop().await;
 }
 
+/// One side speaks TLS and the other does not: the end of the address tells it to both.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_speaks_plain_text_and_what_tls_is_told() {
+    let ours = authority();
+    let tls = TestNode::start("tls", secured(&issue(&params(&["127.0.0.1"]), &ours), &ours)).await;
+    let once = ReconnectPolicy::fixed(1, std::time::Duration::from_millis(1));
+    let plain = local().with([ConfigOption::with_endpoint_reconnect_policy(once)]);
+    let plain = TestNode::start("plain", plain).await;
+    for (from, to, said) in [
+        (&tls, &plain, "received corrupt message of type InvalidContentType"),
+        (&plain, &tls, "transport error: "),
+    ] {
+        let mut terminated = from.events::<EndpointTerminatedEvent>();
+        assert_eq!(from.ask(&from.far(to, "echo"), "x").await, Err(AskError::Unreachable), "{said}");
+        let event = terminated.find(said, |event| *event.address == *to.remote.address()).await;
+        println!("{}", event.reason);
+        assert!(event.reason.contains(said), "{}", event.reason);
+        assert!(event.reason.starts_with("unreachable after 1 attempt: "), "{}", event.reason);
+    }
+    tls.stop().await;
+    plain.stop().await;
+}
+
 /// Covers: T10
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_speaks_for_an_address_that_its_certificate_does_not_name() {

@@ -816,3 +816,35 @@ impl Actor for Idle {
         Ok(())
     }
 }
+
+/// An error that says `0`, with what lies behind it.
+#[derive(Debug)]
+struct Fault(&'static str, Option<Box<Fault>>);
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Fault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.1.as_deref().map(|cause| cause as _)
+    }
+}
+
+#[test]
+fn a_failure_names_its_causes_once() {
+    let caused = |what, by| Fault(what, Some(Box::new(by)));
+    let refused = || Fault("refused", None);
+    let dialled =
+        || caused("transport error", caused("tcp connect error", caused("tcp connect error", refused())));
+    assert_eq!(super::chain(&dialled()), "transport error: tcp connect error: refused");
+    assert_eq!(super::chain(&caused("dial: refused", refused())), "dial: refused");
+
+    let status = tonic::Status::from_error(Box::new(dialled()));
+    assert_eq!(super::describe(&status), "status Unknown: transport error: tcp connect error: refused");
+    // What a peer wrote is one line, and not a long one.
+    let theirs = super::describe(&tonic::Status::aborted(format!("a\nb{}", "c".repeat(10_000))));
+    assert!(theirs.starts_with("status Aborted: a\\nbcc") && theirs.len() < 600, "{theirs}");
+}
