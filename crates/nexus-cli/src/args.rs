@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use nexus_actor::path::Authority;
 
 use crate::http::HttpUrl;
@@ -56,12 +56,13 @@ pub(crate) struct DemoOptions {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("wires").args(["bind", "protoactor"]).required(true).multiple(true))]
 pub(crate) struct NodeOptions {
     /// Name of the actor system; the native wire needs one.
-    #[arg(long, value_name = "NAME", required_unless_present = "protoactor")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) system: Option<String>,
     /// Where to listen on the native wire; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT", requires = "system", required_unless_present = "protoactor")]
+    #[arg(long, value_name = "HOST:PORT", requires = "system")]
     pub(crate) bind: Option<Authority>,
     /// The address announced to others, when it differs from the one bound.
     #[arg(long, value_name = "HOST:PORT", requires = "bind")]
@@ -121,7 +122,7 @@ pub(crate) struct PingOptions {
     /// Pause between two round trips, such as 200ms or 1s.
     #[arg(long, short = 'i', value_name = "TIME", default_value = "200ms", value_parser = duration)]
     pub(crate) interval: Duration,
-    /// How long to wait for an answer.
+    /// How long to wait for an answer, such as 500ms or 5s.
     #[arg(long, short = 'w', value_name = "TIME", default_value = "5s", value_parser = positive_duration)]
     pub(crate) timeout: Duration,
     /// Bytes in each message.
@@ -220,7 +221,7 @@ pub(crate) struct BenchRemoteOptions {
     /// Questions that wait for an answer at a time, or senders of fan-in; 1 and 8 unless given. Tell has one sender.
     #[arg(long, value_name = "K", value_parser = outstanding)]
     pub(crate) outstanding: Option<usize>,
-    /// How long to wait for a target that does not answer before the run is given up.
+    /// How long to wait for a target that does not answer before the run is given up, such as 20s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = positive_duration)]
     pub(crate) patience: Duration,
     /// Measure beside it what plain tokio TCP does between two processes.
@@ -250,6 +251,8 @@ pub(crate) struct BenchRemoteOptions {
 pub(crate) const PAYLOAD_MAX: u64 = 255 * 1024;
 const MESSAGES_MAX: u64 = 1_000_000_000_000;
 const OUTSTANDING_MAX: u64 = 10_000;
+/// In any unit.
+const TIME_MAX: u64 = 1_000_000_000;
 
 fn whole(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let rule = || format!("must be a whole number from {min} to {max}");
@@ -280,9 +283,12 @@ fn threads(text: &str) -> Result<usize, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     let rule =
         || String::from("must be a number with a unit, us, ms, s or m, up to 1000000000, such as 200ms");
+    if text.parse::<u64>().is_ok_and(|number| number <= TIME_MAX) {
+        return Err(format!("has no unit: {text}us, {text}ms, {text}s and {text}m are times"));
+    }
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(rule)?;
     let (number, unit) = text.split_at(split);
-    let number = u64::from_str(number).ok().filter(|n| *n <= 1_000_000_000).ok_or_else(rule)?;
+    let number = u64::from_str(number).ok().filter(|n| *n <= TIME_MAX).ok_or_else(rule)?;
     match unit {
         "us" => Ok(Duration::from_micros(number)),
         "ms" => Ok(Duration::from_millis(number)),
@@ -341,5 +347,7 @@ mod tests {
             assert_eq!(duration(text).ok(), expected, "{text}");
         }
         assert!(positive_duration("0s").is_err());
+        let says = duration("5").unwrap_err();
+        assert!(says.contains("no unit") && says.contains("5s"), "{says}");
     }
 }

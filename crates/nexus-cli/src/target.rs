@@ -18,17 +18,17 @@ pub(crate) enum Wire {
 #[derive(Clone, Debug)]
 pub(crate) struct Target(ActorPathParts);
 
+const RULE: &str = "must name system, host and port, such as fraktor.tcp://b@127.0.0.1:25520/user/echo, or host and port, \
+                    such as protoactor://127.0.0.1:8090/user/echo";
+
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts: ActorPathParts = text.parse().map_err(|error| format!("{error}"))?;
+        let parts: ActorPathParts = text.parse().map_err(|error| format!("{error}; it {RULE}"))?;
         let is_protoactor = *parts.scheme() == ActorPathScheme::Protoactor;
         if parts.authority().is_none() || (parts.system().is_none() && !is_protoactor) {
-            return Err(String::from(
-                "must name system, host and port, such as fraktor.tcp://b@127.0.0.1:25520/user/echo, or host and \
-                 port, such as protoactor://127.0.0.1:8090/user/echo",
-            ));
+            return Err(String::from(RULE));
         }
         Ok(Self(parts))
     }
@@ -93,7 +93,8 @@ mod tests {
             "fraktor.tcp://b@127.0.0.1:99999/user/x",
             "protoactor://b",
         ] {
-            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+            let says = wrong.parse::<Target>().unwrap_err();
+            assert!(says.contains("such as protoactor://"), "{wrong}: {says}");
         }
     }
 }

@@ -37,10 +37,16 @@ fn addresses(config: &Config, found: &mut Violations) {
                 |authority| authority.host().to_owned(),
             );
             found.require(
-                is_host(&host) && !is_wildcard(&host),
+                is_host(&host),
                 "advertised_host",
                 address,
                 "must be host:port or a host, one that peers can dial",
+            );
+            found.require(
+                !is_wildcard(&host),
+                "advertised_host",
+                address,
+                "an address such as 0.0.0.0 is for listening on all interfaces; peers need one that they can dial",
             );
         }
         None => found.require(
