@@ -522,11 +522,10 @@ impl Inbound {
         );
         let activator = self.node.activator.get().filter(|_| self.is_authenticated);
         let Some(activator) = activator else {
-            self.endpoint.statistics().increment_dead_letter();
             return self.node.system.dead_letters().record(denied);
         };
         // Of what it spawned itself a peer that has shown who it is may dispose.
-        let (node, statistics) = (self.node.clone(), self.endpoint.statistics().clone());
+        let node = self.node.clone();
         let stopped = actor.clone();
         activator.tell(ActivatorMessage::Owner(OwnerRequest {
             actor,
@@ -535,7 +534,6 @@ impl Inbound {
                 if owned {
                     return carry_out(&stopped);
                 }
-                statistics.increment_dead_letter();
                 node.system.dead_letters().record(denied);
             }),
         }));
@@ -642,7 +640,6 @@ impl Inbound {
             Some(target) => letter.with_pid(Pid::new(self.node.address.clone(), target.id)),
             None => letter,
         };
-        self.endpoint.statistics().increment_dead_letter();
         self.node.system.dead_letters().record(letter);
     }
 
@@ -662,8 +659,8 @@ impl Inbound {
         }
     }
 
+    /// Counts for the process only: the peer's own count is of what goes to it.
     fn lost(&mut self, envelope: &Envelope<'_>, reason: DeadLetterReason, detail: &str) {
-        self.endpoint.statistics().increment_dead_letter();
         let letter = self.letter(envelope, reason, detail);
         self.node.system.dead_letters().record(letter);
     }

@@ -6,6 +6,8 @@ use std::collections::HashSet;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::pid::Pid;
+use nexus_actor_core::serialization::protobuf::{ProtobufCodec, ProtobufForm};
+use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
 use nexus_actor_core::system::ResolveError;
 use nexus_actor_core::{Actor, ActorError, ActorRef, AskError, Context, DeadLetterReason, Props, Refusal};
 use nexus_remote::{EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent};
@@ -410,11 +412,60 @@ async fn a_burst_is_not_lost_and_every_message_is_accounted_for() {
     let of = |one: &TestNode, other: &TestNode| {
         one.remote.get_endpoint_statistics(other.remote.address()).expect("an endpoint")
     };
-    eventually("the record", || of(&b, &a).dead_letters == 1).await;
+    eventually("the record", || b.system.dead_letters().count(DeadLetterReason::NoSuchActor) == 1).await;
     let (sent, taken) = (of(&a, &b), of(&b, &a));
     assert_eq!(sent.sent, BURST + 1);
     assert_eq!(taken.received, sent.sent);
     assert_eq!((sent.queue_size, sent.dead_letters, sent.unknown), (0, 0, 0));
+    assert_eq!(taken.dead_letters, 0, "nothing that went to it was lost");
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A message that [`Echo`] cannot read.
+struct Odd;
+
+impl Message for Odd {
+    const MANIFEST: &'static str = "test.odd@1";
+    const PROTOBUF: Option<ProtobufCodec<Self>> = Some(ProtobufCodec {
+        forms: &[ProtobufForm::tell_of::<bool>()],
+        encode: |_, encoder| encoder.protobuf(&true),
+        decode: |named| Err(named.unknown::<Self>()),
+    });
+    fn encode(&self, _: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        Err(EncodeError::failed("only as a protobuf"))
+    }
+    fn decode(_: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Err(DecodeError::failed("only as a protobuf"))
+    }
+}
+
+/// What is lost on its way in counts for the process, and leaves the sum of what goes out to the same peer alone.
+///
+/// Covers: DL-08, MET-01, S97
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_to_a_peer_adds_up_beside_what_is_lost_of_it() {
+    let (a, b) = (node([ConfigOption::with_endpoint_writer_queue_size(2)]).await, node([]).await);
+    let (there, back) = (a.far(&b, "echo"), b.far(&a, "echo"));
+    assert_eq!(a.ask(&there, "first").await.as_deref(), Ok("re:first"));
+    let inbound = || {
+        [DeadLetterReason::Decode, DeadLetterReason::Denied, DeadLetterReason::NoSuchActor]
+            .map(|reason| a.system.dead_letters().count(reason))
+    };
+    b.remote.resolve::<Odd>(&Pid::new(a.remote.address(), "echo")).expect("a pid").tell(Odd);
+    back.stop();
+    b.far(&a, "nobody").tell(Echo::Note("x".to_owned()));
+    eventually("all three are recorded", || inbound() == [1, 1, 1]).await;
+    a.remote.suspend();
+    for number in 0..5 {
+        there.tell(Echo::Count(number));
+    }
+    let counted = a.remote.get_endpoint_statistics(b.remote.address()).expect("an endpoint");
+    let (asked, told, delivered) = (1, 5, 1);
+    assert_eq!((counted.dead_letters, counted.queue_size, counted.unknown), (3, 2, 0));
+    assert_eq!(asked + told, delivered + counted.dead_letters + counted.queue_size + counted.unknown);
+    a.remote.resume();
+    b.heard.until("what waited", |all| all == ["0", "1"]).await;
     a.stop().await;
     b.stop().await;
 }
