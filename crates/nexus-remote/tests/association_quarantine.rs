@@ -258,6 +258,25 @@ fn an_orderly_leave_delivers_everything_accepted_before() {
     net.check_accounting(0, 1);
 }
 
+/// Who leaves right behind an answer has confirmed it: the peer records nothing as lost.
+///
+/// Covers: S108, S142
+#[test]
+fn a_leave_confirms_the_answer_it_had_just_before() {
+    let mut net = pair(142);
+    net.latency = MS(1);
+    net.run(S(1));
+    let (probe, _) = net.ask(0, 1, "/user/a").unwrap();
+    net.run_till(S(1), |_| probe.result().is_some());
+    assert!(matches!(probe.result(), Some(Ok(_))));
+    net.with_side(0, 1, |a, now| a.leave(now));
+    net.run(S(2));
+    assert_eq!(net.side(0, 1).count(|e| matches!(e, AssociationEvent::Closed { clean: true })), 1);
+    assert_eq!(net.side(1, 0).count(|e| matches!(e, AssociationEvent::Left { .. })), 1);
+    assert_eq!(net.side(1, 0).lost(), []);
+    net.check_accounting(1, 0);
+}
+
 /// Covers: S109
 #[test]
 fn a_leave_ends_in_time_whatever_the_peer_does() {

@@ -88,31 +88,38 @@ impl Association {
         if let Some(seq) = self.heartbeat_out.take() {
             ControlFrame::Heartbeat { uid, seq }.encode(&mut out.head);
         }
-        let next = session.receive_next;
+        let (next, system_next) = (session.receive_next, session.system_next);
         // An acknowledgement that is not due yet rides along with whatever goes out.
         let rides = next > self.acknowledged_out && (self.lane.has_waiting() || !out.is_empty());
         if core::mem::take(&mut self.acknowledge_now) || rides {
-            let acknowledge = Acknowledge {
-                session: id,
-                next,
-                credit_messages: Acknowledge::UNLIMITED,
-                credit_bytes: Acknowledge::UNLIMITED,
-            };
-            ControlFrame::Acknowledge(acknowledge).encode(&mut out.head);
-            self.acknowledged_out = next;
-            self.acknowledge_bytes = 0;
-            self.timers.stop(Timer::Acknowledge);
+            self.put_acknowledgement(id, next, out);
         }
         if core::mem::take(&mut self.system_acknowledge_now) {
-            let next = session.system_next;
-            ControlFrame::SystemAcknowledge { session: id, next }.encode(&mut out.head);
+            ControlFrame::SystemAcknowledge { session: id, next: system_next }.encode(&mut out.head);
         }
         if !self.suspended {
             self.transmit_system(now, out);
         }
         if core::mem::take(&mut self.leave_out) {
+            // Behind the goodbye nothing is confirmed any more, and the peer would record what arrived as lost.
+            if next > self.acknowledged_out {
+                self.put_acknowledgement(id, next, out);
+            }
             ControlFrame::Leave { uid }.encode(&mut out.head);
         }
+    }
+
+    fn put_acknowledgement(&mut self, session: u64, next: u64, out: &mut Transmit) {
+        let acknowledge = Acknowledge {
+            session,
+            next,
+            credit_messages: Acknowledge::UNLIMITED,
+            credit_bytes: Acknowledge::UNLIMITED,
+        };
+        ControlFrame::Acknowledge(acknowledge).encode(&mut out.head);
+        self.acknowledged_out = next;
+        self.acknowledge_bytes = 0;
+        self.timers.stop(Timer::Acknowledge);
     }
 
     fn transmit_system(&mut self, now: Instant, out: &mut Transmit) {
