@@ -231,6 +231,12 @@ impl InboundCall {
     fn ended(&mut self, why: End) {
         match why {
             End::Goodbye | End::Replaced if matches!(self.phase, Phase::Serving) => {
+                // Behind the goodbye nothing is confirmed, and the peer would not know what has arrived.
+                let messages = self.inbound.as_ref().map_or(0, Inbound::taken);
+                if self.is_nexus && messages > self.acknowledged {
+                    self.acknowledged = messages;
+                    self.push(MessageType::Acknowledge(Acknowledge { messages }));
+                }
                 self.push(MessageType::DisconnectRequest(DisconnectRequest {}));
                 self.phase = Phase::Leaving;
                 self.arm(LINGER);

@@ -470,6 +470,23 @@ async fn what_goes_to_a_peer_adds_up_beside_what_is_lost_of_it() {
     b.stop().await;
 }
 
+/// Who leaves right behind an answer has confirmed it.
+///
+/// Covers: S108, S142
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_behind_an_answer_has_confirmed_it() {
+    let b = node([]).await;
+    let mut ended = b.events::<EndpointTerminatedEvent>();
+    for round in 0..20 {
+        let a = node([]).await;
+        assert_eq!(a.ask(&a.far(&b, "echo"), "x").await.as_deref(), Ok("re:x"));
+        a.stop().await;
+        let counted = ended.next("the end").await.statistics;
+        assert_eq!((counted.unknown, counted.dead_letters), (0, 0), "round {round}");
+    }
+    b.stop().await;
+}
+
 /// S142 where a stream breaks: what it had taken and nobody confirmed counts as unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_broken_stream_had_taken_is_unknown() {
