@@ -842,9 +842,9 @@ fn a_failure_names_its_causes_once() {
     assert_eq!(super::chain(&dialled()), "transport error: tcp connect error: refused");
     assert_eq!(super::chain(&caused("dial: refused", refused())), "dial: refused");
 
-    let status = tonic::Status::from_error(Box::new(dialled()));
+    let status = Status::from_error(Box::new(dialled()));
     assert_eq!(super::describe(&status), "status Unknown: transport error: tcp connect error: refused");
     // What a peer wrote is one line, and not a long one.
-    let theirs = super::describe(&tonic::Status::aborted(format!("a\nb{}", "c".repeat(10_000))));
+    let theirs = super::describe(&Status::aborted(format!("a\nb{}", "c".repeat(10_000))));
     assert!(theirs.starts_with("status Aborted: a\\nbcc") && theirs.len() < 600, "{theirs}");
 }
