@@ -203,8 +203,6 @@ mod tests {
     }
 
     /// A peer whose actor does not get on opens and drops calls: none of them leaves anything.
-    ///
-    /// Covers: L30
     #[test]
     fn a_call_that_ends_leaves_no_waker() {
         let intake = intake(|limits| limits.mailbox_messages = 1);

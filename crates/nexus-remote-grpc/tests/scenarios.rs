@@ -131,7 +131,7 @@ async fn an_address_that_is_given_up_is_begun_afresh_by_the_next_message() {
     b.stop().await;
 }
 
-/// Covers: S4
+/// As in `two_dials_that_meet_are_one_endpoint_at_each_end`, with sockets, as often as it happens.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_dial_at_once() {
     for _ in 0..20 {

@@ -739,6 +739,29 @@ impl Drop for Links {
     }
 }
 
+/// Two nodes that send to each other for the first time before either has been dialled.
+///
+/// Covers: S4
+#[tokio::test(start_paused = true)]
+async fn two_dials_that_meet_are_one_endpoint_at_each_end() {
+    let (a, b) = (TestNode::start("a", local()).await, TestNode::start("b", local()).await);
+    let (links, crossing) = (Links::join(&a, &b), Links::join(&b, &a));
+    let (there, back) = (a.far(&b, "echo"), b.far(&a, "echo"));
+    // Nothing else runs before both have been sent.
+    for number in 0..100 {
+        there.tell(Echo::Count(number));
+        back.tell(Echo::Count(number));
+    }
+    let numbers: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    for one in [&a, &b] {
+        one.heard.until("all, once and in order", |all| all == numbers).await;
+        assert_eq!(one.remote.manager().endpoints().len(), 1);
+    }
+    assert_eq!((links.open(), crossing.open()), (1, 1), "each has dialled the other");
+    a.stop().await;
+    b.stop().await;
+}
+
 /// Whole nodes over a day in which the connections between them break every minute, some of them for so long that the
 /// peer is given up: no task, connection, question, watch or endpoint is left of it.
 ///
