@@ -348,25 +348,15 @@ impl EndpointWriter {
             self.endpoint.count_loss();
             let asks = &self.endpoint.node().asks;
             asks.give_up_touches(self.endpoint.address(), self.endpoint.era());
-            match cause {
-                // What is in the connection's buffers is still to arrive: the peer ends the call when it has it all.
-                DisconnectCause::Shutdown => {
-                    let endpoint = self.endpoint.clone();
-                    self.endpoint.node().spawn(async move {
-                        let unconfirmed = hang_up(&endpoint, link).await;
-                        endpoint.statistics().add_unknown(unconfirmed);
-                    });
-                }
-                _ => {
-                    self.endpoint.statistics().add_unknown(link.control.unconfirmed());
-                    if matches!(cause, DisconnectCause::PeerLeft | DisconnectCause::Unwanted) {
-                        // It is there, and sees an orderly end.
-                        let endpoint = self.endpoint.clone();
-                        self.endpoint.node().spawn(async move {
-                            hang_up(&endpoint, link).await;
-                        });
-                    }
-                }
+            if matches!(
+                cause,
+                DisconnectCause::Shutdown | DisconnectCause::PeerLeft | DisconnectCause::Unwanted
+            ) {
+                // The peer is there, and sees an orderly end. What is in the connection's buffers is still to arrive: it ends
+                // the call when it has it all.
+                self.endpoint.node().spawn(hang_up(self.endpoint.clone(), link));
+            } else {
+                self.endpoint.statistics().add_unknown(link.control.settle());
             }
         }
         // Not the one that serves: the client may have opened another one by now.
@@ -456,9 +446,9 @@ impl EndpointWriter {
     }
 }
 
-/// Waits until the peer has ended a call on which there is nothing more to come from here, then closes the connection; says
-/// how much may not have arrived.
-async fn hang_up(endpoint: &Endpoint, mut link: Link) -> u64 {
+/// Waits until the peer has ended a call on which there is nothing more to come from here, counts what may not have arrived,
+/// and closes the connection.
+async fn hang_up(endpoint: Arc<Endpoint>, mut link: Link) {
     let ended = async {
         while let Ok(Some(bytes)) = link.responses.message().await {
             if let Ok(Incoming::Acknowledge(messages)) = batch::decode(bytes, &endpoint.node().limits) {
@@ -467,7 +457,7 @@ async fn hang_up(endpoint: &Endpoint, mut link: Link) -> u64 {
         }
     };
     let _ = tokio::time::timeout(endpoint.node().config.get_shutdown_flush(), ended).await;
-    link.control.unconfirmed()
+    endpoint.node().add_late_unknown(&endpoint, link.control.settle());
 }
 
 /// A status in words, with its causes where it was made on this side.

@@ -659,7 +659,7 @@ impl Drop for InboundCall {
             let Client { system_id, outbound, call } = client;
             self.node.client_connections.remove_if(&system_id, |_, sender| sender.is_of(&call));
             if let Some(endpoint) = &self.endpoint {
-                endpoint.statistics().add_unknown(outbound.control().unconfirmed());
+                endpoint.statistics().add_unknown(outbound.control().settle());
                 endpoint.apply_call_ended(&call);
             }
         }

@@ -429,6 +429,26 @@ impl Node {
         drop(removed);
     }
 
+    /// Counts as unknown what the last connection of `endpoint` had taken, which may come to light when the endpoint is
+    /// forgotten and its figures stand among those that have ended.
+    pub(crate) fn add_late_unknown(&self, endpoint: &Endpoint, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut ended = self.ended.lock();
+        let is_there = self
+            .endpoints
+            .get(endpoint.address())
+            .is_some_and(|found| std::ptr::eq(Arc::as_ptr(&found), endpoint));
+        if is_there {
+            endpoint.statistics().add_unknown(count);
+        } else {
+            let late = EndpointStatistics::default();
+            late.add_unknown(count);
+            ended.add(endpoint.address(), late.snapshot());
+        }
+    }
+
     /// The figures of `address`, begun if there are none.
     pub(crate) fn statistics_of(&self, address: &str) -> Arc<EndpointStatistics> {
         self.statistics

@@ -33,12 +33,16 @@ const OPEN_W1: u8 = 1;
 const OPEN_W2: u8 = 2;
 const CLOSED: u8 = 3;
 
+/// Set in `sent` when what is unconfirmed has been counted. What is handed over behind it is unknown at once: the call had it
+/// in hand when it was closed.
+const SETTLED: u64 = 1 << 63;
+
 /// What the owner of a call says to the stream of its messages.
 pub(crate) struct OutboundControl {
     stage: AtomicU8,
     pushed: Lock<VecDeque<Vec<u8>>>,
     waker: Lock<Option<Waker>>,
-    /// User and system messages handed to the call.
+    /// User and system messages handed to the call, and [`SETTLED`].
     sent: AtomicU64,
     /// Of them, those that the peer is known to have taken.
     confirmed: AtomicU64,
@@ -117,13 +121,17 @@ impl OutboundControl {
     /// The peer has taken so many, in all.
     pub(crate) fn acknowledged(&self, messages: u64) {
         // What was never sent cannot have been taken.
-        let messages = messages.min(self.sent.load(Ordering::Acquire));
+        let messages = messages.min(self.sent.load(Ordering::Acquire) & !SETTLED);
         self.confirmed.fetch_max(messages, Ordering::AcqRel);
     }
 
-    /// How many were handed over and may not have arrived.
-    pub(crate) fn unconfirmed(&self) -> u64 {
-        self.sent.load(Ordering::Acquire) - self.confirmed.load(Ordering::Acquire)
+    /// How many were handed over and may not have arrived: the first time that it is asked, then none. Those that follow are
+    /// counted as they are handed over.
+    pub(crate) fn settle(&self) -> u64 {
+        // Read first: it is never above what had been sent by then.
+        let confirmed = self.confirmed.load(Ordering::Acquire);
+        let sent = self.sent.fetch_or(SETTLED, Ordering::AcqRel);
+        if sent & SETTLED == 0 { sent - confirmed } else { 0 }
     }
 }
 
@@ -273,8 +281,11 @@ impl Outbound {
         }
         self.buffer.reserve(self.writer.encoded_len(form));
         self.writer.finish(form, &mut self.buffer);
-        self.control.sent.fetch_add(count, Ordering::AcqRel);
+        let before = self.control.sent.fetch_add(count, Ordering::AcqRel);
         self.endpoint.statistics().add_sent(count);
+        if before & SETTLED != 0 {
+            self.endpoint.node().add_late_unknown(&self.endpoint, count);
+        }
         Some(OutMessage(self.buffer.split()))
     }
 }
@@ -338,7 +349,82 @@ fn encode_system(message: &RemoteSystem, out: &mut Vec<u8>) -> TypeName {
 
 #[cfg(test)]
 mod tests {
+    use nexus_actor_core::ActorSystem;
+
     use super::*;
+    use crate::endpoint::EndpointKind;
+    use crate::pid_entry::PidEntry;
+    use crate::{Config, Remote};
+
+    /// A call that is open, of a client that nobody else serves.
+    async fn call() -> (Remote, Outbound) {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let endpoint =
+            remote.node_for_tests().endpoint_of("client-one:1", EndpointKind::Client).expect("room");
+        let outbound = Outbound::new(endpoint, Arc::new(OutboundControl::new()));
+        outbound.control.open(WireForm::W2);
+        (remote, outbound)
+    }
+
+    /// What the call takes from the mailbox between its look at the stage and its turn to write.
+    fn take(outbound: &mut Outbound, messages: u64) {
+        for _ in 0..messages {
+            let target = Arc::new(PidEntry::new("client-one:1", "echo"));
+            outbound.batch.push_system(RemoteSystem::Stop { target });
+        }
+    }
+
+    fn counted(outbound: &Outbound) -> (u64, u64) {
+        let counted = outbound.endpoint.statistics().snapshot();
+        (counted.sent, counted.unknown)
+    }
+
+    /// However the end of a call and a batch that it has in hand meet, each message of it counts once.
+    ///
+    /// Covers: S142
+    #[tokio::test]
+    async fn a_batch_in_hand_at_the_end_of_its_call_is_counted_once() {
+        for (confirmed, is_late) in [(0, false), (0, true), (3, false), (3, true), (9, true)] {
+            let (remote, mut outbound) = call().await;
+            take(&mut outbound, 3);
+            assert!(outbound.fill(WireForm::W2).is_some());
+            outbound.control.acknowledged(confirmed);
+            take(&mut outbound, 2);
+            outbound.control.close();
+            if !is_late {
+                assert!(outbound.fill(WireForm::W2).is_some());
+            }
+            outbound.endpoint.statistics().add_unknown(outbound.control.settle());
+            if is_late {
+                assert!(outbound.fill(WireForm::W2).is_some());
+            }
+            let unknown = 5 - confirmed.min(3);
+            assert_eq!(counted(&outbound), (5, unknown), "{confirmed} {is_late}");
+            assert_eq!(outbound.control.settle(), 0, "only once");
+            remote.shutdown(false).await;
+        }
+    }
+
+    /// A count that comes when all has been counted changes nothing, be it true or not.
+    #[tokio::test]
+    async fn a_confirmation_behind_the_count_changes_nothing() {
+        for late in [0, 2, 5, u64::MAX] {
+            let (remote, mut outbound) = call().await;
+            take(&mut outbound, 2);
+            assert!(outbound.fill(WireForm::W2).is_some());
+            outbound.control.close();
+            assert_eq!(outbound.control.settle(), 2);
+            outbound.control.acknowledged(late);
+            assert_eq!(outbound.control.confirmed.load(Ordering::Acquire), late.min(2));
+            take(&mut outbound, 1);
+            assert!(outbound.fill(WireForm::W2).is_some());
+            outbound.control.acknowledged(u64::MAX);
+            assert_eq!(outbound.control.confirmed.load(Ordering::Acquire), 3);
+            assert_eq!((counted(&outbound), outbound.control.settle()), ((3, 1), 0));
+            remote.shutdown(false).await;
+        }
+    }
 
     /// A peer that takes nothing costs one count, however much it sends.
     #[test]

@@ -10,7 +10,10 @@ use nexus_actor_core::serialization::protobuf::{ProtobufCodec, ProtobufForm};
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
 use nexus_actor_core::system::ResolveError;
 use nexus_actor_core::{Actor, ActorError, ActorRef, AskError, Context, DeadLetterReason, Props, Refusal};
-use nexus_remote::{EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent};
+use nexus_remote::{
+    EndpointConnectedEvent, EndpointReconnectEvent, EndpointReport, EndpointSource as _,
+    EndpointTerminatedEvent,
+};
 use nexus_remote_grpc::batch::{Incoming, WireForm};
 use nexus_remote_grpc::config::Limits;
 use nexus_remote_grpc::endpoint_state::{ConnectionState, HeartbeatConfig, ReconnectPolicy};
@@ -476,13 +479,18 @@ async fn what_goes_to_a_peer_adds_up_beside_what_is_lost_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_behind_an_answer_has_confirmed_it() {
     let b = node([]).await;
+    let tasks = b.remote.tasks();
     let mut ended = b.events::<EndpointTerminatedEvent>();
     for round in 0..20 {
         let a = node([]).await;
         assert_eq!(a.ask(&a.far(&b, "echo"), "x").await.as_deref(), Ok("re:x"));
         a.stop().await;
-        let counted = ended.next("the end").await.statistics;
-        assert_eq!((counted.unknown, counted.dead_letters), (0, 0), "round {round}");
+        ended.next("the end").await;
+        // What is unknown is known when the call has ended as well.
+        eventually("the call has ended", || b.remote.tasks() == tasks).await;
+        let of_all = b.remote.endpoints();
+        let lost = |all: &EndpointReport| all.statistics.unknown + all.statistics.dead_letters;
+        assert_eq!(of_all.iter().map(lost).sum::<u64>(), 0, "round {round}");
     }
     b.stop().await;
 }

@@ -7,7 +7,7 @@ use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::Authority;
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
 use nexus_actor_core::{ActorSystem, Instant, Refusal};
-use nexus_remote::EndpointTerminatedEvent;
+use nexus_remote::{EndpointSource as _, EndpointTerminatedEvent};
 use portable_atomic::Ordering;
 
 use super::{ENDPOINTS_KEPT, Node, client_address, is_client_address};
@@ -108,6 +108,23 @@ async fn a_forgotten_endpoint_ends_alone() {
     end(&new).await;
     assert_eq!((of_new.0.lock().len(), *ends.lock()), (1, 1));
     assert!(!node.statistics.contains_key(ADDRESS));
+    remote.shutdown(false).await;
+}
+
+/// What the last connection of an endpoint had taken counts, also when the endpoint is forgotten before that is known.
+///
+/// Covers: S142
+#[tokio::test]
+async fn what_is_counted_late_is_in_the_totals() {
+    let (_system, remote, node) = start().await;
+    let (old, new) = forgotten(&node);
+    node.add_late_unknown(&old, 3);
+    node.add_late_unknown(&new, 4);
+    let unknown = || remote.endpoints().iter().map(|report| report.statistics.unknown).sum::<u64>();
+    assert_eq!((unknown(), new.statistics().snapshot().unknown), (7, 4));
+    node.forget_if_idle(&new);
+    node.add_late_unknown(&new, 1);
+    assert_eq!(unknown(), 8);
     remote.shutdown(false).await;
 }
 
