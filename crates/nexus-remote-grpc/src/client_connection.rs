@@ -179,16 +179,26 @@ impl ClientResponseSender {
         Some(self.endpoint.upgrade()?.address().clone())
     }
 
-    /// Sends `message` ahead of the batches that wait.
+    /// Sends `message` ahead of the batches that wait. What is sent like this waits in a queue of its own, which holds as much
+    /// as the queue of one endpoint ([`Config::mailbox_bounds`](crate::Config::mailbox_bounds)) and always refuses the newest.
     ///
     /// # Errors
-    /// [`Refusal::Unreachable`] when the client is gone.
+    /// Nothing is queued then.
+    /// - [`Refusal::Unreachable`] when the client is gone.
+    /// - [`Refusal::TooLarge`] when the encoded message has more than `message_bytes` of the
+    ///   [`BatchLimits`](crate::batch::BatchLimits) of this node, which would end the call.
+    /// - [`Refusal::QueueFull`] when as many messages or bytes wait as may.
     pub fn send(&self, message: &RemoteMessage) -> Result<(), Refusal> {
-        if self.endpoint.upgrade().is_none_or(|endpoint| !endpoint.client_calls.is_serving(&self.call)) {
+        let endpoint = self.endpoint.upgrade().ok_or(Refusal::Unreachable)?;
+        if !endpoint.client_calls.is_serving(&self.call) {
             return Err(Refusal::Unreachable);
         }
-        self.call.outbound.push(message.encode_to_vec());
-        Ok(())
+        let node = endpoint.node();
+        let (size, limit) = (message.encoded_len(), node.limits.message_bytes);
+        if size > limit {
+            return Err(Refusal::TooLarge { size, limit });
+        }
+        self.call.outbound.try_push(message.encode_to_vec(), &node.config.mailbox_bounds())
     }
 
     /// Tells the client that it is to hang up, and ends its call.

@@ -140,7 +140,7 @@ impl EndpointManager {
     /// Sends `message` to the client with that id, ahead of the batches that wait for it.
     ///
     /// # Errors
-    /// [`Refusal::Unreachable`] when there is no such client.
+    /// [`Refusal::Unreachable`] when there is no such client, else as [`ClientResponseSender::send`].
     pub fn send_to_client(&self, system_id: &str, message: &RemoteMessage) -> Result<(), Refusal> {
         let sender = self.node.client_connections.get(system_id).map(|found| found.clone());
         sender.ok_or(Refusal::Unreachable)?.send(message)

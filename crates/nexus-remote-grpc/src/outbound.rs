@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use nexus_actor_core::DeadLetterReason;
 use nexus_actor_core::lock::Lock;
+use nexus_actor_core::{DeadLetterReason, Refusal};
 use portable_atomic::{AtomicU8, AtomicU64, Ordering};
 use prost::Message as _;
 use tokio_stream::Stream;
@@ -15,7 +15,7 @@ use tonic::codec::EncodeBuf;
 
 use crate::batch::{BatchWriter, Full, OutgoingEnvelope, TypeName, WireForm};
 use crate::endpoint::Endpoint;
-use crate::endpoint_writer_mailbox::{OutboundBatch, RemoteSystem, TerminatedWhy};
+use crate::endpoint_writer_mailbox::{MailboxBounds, OutboundBatch, RemoteSystem, TerminatedWhy};
 use crate::proto::actor;
 use crate::proto::remote::remote_message::MessageType;
 use crate::proto::remote::{Acknowledge, RemoteMessage};
@@ -37,10 +37,30 @@ const CLOSED: u8 = 3;
 /// in hand when it was closed.
 const SETTLED: u64 = 1 << 63;
 
+/// Messages that go out ahead of the mailbox.
+#[derive(Default)]
+struct Pushed {
+    messages: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Pushed {
+    fn push(&mut self, message: Vec<u8>) {
+        self.bytes += message.len();
+        self.messages.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.len();
+        Some(message)
+    }
+}
+
 /// What the owner of a call says to the stream of its messages.
 pub(crate) struct OutboundControl {
     stage: AtomicU8,
-    pushed: Lock<VecDeque<Vec<u8>>>,
+    pushed: Lock<Pushed>,
     waker: Lock<Option<Waker>>,
     /// User and system messages handed to the call, and [`SETTLED`].
     sent: AtomicU64,
@@ -100,10 +120,25 @@ impl OutboundControl {
         self.stage.load(Ordering::Acquire) == CLOSED
     }
 
-    /// Sends one message ahead of all that wait.
+    /// Sends one message of the call's own ahead of all that wait. There are few of them, so nothing bounds them.
     pub(crate) fn push(&self, message: Vec<u8>) {
-        self.pushed.lock().push_back(message);
+        self.pushed.lock().push(message);
         self.wake();
+    }
+
+    /// The same for a message of the program, which may have any number. As in the mailbox, the one that reaches the bound in
+    /// bytes is the last one taken.
+    pub(crate) fn try_push(&self, message: Vec<u8>, bounds: &MailboxBounds) -> Result<(), Refusal> {
+        {
+            let mut pushed = self.pushed.lock();
+            let (messages, bytes) = (pushed.messages.len(), pushed.bytes);
+            if messages >= bounds.messages_max || bytes >= bounds.bytes_max {
+                return Err(Refusal::QueueFull { messages, bytes });
+            }
+            pushed.push(message);
+        }
+        self.wake();
+        Ok(())
     }
 
     /// Tells the peer how much was taken of it, in all. Of several counts that wait for room only the newest is kept.
@@ -188,7 +223,7 @@ impl Outbound {
                 *waker = Some(cx.waker().clone());
             }
         }
-        if let Some(message) = self.control.pushed.lock().pop_front() {
+        if let Some(message) = self.control.pushed.lock().pop() {
             return Poll::Ready(Some(OutMessage(BytesMut::from(&message[..]))));
         }
         if self.control.stage.load(Ordering::Acquire) != CLOSED
@@ -434,8 +469,39 @@ mod tests {
         for taken in 1..=1_000 {
             control.acknowledge(taken);
         }
-        assert!(control.pushed.lock().is_empty());
+        assert!(control.pushed.lock().messages.is_empty());
         assert_eq!(control.take_acknowledgement(), Some(Acknowledge { messages: 1_000 }));
         assert_eq!(control.take_acknowledgement(), None);
+    }
+
+    /// A peer that reads nothing costs what the bounds say: below them a message is taken, at them it is not, and what goes out
+    /// makes room.
+    #[test]
+    fn what_is_pushed_is_bounded_in_messages_and_bytes() {
+        let by_messages = MailboxBounds { messages_max: 3, ..MailboxBounds::default() };
+        let control = OutboundControl::new();
+        for _ in 0..3 {
+            assert_eq!(control.try_push(vec![0; 10], &by_messages), Ok(()));
+        }
+        let full = Err(Refusal::QueueFull { messages: 3, bytes: 30 });
+        assert_eq!(control.try_push(Vec::new(), &by_messages), full);
+        assert!(control.pushed.lock().pop().is_some());
+        assert_eq!(control.try_push(vec![0; 10], &by_messages), Ok(()));
+        assert_eq!(control.try_push(Vec::new(), &by_messages), full);
+
+        let by_bytes = MailboxBounds { bytes_max: 30, ..MailboxBounds::default() };
+        for (before, taken) in [(29, true), (30, false), (31, false)] {
+            let control = OutboundControl::new();
+            assert_eq!(control.try_push(vec![0; before], &by_bytes), Ok(()));
+            let refused = Err(Refusal::QueueFull { messages: 1, bytes: before });
+            assert_eq!(
+                control.try_push(vec![0; 10], &by_bytes),
+                if taken { Ok(()) } else { refused.clone() }
+            );
+            // What the call itself has to say is never refused.
+            control.push(vec![0; 10]);
+            while control.pushed.lock().pop().is_some() {}
+            assert_eq!(control.pushed.lock().bytes, 0);
+        }
     }
 }

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
-use nexus_actor_core::{AskError, DeadLetterReason, Props};
+use nexus_actor_core::{AskError, DeadLetterReason, Props, Refusal};
 use nexus_remote::{
     BackpressureLevel, ClientConnectedEvent, EndpointConnectedEvent, EndpointReconnectEvent,
     EndpointTerminatedEvent, EndpointThrottledEvent,
 };
+use prost::Message as _;
 use support::proxy::Proxy;
-use support::raw::{RawCall, client_hello};
+use support::raw::{self, RawCall, client_hello};
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, system, within};
 
-use crate::batch::Incoming;
+use crate::batch::{BatchLimits, Incoming};
 use crate::endpoint_state::{ConnectionState, ReconnectPolicy};
+use crate::proto::remote::RemoteMessage;
+use crate::proto::remote::remote_message::MessageType;
 use crate::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
 
 #[path = "../../tests/support/mod.rs"]
@@ -104,6 +107,40 @@ async fn client_connection_backpressure_overflow() {
     server.remote.resume();
     // The oldest was kept.
     client.heard.until("the first", |all| all == ["0"]).await;
+    client.stop().await;
+    server.stop().await;
+}
+
+/// What is sent to a client by hand is refused at the bounds of the queue, and where it is too large for the wire, which would
+/// end the call. What was taken arrives.
+#[tokio::test]
+async fn what_is_sent_to_a_client_by_hand_is_bounded() {
+    let (server, client, address) =
+        server_and_client([ConfigOption::with_endpoint_writer_queue_size(2)]).await;
+    let manager = server.remote.manager();
+    let limit = BatchLimits::default().message_bytes;
+    let of_size = |size: usize| {
+        let of = |text: usize| {
+            let batch = raw::batch("", "echo", None, &[raw::note(&"x".repeat(text))]);
+            RemoteMessage { message_type: Some(MessageType::MessageBatch(batch)) }
+        };
+        let around = of(limit / 2).encoded_len() - limit / 2;
+        let message = of(size - around);
+        assert_eq!(message.encoded_len(), size);
+        message
+    };
+    let id = client.remote.system_id();
+    let too_large = Refusal::TooLarge { size: limit + 1, limit };
+    assert_eq!(manager.send_to_client(id, &of_size(limit + 1)), Err(too_large));
+    // The runtime has one thread, so nothing goes out before this awaits.
+    assert_eq!(manager.send_to_client(id, &of_size(limit)), Ok(()));
+    assert_eq!(manager.send_to_client(id, &of_size(limit - 1)), Ok(()));
+    let full = Refusal::QueueFull { messages: 2, bytes: 2 * limit - 1 };
+    assert_eq!(manager.send_to_client(id, &of_size(limit - 1)), Err(full));
+    client.heard.until("both", |all| all.len() == 2).await;
+    assert_eq!(manager.send_to_client("nobody", &of_size(limit)), Err(Refusal::Unreachable));
+    let there = server.at(&address, "echo");
+    assert_eq!(server.ask(&there, "you").await.as_deref(), Ok("re:you"), "the call goes on");
     client.stop().await;
     server.stop().await;
 }
@@ -339,7 +376,7 @@ async fn a_node_is_started_again_on_the_same_system() {
         ended.push(std::sync::Arc::downgrade(remote.node_for_tests()));
         within("the end", remote.shutdown(round % 2 == 0)).await;
     }
-    support::raw::eventually("no node is kept", || ended.iter().all(|node| node.strong_count() == 0)).await;
+    raw::eventually("no node is kept", || ended.iter().all(|node| node.strong_count() == 0)).await;
     peer.stop().await;
     within("shutdown", system.shutdown()).await.expect("an orderly end");
 }
@@ -354,6 +391,6 @@ async fn a_node_needs_no_handle_to_live() {
     drop(remote);
     assert_eq!(peer.ask(&far, "x").await.as_deref(), Ok("re:x"));
     within("shutdown", system.shutdown()).await.expect("an orderly end");
-    support::raw::eventually("it ended", || ended.strong_count() == 0).await;
+    raw::eventually("it ended", || ended.strong_count() == 0).await;
     peer.stop().await;
 }
