@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use dashmap::Entry;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::Authority;
 use nexus_remote::ClientConnectedEvent;
@@ -465,9 +466,7 @@ impl InboundCall {
         if !endpoint.apply_accepted(before.as_ref(), &call, &system_id) {
             return Err(Status::aborted("another call of that client came at the same time"));
         }
-        self.node
-            .client_connections
-            .insert(system_id.clone(), ClientResponseSender::new(&system_id, &endpoint, &call));
+        register(&endpoint, &system_id, &call);
         self.node
             .system
             .event_stream()
@@ -565,6 +564,24 @@ impl InboundCall {
                 }
             }
             Phase::Ended => {}
+        }
+    }
+}
+
+/// Makes `call` the one that is found by the client's id, unless another serves by now: of two calls that are accepted one after
+/// the other, the first may come here last.
+fn register(endpoint: &Arc<Endpoint>, system_id: &Arc<str>, call: &Arc<ClientCall>) {
+    let sender = ClientResponseSender::new(system_id, endpoint, call);
+    // Asked while the entry is held: whoever serves after that registers after that. Nobody who has the lock of the calls
+    // takes that of this map.
+    match endpoint.node().client_connections.entry(system_id.clone()) {
+        _ if !endpoint.client_calls.is_serving(call) => {}
+        Entry::Vacant(place) => drop(place.insert(sender)),
+        Entry::Occupied(mut place) => {
+            let before = place.insert(sender);
+            // What hangs on it ends without the lock.
+            drop(place);
+            drop(before);
         }
     }
 }
@@ -737,6 +754,36 @@ mod tests {
         assert!(endpoint.read(EndpointState::is_linked));
         endpoint.apply_call_ended(&new);
         assert!(!endpoint.read(EndpointState::is_linked));
+        remote.shutdown(false).await;
+    }
+
+    /// A call that was replaced before it was registered does not take the place of the one that serves.
+    #[tokio::test]
+    async fn a_replaced_call_is_not_registered() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let id: Arc<str> = Arc::from("one");
+        let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
+        let call = |number| {
+            let control = Arc::new(CallControl::new(number, false));
+            Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new()), PeerIdentity::default()))
+        };
+        let (old, new, newest) = (call(0), call(1), call(2));
+        let is_found = |call| {
+            let all = remote.manager().client_connections();
+            assert!(all.len() < 2);
+            all.iter().any(|sender| sender.is_of(call))
+        };
+        assert!(endpoint.apply_accepted(None, &old, &id));
+        assert!(endpoint.apply_accepted(Some(&old), &new, &id));
+        register(&endpoint, &id, &old);
+        assert!(!is_found(&old), "nobody is found before the one that serves has registered");
+        register(&endpoint, &id, &new);
+        register(&endpoint, &id, &old);
+        assert!(is_found(&new), "the one that serves keeps its place");
+        assert!(endpoint.apply_accepted(Some(&new), &newest, &id));
+        register(&endpoint, &id, &newest);
+        assert!(is_found(&newest), "a newer one takes it");
         remote.shutdown(false).await;
     }
 
