@@ -13,6 +13,7 @@ use crate::inbound_call::{CallControl, End};
 use crate::outbound::OutboundControl;
 use crate::peer_identity::PeerIdentity;
 use crate::proto::remote::RemoteMessage;
+use crate::proto::remote::remote_message::MessageType;
 
 /// The call of one client, as its endpoint sees it.
 pub(crate) struct ClientCall {
@@ -198,7 +199,11 @@ impl ClientResponseSender {
         if size > limit {
             return Err(Refusal::TooLarge { size, limit });
         }
-        self.call.outbound.try_push(message.encode_to_vec(), &node.config.mailbox_bounds())
+        let envelopes = match &message.message_type {
+            Some(MessageType::MessageBatch(batch)) => batch.envelopes.len() as u64,
+            _ => 0,
+        };
+        self.call.outbound.try_push(message.encode_to_vec(), envelopes, &node.config.mailbox_bounds())
     }
 
     /// Tells the client that it is to hang up, and ends its call.

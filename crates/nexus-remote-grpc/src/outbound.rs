@@ -40,20 +40,21 @@ const SETTLED: u64 = 1 << 63;
 /// Messages that go out ahead of the mailbox.
 #[derive(Default)]
 struct Pushed {
-    messages: VecDeque<Vec<u8>>,
+    /// Each with the number of its envelopes that the peer counts when it says how many it took.
+    messages: VecDeque<(Vec<u8>, u64)>,
     bytes: usize,
 }
 
 impl Pushed {
-    fn push(&mut self, message: Vec<u8>) {
+    fn push(&mut self, message: Vec<u8>, envelopes: u64) {
         self.bytes += message.len();
-        self.messages.push_back(message);
+        self.messages.push_back((message, envelopes));
     }
 
-    fn pop(&mut self) -> Option<Vec<u8>> {
-        let message = self.messages.pop_front()?;
-        self.bytes -= message.len();
-        Some(message)
+    fn pop(&mut self) -> Option<(Vec<u8>, u64)> {
+        let popped = self.messages.pop_front()?;
+        self.bytes -= popped.0.len();
+        Some(popped)
     }
 }
 
@@ -121,24 +122,37 @@ impl OutboundControl {
     }
 
     /// Sends one message of the call's own ahead of all that wait. There are few of them, so nothing bounds them.
+    /// None has an envelope that is acknowledged: the probe of the form goes only to peers that acknowledge nothing.
     pub(crate) fn push(&self, message: Vec<u8>) {
-        self.pushed.lock().push(message);
+        self.pushed.lock().push(message, 0);
         self.wake();
     }
 
-    /// The same for a message of the program, which may have any number. As in the mailbox, the one that reaches the bound in
-    /// bytes is the last one taken.
-    pub(crate) fn try_push(&self, message: Vec<u8>, bounds: &MailboxBounds) -> Result<(), Refusal> {
+    /// The same for a message of the program with so many envelopes. It may have any number of messages. As in the mailbox, the
+    /// one that reaches the bound in bytes is the last one taken.
+    pub(crate) fn try_push(
+        &self,
+        message: Vec<u8>,
+        envelopes: u64,
+        bounds: &MailboxBounds,
+    ) -> Result<(), Refusal> {
         {
             let mut pushed = self.pushed.lock();
             let (messages, bytes) = (pushed.messages.len(), pushed.bytes);
             if messages >= bounds.messages_max || bytes >= bounds.bytes_max {
                 return Err(Refusal::QueueFull { messages, bytes });
             }
-            pushed.push(message);
+            pushed.push(message, envelopes);
         }
         self.wake();
         Ok(())
+    }
+
+    /// The next pushed message, counted as sent: the peer will count its envelopes among what it took.
+    fn take_pushed(&self) -> Option<(Vec<u8>, u64)> {
+        let (message, envelopes) = self.pushed.lock().pop()?;
+        self.sent.fetch_add(envelopes, Ordering::AcqRel);
+        Some((message, envelopes))
     }
 
     /// Tells the peer how much was taken of it, in all. Of several counts that wait for room only the newest is kept.
@@ -223,7 +237,8 @@ impl Outbound {
                 *waker = Some(cx.waker().clone());
             }
         }
-        if let Some(message) = self.control.pushed.lock().pop() {
+        if let Some((message, envelopes)) = self.control.take_pushed() {
+            self.endpoint.statistics().add_sent(envelopes);
             return Poll::Ready(Some(OutMessage(BytesMut::from(&message[..]))));
         }
         if self.control.stage.load(Ordering::Acquire) != CLOSED
@@ -474,6 +489,26 @@ mod tests {
         assert_eq!(control.take_acknowledgement(), None);
     }
 
+    /// What a peer says it took of a pushed batch confirms nothing of what came from the mailbox.
+    #[test]
+    fn a_pushed_batch_counts_as_sent() {
+        let control = OutboundControl::new();
+        let bounds = MailboxBounds::default();
+        // Of the call's own, which no peer counts.
+        control.push(vec![1]);
+        assert_eq!(control.try_push(vec![2], 3, &bounds), Ok(()));
+        assert_eq!(control.unconfirmed(), 0, "it waits");
+        assert_eq!(control.take_pushed(), Some((vec![1], 0)));
+        assert_eq!(control.take_pushed(), Some((vec![2], 3)));
+        assert_eq!(control.take_pushed(), None);
+        // As `fill` does for two messages of the mailbox.
+        control.sent.fetch_add(2, Ordering::AcqRel);
+        control.acknowledged(3);
+        assert_eq!(control.unconfirmed(), 2);
+        control.acknowledged(5);
+        assert_eq!(control.unconfirmed(), 0);
+    }
+
     /// A peer that reads nothing costs what the bounds say: below them a message is taken, at them it is not, and what goes out
     /// makes room.
     #[test]
@@ -481,21 +516,21 @@ mod tests {
         let by_messages = MailboxBounds { messages_max: 3, ..MailboxBounds::default() };
         let control = OutboundControl::new();
         for _ in 0..3 {
-            assert_eq!(control.try_push(vec![0; 10], &by_messages), Ok(()));
+            assert_eq!(control.try_push(vec![0; 10], 0, &by_messages), Ok(()));
         }
         let full = Err(Refusal::QueueFull { messages: 3, bytes: 30 });
-        assert_eq!(control.try_push(Vec::new(), &by_messages), full);
+        assert_eq!(control.try_push(Vec::new(), 0, &by_messages), full);
         assert!(control.pushed.lock().pop().is_some());
-        assert_eq!(control.try_push(vec![0; 10], &by_messages), Ok(()));
-        assert_eq!(control.try_push(Vec::new(), &by_messages), full);
+        assert_eq!(control.try_push(vec![0; 10], 0, &by_messages), Ok(()));
+        assert_eq!(control.try_push(Vec::new(), 0, &by_messages), full);
 
         let by_bytes = MailboxBounds { bytes_max: 30, ..MailboxBounds::default() };
         for (before, taken) in [(29, true), (30, false), (31, false)] {
             let control = OutboundControl::new();
-            assert_eq!(control.try_push(vec![0; before], &by_bytes), Ok(()));
+            assert_eq!(control.try_push(vec![0; before], 0, &by_bytes), Ok(()));
             let refused = Err(Refusal::QueueFull { messages: 1, bytes: before });
             assert_eq!(
-                control.try_push(vec![0; 10], &by_bytes),
+                control.try_push(vec![0; 10], 0, &by_bytes),
                 if taken { Ok(()) } else { refused.clone() }
             );
             // What the call itself has to say is never refused.

@@ -15,8 +15,8 @@ use support::{Echo, Heard, TestNode, Watch, Watcher, local, system, within};
 
 use crate::batch::{BatchLimits, Incoming};
 use crate::endpoint_state::{ConnectionState, ReconnectPolicy};
-use crate::proto::remote::RemoteMessage;
 use crate::proto::remote::remote_message::MessageType;
+use crate::proto::remote::{Acknowledge, RemoteMessage};
 use crate::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
 
 #[path = "../../tests/support/mod.rs"]
@@ -142,6 +142,36 @@ async fn what_is_sent_to_a_client_by_hand_is_bounded() {
     let there = server.at(&address, "echo");
     assert_eq!(server.ask(&there, "you").await.as_deref(), Ok("re:you"), "the call goes on");
     client.stop().await;
+    server.stop().await;
+}
+
+/// A client says how many messages it took, with those that were sent by hand among them. They confirm nothing of what came
+/// from the queue: that is unknown when the call breaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_by_hand_confirms_nothing_else() {
+    let server = TestNode::start("server", local()).await;
+    let mut connected = server.events::<ClientConnectedEvent>();
+    let mut client = RawCall::shake(server.remote.address(), client_hello("raw")).await;
+    connected.next("the client").await;
+    let (manager, address) = (server.remote.manager(), crate::node::client_address("raw"));
+    // Its figures leave the table with it.
+    let endpoint = manager.ensure_connected(&address).expect("an endpoint");
+    let by_hand = raw::batch("", "echo", None, &["a", "b", "c"].map(raw::note));
+    let by_hand = RemoteMessage { message_type: Some(MessageType::MessageBatch(by_hand)) };
+    assert_eq!(manager.send_to_client("raw", &by_hand), Ok(()));
+    server.at(&address, "echo").tell(Echo::Note("queued".to_owned()));
+    let mut taken = 0;
+    while taken < 4 {
+        if let Ok(Some(Incoming::Batch(batch))) = client.next().await {
+            taken += batch.len();
+        }
+    }
+    let mut gone = server.events::<EndpointTerminatedEvent>();
+    client.send(raw::message(MessageType::Acknowledge(Acknowledge { messages: 3 })));
+    client.hang_up();
+    assert_eq!(*gone.next("the end of the client").await.address, *address);
+    let statistics = endpoint.statistics().snapshot();
+    assert_eq!((statistics.sent, statistics.unknown), (4, 1));
     server.stop().await;
 }
 
