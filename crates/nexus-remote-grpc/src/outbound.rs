@@ -148,11 +148,9 @@ impl OutboundControl {
         Ok(())
     }
 
-    /// The next pushed message, counted as sent: the peer will count its envelopes among what it took.
-    fn take_pushed(&self) -> Option<(Vec<u8>, u64)> {
-        let (message, envelopes) = self.pushed.lock().pop()?;
-        self.sent.fetch_add(envelopes, Ordering::AcqRel);
-        Some((message, envelopes))
+    /// So many were handed to the call; whether that was too late to be [settled](Self::settle).
+    fn hand_over(&self, messages: u64) -> bool {
+        self.sent.fetch_add(messages, Ordering::AcqRel) & SETTLED != 0
     }
 
     /// Tells the peer how much was taken of it, in all. Of several counts that wait for room only the newest is kept.
@@ -237,8 +235,10 @@ impl Outbound {
                 *waker = Some(cx.waker().clone());
             }
         }
-        if let Some((message, envelopes)) = self.control.take_pushed() {
-            self.endpoint.statistics().add_sent(envelopes);
+        let pushed = self.control.pushed.lock().pop();
+        if let Some((message, envelopes)) = pushed {
+            // The peer counts them among what it took.
+            self.count_sent(envelopes);
             return Poll::Ready(Some(OutMessage(BytesMut::from(&message[..]))));
         }
         if self.control.stage.load(Ordering::Acquire) != CLOSED
@@ -331,12 +331,16 @@ impl Outbound {
         }
         self.buffer.reserve(self.writer.encoded_len(form));
         self.writer.finish(form, &mut self.buffer);
-        let before = self.control.sent.fetch_add(count, Ordering::AcqRel);
-        self.endpoint.statistics().add_sent(count);
-        if before & SETTLED != 0 {
-            self.endpoint.node().add_late_unknown(&self.endpoint, count);
-        }
+        self.count_sent(count);
         Some(OutMessage(self.buffer.split()))
+    }
+
+    fn count_sent(&self, messages: u64) {
+        let is_late = self.control.hand_over(messages);
+        self.endpoint.statistics().add_sent(messages);
+        if is_late {
+            self.endpoint.node().add_late_unknown(&self.endpoint, messages);
+        }
     }
 }
 
@@ -497,16 +501,17 @@ mod tests {
         // Of the call's own, which no peer counts.
         control.push(vec![1]);
         assert_eq!(control.try_push(vec![2], 3, &bounds), Ok(()));
-        assert_eq!(control.unconfirmed(), 0, "it waits");
-        assert_eq!(control.take_pushed(), Some((vec![1], 0)));
-        assert_eq!(control.take_pushed(), Some((vec![2], 3)));
-        assert_eq!(control.take_pushed(), None);
-        // As `fill` does for two messages of the mailbox.
-        control.sent.fetch_add(2, Ordering::AcqRel);
+        let pop = || control.pushed.lock().pop();
+        for expected in [Some((vec![1], 0)), Some((vec![2], 3)), None] {
+            let popped = pop();
+            assert_eq!(popped, expected);
+            assert!(!control.hand_over(popped.map_or(0, |(_, envelopes)| envelopes)));
+        }
+        // Two of the mailbox.
+        assert!(!control.hand_over(2));
         control.acknowledged(3);
-        assert_eq!(control.unconfirmed(), 2);
-        control.acknowledged(5);
-        assert_eq!(control.unconfirmed(), 0);
+        assert_eq!((control.settle(), control.settle()), (2, 0));
+        assert!(control.hand_over(1), "behind the count");
     }
 
     /// A peer that reads nothing costs what the bounds say: below them a message is taken, at them it is not, and what goes out
