@@ -241,13 +241,13 @@ impl Outbound {
             self.count_sent(envelopes);
             return Poll::Ready(Some(OutMessage(BytesMut::from(&message[..]))));
         }
-        if self.control.stage.load(Ordering::Acquire) != CLOSED
-            && let Some(acknowledgement) = self.control.take_acknowledgement()
-        {
+        // Read first: once it is closed, all that was to be confirmed before is seen below, and goes out ahead of the end.
+        let stage = self.control.stage.load(Ordering::Acquire);
+        if let Some(acknowledgement) = self.control.take_acknowledgement() {
             let message = RemoteMessage { message_type: Some(MessageType::Acknowledge(acknowledgement)) };
             return Poll::Ready(Some(OutMessage(BytesMut::from(&message.encode_to_vec()[..]))));
         }
-        let form = match self.control.stage.load(Ordering::Acquire) {
+        let form = match stage {
             OPEN_W1 => WireForm::W1,
             OPEN_W2 => WireForm::W2,
             CLOSED => return Poll::Ready(None),
@@ -263,8 +263,8 @@ impl Outbound {
                 let told = self.endpoint.take_watches(cx, size / 4, &self.control, &mut self.batch);
                 let rest = size.saturating_sub(told).max(1);
                 match self.endpoint.mailbox.poll_batch(cx, rest, &mut self.batch) {
-                    Poll::Pending if told == 0 => return Poll::Pending,
-                    Poll::Ready(0) if told == 0 => return Poll::Ready(None),
+                    // A mailbox is closed with its node: the end of the call follows, when what was heard is to be confirmed.
+                    Poll::Pending | Poll::Ready(0) if told == 0 => return Poll::Pending,
                     _ => {}
                 }
             }
@@ -403,7 +403,7 @@ fn encode_system(message: &RemoteSystem, out: &mut Vec<u8>) -> TypeName {
 
 #[cfg(test)]
 mod tests {
-    use nexus_actor_core::ActorSystem;
+    use nexus_actor_core::{ActorSystem, Refusal};
 
     use super::*;
     use crate::endpoint::EndpointKind;
@@ -478,6 +478,41 @@ mod tests {
             assert_eq!((counted(&outbound), outbound.control.settle()), ((3, 1), 0));
             remote.shutdown(false).await;
         }
+    }
+
+    /// The mailbox is closed with the node, while the answer that was heard last is not yet confirmed.
+    ///
+    /// Covers: S108, S142
+    #[tokio::test]
+    async fn a_closed_mailbox_ends_no_call_that_has_something_to_confirm() {
+        let (remote, mut outbound) = call().await;
+        let mut cx = Context::from_waker(Waker::noop());
+        outbound.endpoint.mailbox.close(Refusal::Shutdown);
+        assert!(outbound.poll_message(&mut cx).is_pending());
+        outbound.control.acknowledge(1);
+        assert!(matches!(outbound.poll_message(&mut cx), Poll::Ready(Some(_))));
+        assert!(outbound.poll_message(&mut cx).is_pending());
+        outbound.control.close();
+        assert!(matches!(outbound.poll_message(&mut cx), Poll::Ready(None)));
+        remote.shutdown(false).await;
+    }
+
+    /// A count that waits when a call is closed still goes out, and ahead of the end.
+    ///
+    /// Covers: S108, S142
+    #[tokio::test]
+    async fn what_was_taken_before_the_end_is_confirmed() {
+        let (remote, mut outbound) = call().await;
+        let mut cx = Context::from_waker(Waker::noop());
+        outbound.control.acknowledge(7);
+        outbound.control.close();
+        let Poll::Ready(Some(OutMessage(bytes))) = outbound.poll_message(&mut cx) else {
+            panic!("the count is not sent");
+        };
+        let message = RemoteMessage::decode(bytes).expect("sound").message_type;
+        assert_eq!(message, Some(MessageType::Acknowledge(Acknowledge { messages: 7 })));
+        assert!(matches!(outbound.poll_message(&mut cx), Poll::Ready(None)), "nothing else");
+        remote.shutdown(false).await;
     }
 
     /// A peer that takes nothing costs one count, however much it sends.

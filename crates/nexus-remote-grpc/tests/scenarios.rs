@@ -473,7 +473,7 @@ async fn what_goes_to_a_peer_adds_up_beside_what_is_lost_of_it() {
     b.stop().await;
 }
 
-/// Who leaves right behind an answer has confirmed it.
+/// Who leaves right behind an answer has confirmed it, whether it listens or only dials out.
 ///
 /// Covers: S108, S142
 #[tokio::test(flavor = "multi_thread")]
@@ -481,8 +481,8 @@ async fn who_leaves_behind_an_answer_has_confirmed_it() {
     let b = node([]).await;
     let tasks = b.remote.tasks();
     let mut ended = b.events::<EndpointTerminatedEvent>();
-    for round in 0..20 {
-        let a = node([]).await;
+    for round in 0..40 {
+        let a = if round % 2 == 0 { node([]).await } else { TestNode::start_client("client", local()).await };
         assert_eq!(a.ask(&a.far(&b, "echo"), "x").await.as_deref(), Ok("re:x"));
         a.stop().await;
         ended.next("the end").await;
