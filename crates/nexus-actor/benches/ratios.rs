@@ -45,6 +45,8 @@ impl Table {
         };
         let verdict = match met {
             None => "",
+            // Of a build without optimization only that it runs.
+            Some(_) if cfg!(debug_assertions) => "unoptimized",
             Some(true) => "met",
             Some(false) => "NOT MET",
         };
@@ -369,5 +371,9 @@ fn main() {
     if only.is_empty() || !only.iter().all(|part| here.iter().any(|family| part.starts_with(family))) {
         remote_rows(&mut table);
     }
-    println!("{} goals not met", table.missed);
+    if cfg!(debug_assertions) {
+        println!("an unoptimized build: its figures say nothing");
+    } else {
+        println!("{} goals not met", table.missed);
+    }
 }
