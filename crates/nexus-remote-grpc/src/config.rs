@@ -216,9 +216,9 @@ pub struct Limits {
     pub endpoints: usize,
     /// Connections that have not shaken hands, or have no call left of those that did, in all (L3); 128.
     pub strangers: usize,
-    /// The same of one IP address (L3); 16.
+    /// The same of one IP address, of IPv6 of one /64 (L3); 16.
     pub strangers_per_ip: usize,
-    /// Connections of one IP address that came to nothing, in a second on average (L4); 64. One more is closed at once.
+    /// Connections of such a source that came to nothing, in a second on average (L4); 64. One more is closed at once.
     pub failures_per_second: u32,
     /// Such connections at once (L4); 256.
     pub failures_burst: u32,

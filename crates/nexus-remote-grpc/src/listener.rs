@@ -425,7 +425,7 @@ impl Incoming {
 
     /// None when it is closed at once.
     fn admit(&self, io: TcpStream, from: SocketAddr) -> Option<Guarded> {
-        let guard = self.strangers.admit(from.ip().to_canonical())?;
+        let guard = self.strangers.admit(host_of(from.ip()))?;
         // A socket that refuses its options is already dead, and the first read says so.
         let _ = io.set_nodelay(true);
         let keepalive =
@@ -463,6 +463,14 @@ impl Stream for Incoming {
     }
 }
 
+/// What stands for the host that has `ip`: of an address of IPv6 its /64, for one host has all of them.
+pub(crate) fn host_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt as _;
@@ -473,6 +481,24 @@ mod tests {
 
     fn one_stranger(handshake: Duration) -> Arc<Strangers> {
         Strangers::new(Arc::default(), 1, 1, handshake, Duration::from_secs(45), 0, (64, 256))
+    }
+
+    /// Whoever has a network of IPv6 has no more places for strangers than whoever has one address.
+    ///
+    /// Covers: L3
+    #[test]
+    fn a_network_of_ipv6_is_one_host() {
+        let network = 0x2001_0db8_u128 << 96;
+        let (handshake, silence) = (Duration::from_secs(10), Duration::from_secs(45));
+        let strangers = Strangers::new(Arc::default(), 100, 3, handshake, silence, 0, (64, 256));
+        let guards: Vec<_> = (0..20_u128)
+            .filter_map(|number| strangers.admit(host_of(IpAddr::V6((network | number).into()))))
+            .collect();
+        assert_eq!(strangers.table.lock().guards.len(), 3);
+        assert_ne!(host_of(IpAddr::V6((network | 1 << 64).into())), host_of(IpAddr::V6(network.into())));
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().expect("an address");
+        assert_eq!(host_of(mapped), IpAddr::from([192, 0, 2, 1]));
+        drop(guards);
     }
 
     /// Covers: L23

@@ -13,6 +13,7 @@ use nexus_remote::throttle::Throttle;
 
 use crate::endpoint::Endpoint;
 use crate::endpoint_state::{DisconnectCause, TerminatedReason};
+use crate::listener::host_of;
 
 /// How often one line about one peer is written (limit L27); the next one says how many were held back.
 #[cfg(feature = "tracing")]
@@ -37,12 +38,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// An address of IPv6 stands for its /64: one host has all of them.
     pub(crate) fn host(ip: IpAddr) -> Self {
-        Self::Host(match ip {
-            IpAddr::V4(_) => ip,
-            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-        })
+        Self::Host(host_of(ip))
     }
 }
 
