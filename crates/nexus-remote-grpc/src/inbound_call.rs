@@ -701,17 +701,26 @@ mod tests {
     use super::*;
     use crate::{Config, Remote};
 
+    /// A node, and what it has of a client that has not called yet.
+    async fn client() -> (Remote, Arc<Endpoint>, Arc<str>) {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
+        (remote, endpoint, Arc::from("one"))
+    }
+
+    fn of(control: Arc<CallControl>) -> Arc<ClientCall> {
+        Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new()), PeerIdentity::default()))
+    }
+
+    fn call(number: u64) -> Arc<ClientCall> {
+        of(Arc::new(CallControl::new(number, false)))
+    }
+
     /// Whether it is seen to be over before the client is back, after, or in between: the new call serves.
     #[tokio::test]
     async fn a_client_that_returns_while_its_old_call_ends_is_connected() {
-        let system = ActorSystem::builder("node").build().expect("a system");
-        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
-        let id: Arc<str> = Arc::from("one");
-        let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
-        let of = |control| {
-            Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new()), PeerIdentity::default()))
-        };
-        let call = |number| of(Arc::new(CallControl::new(number, false)));
+        let (remote, endpoint, id) = client().await;
         let mut old = call(0);
         assert!(endpoint.apply_accepted(None, &old, &id));
         for round in 1..200 {
@@ -760,14 +769,7 @@ mod tests {
     /// A call that was replaced before it was registered does not take the place of the one that serves.
     #[tokio::test]
     async fn a_replaced_call_is_not_registered() {
-        let system = ActorSystem::builder("node").build().expect("a system");
-        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
-        let id: Arc<str> = Arc::from("one");
-        let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
-        let call = |number| {
-            let control = Arc::new(CallControl::new(number, false));
-            Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new()), PeerIdentity::default()))
-        };
+        let (remote, endpoint, id) = client().await;
         let (old, new, newest) = (call(0), call(1), call(2));
         let is_found = |call| {
             let all = remote.manager().client_connections();
@@ -791,14 +793,7 @@ mod tests {
     /// cannot come, so what the client sends is held up again while mailboxes here are crowded.
     #[tokio::test]
     async fn a_replaced_call_leaves_no_question() {
-        let system = ActorSystem::builder("node").build().expect("a system");
-        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
-        let id: Arc<str> = Arc::from("one");
-        let endpoint = remote.manager().ensure_connected("client-one:1").expect("an endpoint");
-        let call = |number| {
-            let control = Arc::new(CallControl::new(number, false));
-            Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new()), PeerIdentity::default()))
-        };
+        let (remote, endpoint, id) = client().await;
         let (old, new) = (call(0), call(1));
         assert!(endpoint.apply_accepted(None, &old, &id));
         endpoint.probe();
