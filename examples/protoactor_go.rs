@@ -39,14 +39,19 @@ impl Actor for Echoer {
     }
 }
 
-/// Tells when the actor that it watches has ended.
+/// Answers when it watches an actor, and tells when that actor has ended.
 struct Watcher(mpsc::UnboundedSender<TerminationReason>);
 
 impl Actor for Watcher {
-    type Msg = ActorRef<Echo>;
+    type Msg = (ActorRef<Echo>, Reply<()>);
 
-    async fn receive(&mut self, who: ActorRef<Echo>, cx: &mut Context<'_, Self>) -> Result<(), ActorError> {
+    async fn receive(
+        &mut self,
+        (who, watched): Self::Msg,
+        cx: &mut Context<'_, Self>,
+    ) -> Result<(), ActorError> {
         cx.watch(&who);
+        watched.send(());
         Ok(())
     }
 
@@ -159,7 +164,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let bob: ActorRef<Echo> = remote.resolve(&pid)?;
     let (ended, mut ends) = mpsc::unbounded_channel();
     let watcher = system.spawn("watcher", Props::from_fn(move || Watcher(ended.clone())))?;
-    watcher.tell(bob.clone());
+    // Two senders have no order between them: only after its answer does the watch go ahead of the question below,
+    // and the answer to that shows that bob has it.
+    watcher.ask(|watched| (bob.clone(), watched)).await?;
     let same = bob.ask(|reply| Echo("are you there".into(), reply)).await?;
     go.run(json!({ "do": "stop", "id": 2, "to": pid.to_string() })).await?;
     let reason = tokio::time::timeout(Duration::from_secs(10), ends.recv()).await?;
