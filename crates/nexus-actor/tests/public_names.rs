@@ -83,7 +83,7 @@ fn every_name_of_the_foundation_is_public() {
 #[cfg(feature = "grpc")]
 #[test]
 fn every_name_of_the_protoactor_lineage_is_public() {
-    use nexus_actor::grpc::proto::remote;
+    use nexus_actor::grpc::wire::proto::remote;
     use nexus_actor::grpc::{endpoint_state, endpoint_watcher, endpoint_writer_mailbox};
 
     check(&names! {

@@ -19,10 +19,10 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use nexus_actor_core::serialization::protobuf::TypeName;
 use nexus_actor_core::{ActorRef, AskError};
 use nexus_remote_grpc::ConfigOption;
+use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
 use nexus_remote_grpc::endpoint_writer_mailbox::{
     EndpointWriterMailbox, MailboxBounds, OutboundBatch, RemoteDeliver,
 };
-use nexus_remote_grpc::pid_entry::PidEntry;
 use portable_atomic::{AtomicBool, Ordering};
 
 const PAYLOAD: usize = 16;

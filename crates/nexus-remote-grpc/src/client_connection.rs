@@ -6,14 +6,14 @@ use nexus_actor_core::Refusal;
 use nexus_actor_core::lock::Lock;
 use prost::Message as _;
 
-use crate::batch::WireForm;
 use crate::endpoint::Endpoint;
 use crate::endpoint_state::{DisconnectCause, EndpointState};
-use crate::inbound_call::{CallControl, End};
-use crate::outbound::OutboundControl;
-use crate::peer_identity::PeerIdentity;
-use crate::proto::remote::RemoteMessage;
-use crate::proto::remote::remote_message::MessageType;
+use crate::endpoint_writer::outbound::OutboundControl;
+use crate::inbound::call::{CallControl, End};
+use crate::inbound::peer_identity::PeerIdentity;
+use crate::wire::batch::WireForm;
+use crate::wire::proto::remote::RemoteMessage;
+use crate::wire::proto::remote::remote_message::MessageType;
 
 /// The call of one client, as its endpoint sees it.
 pub(crate) struct ClientCall {
@@ -187,7 +187,7 @@ impl ClientResponseSender {
     /// Nothing is queued then.
     /// - [`Refusal::Unreachable`] when the client is gone.
     /// - [`Refusal::TooLarge`] when the encoded message has more than `message_bytes` of the
-    ///   [`BatchLimits`](crate::batch::BatchLimits) of this node, which would end the call.
+    ///   [`BatchLimits`](crate::wire::batch::BatchLimits) of this node, which would end the call.
     /// - [`Refusal::QueueFull`] when as many messages or bytes wait as may.
     pub fn send(&self, message: &RemoteMessage) -> Result<(), Refusal> {
         let endpoint = self.endpoint.upgrade().ok_or(Refusal::Unreachable)?;

@@ -16,12 +16,12 @@ use nexus_remote::host::is_local;
 use tonic::Status;
 use tonic::transport::{ClientTlsConfig, Endpoint, Server, ServerTlsConfig};
 
-use crate::batch::{BatchLimits, WireForm};
 use crate::config_option::ConfigOption;
 use crate::endpoint_state::{EndpointStateConfig, HeartbeatConfig, ReconnectPolicy};
 use crate::endpoint_writer_mailbox::MailboxBounds;
 use crate::mutual_tls::MutualTls;
 use crate::node::client_address;
+use crate::wire::batch::{BatchLimits, WireForm};
 
 /// Changes how an address is dialled.
 pub type DialOption = Arc<dyn Fn(Endpoint) -> Endpoint + Send + Sync>;

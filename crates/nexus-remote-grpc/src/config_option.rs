@@ -7,9 +7,9 @@ use nexus_remote::association::Overflow;
 use tonic::Status;
 use tonic::transport::{ClientTlsConfig, Endpoint, Server, ServerTlsConfig};
 
-use crate::batch::WireForm;
 use crate::config::{Config, canonical};
 use crate::endpoint_state::{HeartbeatConfig, ReconnectPolicy};
+use crate::wire::batch::WireForm;
 
 /// One change of a [`Config`], as a value: it can be kept, collected and applied more than once.
 ///

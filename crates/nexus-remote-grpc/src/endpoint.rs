@@ -1,5 +1,10 @@
 //! One address at run time: its state, its queue, and the route that actors send by.
 
+pub(crate) mod backpressure_events;
+pub mod pid_entry;
+pub(crate) mod sender_route;
+pub(crate) mod signs_of_life;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
@@ -25,23 +30,23 @@ use nexus_remote::EndpointStatistics;
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-use crate::batch::WireForm;
 use crate::client_connection::ClientCalls;
+use crate::endpoint::pid_entry::PidEntry;
+use crate::endpoint::signs_of_life::{Found, SignOfLife, WatchTouch};
 use crate::endpoint_state::{ConnectionState, EndpointAction, EndpointState};
 use crate::endpoint_watcher::{EndpointWatcher, ToTell};
 use crate::endpoint_writer;
+use crate::endpoint_writer::outbound::OutboundControl;
 use crate::endpoint_writer_mailbox::{
     EndpointWriterMailbox, OutboundBatch, RefusedDeliver, RemoteDeliver, RemoteSystem, TerminatedWhy,
 };
-use crate::intake::Intake;
+use crate::inbound::intake::Intake;
 use crate::kinds::ACTIVATOR;
 use crate::log::Source;
 use crate::node::{self, Node};
-use crate::outbound::OutboundControl;
 use crate::pending_asks;
-use crate::pid_entry::PidEntry;
-use crate::proto::actor;
-use crate::signs_of_life::{Found, SignOfLife, WatchTouch};
+use crate::wire::batch::WireForm;
+use crate::wire::proto::actor;
 
 const POISON_PILL: TypeName = TypeName { package: "actor", name: "PoisonPill" };
 /// Recipients of one peer that may have a number.

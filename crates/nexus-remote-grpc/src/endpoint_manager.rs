@@ -16,7 +16,7 @@ use crate::client_connection::ClientResponseSender;
 use crate::endpoint::{Endpoint, Spelled};
 use crate::endpoint_state::{ConnectionState, EndpointState};
 use crate::node::Node;
-use crate::proto::remote::RemoteMessage;
+use crate::wire::proto::remote::RemoteMessage;
 
 /// The name of this wire in reports and metrics.
 const PROTOCOL: &str = "protoactor";

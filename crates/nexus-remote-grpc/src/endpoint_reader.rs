@@ -13,19 +13,19 @@ use nexus_actor_core::serialization::{Aftermath, Inlet, SerializerId};
 use nexus_actor_core::{AnyRef, AskError, DeadLetterReason, Instant};
 use prost::Message as _;
 
-use crate::batch::{Batch, Envelope, EnvelopeFault};
 use crate::endpoint::Endpoint;
+use crate::endpoint::pid_entry::PidEntry;
+use crate::endpoint::sender_route::SenderRoute;
 use crate::endpoint_watcher::reason_of;
+use crate::inbound::peer_watcher::PeerWatch;
 use crate::kinds::{ACTIVATOR, ActivatorMessage, OwnerRequest, SpawnRequest, Spawned};
 use crate::log;
 use crate::node::{Node, route_of};
-use crate::peer_watcher::PeerWatch;
 use crate::pending_asks::{self, FUTURE};
-use crate::pid_entry::PidEntry;
-use crate::proto::actor;
-use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
-use crate::sender_route::SenderRoute;
 use crate::status::ResponseStatusCode;
+use crate::wire::batch::{Batch, Envelope, EnvelopeFault};
+use crate::wire::proto::actor;
+use crate::wire::proto::remote::{ActorPidRequest, ActorPidResponse};
 
 /// Actors that a call remembers; one more makes it forget all, and look them up again.
 const KNOWN_MAX: usize = 16_384;
@@ -721,11 +721,11 @@ mod tests {
     use prost::Message as _;
 
     use super::Inbound;
-    use crate::batch::{BatchLimits, Incoming, decode};
-    use crate::proto::actor;
-    use crate::proto::remote::remote_message::MessageType;
-    use crate::proto::remote::{MessageBatch, MessageEnvelope, RemoteMessage};
-    use crate::signs_of_life::WatchTouch;
+    use crate::endpoint::signs_of_life::WatchTouch;
+    use crate::wire::batch::{BatchLimits, Incoming, decode};
+    use crate::wire::proto::actor;
+    use crate::wire::proto::remote::remote_message::MessageType;
+    use crate::wire::proto::remote::{MessageBatch, MessageEnvelope, RemoteMessage};
     use crate::{Config, Remote, pending_asks};
     use nexus_actor_core::DeadLetterReason;
 

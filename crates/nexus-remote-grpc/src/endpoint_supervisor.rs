@@ -11,12 +11,12 @@ use tonic::transport::Server;
 
 use crate::endpoint_state::ReconnectPolicy;
 use crate::endpoint_writer::{CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::listener::{Incoming, Strangers};
+use crate::inbound::listener::{Incoming, Strangers};
+use crate::inbound::service::EndpointReader;
 use crate::log;
 use crate::mutual_tls::Encrypted;
 use crate::node::Node;
-use crate::remoting::RemotingServer;
-use crate::service::EndpointReader;
+use crate::wire::remoting::RemotingServer;
 
 /// Calls that one connection may have open (limit L22).
 const STREAMS_MAX: u32 = 16;

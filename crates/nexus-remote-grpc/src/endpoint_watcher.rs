@@ -8,7 +8,7 @@ use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::ActorPath;
 use nexus_actor_core::{AnyRef, TerminationReason};
 
-use crate::proto::actor::TerminatedReason;
+use crate::wire::proto::actor::TerminatedReason;
 
 /// Who here watches whom at one peer. The peer is told once for each actor, however many watch it, and what it says of an
 /// actor that nobody watches is not believed.

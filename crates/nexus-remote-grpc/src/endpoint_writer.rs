@@ -1,5 +1,8 @@
 //! The task that drives one endpoint: it does what the state wants done, and owns the call to the peer.
 
+mod connection_task;
+pub(crate) mod outbound;
+
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,26 +23,26 @@ use tonic::Streaming;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint as Dial;
 
-use crate::address_claim;
-use crate::backpressure_events;
-use crate::batch::{self, BatchWriter, Incoming, OutgoingEnvelope, WireForm};
-use crate::connection_task::ConnectionTask;
+use crate::endpoint::backpressure_events;
+use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::{DisconnectCause, EndpointAction, EndpointState, TerminatedReason};
+use crate::endpoint_writer::connection_task::ConnectionTask;
+use crate::endpoint_writer::outbound::{Outbound, OutboundControl, TOUCH};
+use crate::inbound::address_claim;
+use crate::inbound::listener::{KEEPALIVE, KEEPALIVE_PROBES};
+use crate::inbound::peer_watcher::PeerWatch;
 use crate::kinds::ACTIVATOR;
-use crate::listener::{KEEPALIVE, KEEPALIVE_PROBES};
 use crate::log;
 use crate::node::Node;
-use crate::outbound::{Outbound, OutboundControl, TOUCH};
-use crate::peer_watcher::PeerWatch;
 use crate::pending_asks;
-use crate::pid_entry::PidEntry;
-use crate::proto::remote::remote_message::MessageType;
-use crate::proto::remote::{
+use crate::wire::batch::{self, BatchWriter, Incoming, OutgoingEnvelope, WireForm};
+use crate::wire::proto::remote::remote_message::MessageType;
+use crate::wire::proto::remote::{
     ClientConnection, ConnectRequest, Nexus, RemoteMessage, ServerConnection, connect_request::ConnectionType,
 };
-use crate::remoting::RemotingClient;
+use crate::wire::remoting::RemotingClient;
 
 /// What this version says of itself to nodes of ours.
 pub(crate) const NEXUS: Nexus = Nexus { version: 1, capabilities: 0 };

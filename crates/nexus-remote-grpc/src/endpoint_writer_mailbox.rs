@@ -7,6 +7,8 @@
 //! The writer takes batches, system messages first, of which neither kind keeps the other out. A `Terminated` alone waits
 //! behind the user messages that were queued before it: the last words of an actor are not overtaken by its end.
 
+mod payload_arena;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +22,9 @@ use nexus_remote::association::Overflow;
 use nexus_remote::backpressure::{BackpressureLevel, BackpressureMarks, BackpressureSignal, fill_ratio};
 use portable_atomic::{AtomicBool, Ordering};
 
-use crate::batch::TypeName;
-use crate::payload_arena::PayloadArena;
-use crate::pid_entry::PidEntry;
+use crate::endpoint::pid_entry::PidEntry;
+use crate::endpoint_writer_mailbox::payload_arena::PayloadArena;
+use crate::wire::batch::TypeName;
 
 /// Payload bytes of one batch, at most; one message alone may be larger. More would only wait in another place.
 const BATCH_BYTES: usize = 1024 * 1024;

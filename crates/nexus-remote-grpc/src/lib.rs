@@ -103,15 +103,10 @@
 #[cfg(test)]
 extern crate self as nexus_remote_grpc;
 
-mod address_claim;
-mod backpressure_events;
-pub mod batch;
 pub mod block_list;
 pub mod client_connection;
 pub mod config;
 pub mod config_option;
-mod connection_task;
-mod diagnostics;
 pub mod endpoint;
 pub mod endpoint_manager;
 mod endpoint_reader;
@@ -120,29 +115,15 @@ mod endpoint_supervisor;
 pub mod endpoint_watcher;
 mod endpoint_writer;
 pub mod endpoint_writer_mailbox;
-mod inbound_call;
-mod intake;
+mod inbound;
 mod kinds;
-mod listener;
 mod log;
 mod mutual_tls;
 mod node;
-mod outbound;
-mod payload_arena;
-mod peer_identity;
-mod peer_watcher;
 mod pending_asks;
-pub mod pid_entry;
-pub mod proto;
-mod provider;
-pub mod raw_codec;
 pub mod remote;
-pub mod remoting;
-mod sender_route;
-mod service;
-mod signs_of_life;
-mod spawn_remote;
 pub mod status;
+pub mod wire;
 
 pub use client_connection::{ClientConnection, ClientResponseSender};
 pub use config::Config;

@@ -13,7 +13,7 @@ use nexus_remote::throttle::Throttle;
 
 use crate::endpoint::Endpoint;
 use crate::endpoint_state::{DisconnectCause, TerminatedReason};
-use crate::listener::host_of;
+use crate::inbound::listener::host_of;
 
 /// How often one line about one peer is written (limit L27); the next one says how many were held back.
 #[cfg(feature = "tracing")]

@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
-use crate::listener::{Guarded, Incoming};
+use crate::inbound::listener::{Guarded, Incoming};
 
 /// The one protocol that is spoken inside.
 const H2: &[u8] = b"h2";

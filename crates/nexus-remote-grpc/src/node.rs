@@ -18,17 +18,17 @@ use nexus_remote::endpoint_statistics::EndedEndpoints;
 use portable_atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
-use crate::batch::BatchLimits;
 use crate::block_list::BlockList;
 use crate::client_connection::ClientResponseSender;
 use crate::config::Config;
+use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint::{Endpoint, EndpointKind, NamedByPeer};
-use crate::inbound_call::CallControl;
+use crate::inbound::call::CallControl;
+use crate::inbound::listener::Connections;
+use crate::inbound::peer_watcher::{PeerWatch, PeerWatcherRef};
 use crate::kinds::{ActivatorRef, Kinds};
-use crate::listener::Connections;
-use crate::peer_watcher::{PeerWatch, PeerWatcherRef};
 use crate::pending_asks::{self, PendingAsks};
-use crate::pid_entry::PidEntry;
+use crate::wire::batch::BatchLimits;
 
 /// Of the endpoints that may exist whatever peers do, one in so many is kept for peers that have called; and as many more may exist
 /// for those that are reached for here.

@@ -1,5 +1,8 @@
 //! The entry point: one node on the wire of protoactor-go.
 
+mod provider;
+mod spawn_remote;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +26,12 @@ use crate::config::Config;
 use crate::endpoint_manager::EndpointManager;
 use crate::endpoint_state::ConnectionState;
 use crate::endpoint_supervisor::EndpointSupervisor;
-use crate::inbound_call::{End, LINGER};
+use crate::inbound::call::{End, LINGER};
+use crate::inbound::peer_watcher::PeerWatcher;
 use crate::kinds::{ACTIVATOR, Activator, Kinds};
 use crate::log;
 use crate::node::{Node, NodeParts, client_address, new_system_id};
-use crate::peer_watcher::PeerWatcher;
-use crate::provider::Provider;
-use crate::spawn_remote;
+use crate::remote::provider::Provider;
 use crate::status::SpawnRemoteError;
 
 /// One node on the wire of protoactor-go, beside whatever else its actor system speaks. A handle: clones are the same node.

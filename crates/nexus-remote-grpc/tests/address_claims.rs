@@ -88,7 +88,7 @@ async fn a_client_whose_old_call_ends_meanwhile_waits_no_longer() {
     let mut silent = RawCall::shake(&to, client_hello("raw")).await;
     let again = tokio::spawn(async move { code(answered(&to, client_hello("raw")).await) });
     // It is asked whether it lives, so the second call is there.
-    assert!(matches!(silent.next().await, Ok(Some(nexus_remote_grpc::batch::Incoming::Batch(_)))));
+    assert!(matches!(silent.next().await, Ok(Some(nexus_remote_grpc::wire::batch::Incoming::Batch(_)))));
     drop(silent);
     assert_eq!(within("the second call", again).await.expect("it ran"), Code::Ok);
     server.stop().await;

@@ -4,10 +4,10 @@ use std::alloc::System;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use nexus_remote_grpc::batch::{
+use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
+use nexus_remote_grpc::wire::batch::{
     BatchLimits, BatchWriter, Incoming, OutgoingEnvelope, TypeName, WireForm, decode,
 };
-use nexus_remote_grpc::pid_entry::PidEntry;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use nexus_remote_grpc::batch::{
+use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
+use nexus_remote_grpc::wire::batch::{
     Batch, BatchLimits, BatchWriter, Full, Incoming, OutgoingEnvelope, TypeName, WireForm, decode,
 };
-use nexus_remote_grpc::pid_entry::PidEntry;
 use nexus_testkit::{HostileRounds, fill};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 

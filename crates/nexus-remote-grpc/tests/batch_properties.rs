@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nexus_actor_core::Headers;
-use nexus_remote_grpc::batch::{
+use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
+use nexus_remote_grpc::wire::batch::{
     BatchLimits, BatchWriter, Incoming, OutgoingEnvelope, TypeName, WireForm, decode,
 };
-use nexus_remote_grpc::pid_entry::PidEntry;
-use nexus_remote_grpc::proto::actor::Pid;
-use nexus_remote_grpc::proto::remote::remote_message::MessageType;
-use nexus_remote_grpc::proto::remote::{MessageBatch, MessageEnvelope, MessageHeader, RemoteMessage};
+use nexus_remote_grpc::wire::proto::actor::Pid;
+use nexus_remote_grpc::wire::proto::remote::remote_message::MessageType;
+use nexus_remote_grpc::wire::proto::remote::{MessageBatch, MessageEnvelope, MessageHeader, RemoteMessage};
 use proptest::collection::{hash_map, vec};
 use proptest::prelude::*;
 use prost::Message;

@@ -25,12 +25,12 @@ fn the_types_are_those_of_the_schema() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let made = generate(root);
     for file in ["actor.rs", "remote.rs"] {
-        let (fresh, kept) = (made.join(file), root.join("src/proto").join(file));
+        let (fresh, kept) = (made.join(file), root.join("src/wire/proto").join(file));
         let fresh = fs::read_to_string(fresh).expect("a generated file");
         if std::env::var_os("UPDATE_GENERATED").is_some() {
             fs::write(&kept, &fresh).expect("a file to write");
         }
-        let kept = fs::read_to_string(&kept).expect("the file in src/proto");
-        assert!(fresh == kept, "src/proto/{file} is stale: run this test with UPDATE_GENERATED=1");
+        let kept = fs::read_to_string(&kept).expect("the file in src/wire/proto");
+        assert!(fresh == kept, "src/wire/proto/{file} is stale: run this test with UPDATE_GENERATED=1");
     }
 }

@@ -9,15 +9,17 @@ use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::serialization::protobuf::{Named, ProtobufCodec, ProtobufForm};
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
 use nexus_actor_core::{Actor, ActorError, Context, DeadLetterReason, Props};
-use nexus_remote_grpc::batch::{BatchLimits, BatchWriter, Incoming, OutgoingEnvelope, TypeName, WireForm};
 use nexus_remote_grpc::config::Limits;
-use nexus_remote_grpc::pid_entry::PidEntry;
-use nexus_remote_grpc::proto::actor;
-use nexus_remote_grpc::proto::remote::remote_message::MessageType;
-use nexus_remote_grpc::proto::remote::{
+use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
+use nexus_remote_grpc::wire::batch::{
+    BatchLimits, BatchWriter, Incoming, OutgoingEnvelope, TypeName, WireForm,
+};
+use nexus_remote_grpc::wire::proto::actor;
+use nexus_remote_grpc::wire::proto::remote::remote_message::MessageType;
+use nexus_remote_grpc::wire::proto::remote::{
     ActorPidRequest, ConnectResponse, DisconnectRequest, ListProcessesRequest,
 };
-use nexus_remote_grpc::remoting::RemotingClient;
+use nexus_remote_grpc::wire::remoting::RemotingClient;
 use nexus_remote_grpc::{ConfigOption, ResponseStatusCode};
 use prost::Message as _;
 use support::proxy::Proxy;
@@ -645,7 +647,8 @@ async fn spawns_are_bounded_and_a_failing_factory_is_a_status() {
         for envelope in batch.envelopes() {
             let envelope = envelope.expect("sound");
             if envelope.type_name == "remote.ActorPidResponse" {
-                let response = nexus_remote_grpc::proto::remote::ActorPidResponse::decode(envelope.payload);
+                let response =
+                    nexus_remote_grpc::wire::proto::remote::ActorPidResponse::decode(envelope.payload);
                 statuses.push(ResponseStatusCode::from_code(response.expect("an answer").status_code));
             }
         }

@@ -4,11 +4,11 @@ use std::alloc::System;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use nexus_remote_grpc::batch::TypeName;
+use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
 use nexus_remote_grpc::endpoint_writer_mailbox::{
     EndpointWriterMailbox, MailboxBounds, OutboundBatch, RemoteDeliver,
 };
-use nexus_remote_grpc::pid_entry::PidEntry;
+use nexus_remote_grpc::wire::batch::TypeName;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]

@@ -15,8 +15,8 @@ use nexus_actor_core::{Actor, ActorError, AskError, Context, DeadLetterReason, P
 use nexus_remote::metrics::{HttpServer, MetricsRegistry};
 use nexus_remote::{EndpointConnectedEvent, EndpointSource, EndpointStatisticsSnapshot};
 use nexus_remote_grpc::ConfigOption;
-use nexus_remote_grpc::batch::BatchLimits;
 use nexus_remote_grpc::endpoint_state::ReconnectPolicy;
+use nexus_remote_grpc::wire::batch::BatchLimits;
 use support::proxy::Proxy;
 use support::{Echo, TestNode, local, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -7,7 +7,7 @@ use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::serialization::protobuf::{Named, ProtobufCodec, ProtobufForm};
 use nexus_actor_core::serialization::{DecodeError, Decoder, EncodeError, Encoder, Message};
 use nexus_actor_core::{Actor, ActorError, Context, DeadLetterReason, Props};
-use nexus_remote_grpc::batch::{BatchLimits, Incoming, decode};
+use nexus_remote_grpc::wire::batch::{BatchLimits, Incoming, decode};
 use support::raw::{RawCall, batch, note, sent, server_hello};
 use support::{Heard, TestNode, local};
 use tonic::Code;

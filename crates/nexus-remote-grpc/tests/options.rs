@@ -11,15 +11,15 @@ use nexus_actor_core::system::ResolveError;
 use nexus_actor_core::{Actor, ActorError, AskError, Context, DeadLetterReason, Props, Refusal};
 use nexus_remote::association::{Overflow, Patience};
 use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
-use nexus_remote_grpc::batch::{BatchLimits, Incoming, WireForm};
 use nexus_remote_grpc::config::Limits;
 use nexus_remote_grpc::endpoint_state::{ConnectionState, ReconnectPolicy};
-use nexus_remote_grpc::proto::actor;
-use nexus_remote_grpc::proto::remote::remote_message::MessageType;
-use nexus_remote_grpc::proto::remote::{
+use nexus_remote_grpc::wire::batch::{BatchLimits, Incoming, WireForm};
+use nexus_remote_grpc::wire::proto::actor;
+use nexus_remote_grpc::wire::proto::remote::remote_message::MessageType;
+use nexus_remote_grpc::wire::proto::remote::{
     ActorPidRequest, ActorPidResponse, GetProcessDiagnosticsRequest, ListProcessesRequest,
 };
-use nexus_remote_grpc::remoting::RemotingClient;
+use nexus_remote_grpc::wire::remoting::RemotingClient;
 use nexus_remote_grpc::{ConfigOption, Remote, RemoteError, ResponseStatusCode, SpawnRemoteError};
 use prost::Message as _;
 use support::proxy::Proxy;

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use nexus_remote_grpc::batch::{
+use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
+use nexus_remote_grpc::wire::batch::{
     BatchLimits, BatchWriter, Incoming, OutgoingEnvelope, TypeName, WireForm, decode,
 };
-use nexus_remote_grpc::pid_entry::PidEntry;
-use nexus_remote_grpc::proto::remote::remote_message::MessageType;
-use nexus_remote_grpc::proto::remote::{
+use nexus_remote_grpc::wire::proto::remote::remote_message::MessageType;
+use nexus_remote_grpc::wire::proto::remote::{
     ConnectResponse, DisconnectRequest, GetProcessDiagnosticsRequest, ListProcessesRequest,
     ListProcessesResponse, RemoteMessage,
 };
-use nexus_remote_grpc::raw_codec::{RawCodec, WriteMessage};
-use nexus_remote_grpc::remoting::{Remoting, RemotingClient, RemotingServer};
+use nexus_remote_grpc::wire::raw_codec::{RawCodec, WriteMessage};
+use nexus_remote_grpc::wire::remoting::{Remoting, RemotingClient, RemotingServer};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -89,7 +89,7 @@ impl Remoting for Open {
         request: Request<ListProcessesRequest>,
     ) -> Result<Response<ListProcessesResponse>, Status> {
         let id = request.into_inner().pattern;
-        let pid = nexus_remote_grpc::proto::actor::Pid { id, ..Default::default() };
+        let pid = nexus_remote_grpc::wire::proto::actor::Pid { id, ..Default::default() };
         Ok(Response::new(ListProcessesResponse { pids: vec![pid] }))
     }
 }

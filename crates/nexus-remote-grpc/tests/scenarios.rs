@@ -14,11 +14,11 @@ use nexus_remote::{
     EndpointConnectedEvent, EndpointReconnectEvent, EndpointReport, EndpointSource as _,
     EndpointTerminatedEvent,
 };
-use nexus_remote_grpc::batch::{Incoming, WireForm};
 use nexus_remote_grpc::config::Limits;
 use nexus_remote_grpc::endpoint_state::{ConnectionState, HeartbeatConfig, ReconnectPolicy};
-use nexus_remote_grpc::proto::actor;
-use nexus_remote_grpc::proto::remote::MessageEnvelope;
+use nexus_remote_grpc::wire::batch::{Incoming, WireForm};
+use nexus_remote_grpc::wire::proto::actor;
+use nexus_remote_grpc::wire::proto::remote::MessageEnvelope;
 use nexus_remote_grpc::{Config, ConfigOption};
 use prost::Message as _;
 use support::proxy::Proxy;

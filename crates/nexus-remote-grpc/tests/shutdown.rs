@@ -92,7 +92,7 @@ async fn an_end_amid_handshakes_is_one_and_frees_the_port() {
             }
             "a call says nothing" => {
                 let (up, messages) = tokio::sync::mpsc::unbounded_channel::<bytes::Bytes>();
-                let mut client = nexus_remote_grpc::remoting::RemotingClient::new(
+                let mut client = nexus_remote_grpc::wire::remoting::RemotingClient::new(
                     raw::channel(&address).await,
                     raw::MESSAGE_BYTES,
                 );

@@ -9,8 +9,8 @@ use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::{AskError, DeadLetterReason};
 use nexus_remote::EndpointTerminatedEvent;
 use nexus_remote_grpc::endpoint_state::ReconnectPolicy;
-use nexus_remote_grpc::proto::remote::{GetProcessDiagnosticsRequest, ListProcessesRequest};
-use nexus_remote_grpc::remoting::RemotingClient;
+use nexus_remote_grpc::wire::proto::remote::{GetProcessDiagnosticsRequest, ListProcessesRequest};
+use nexus_remote_grpc::wire::remoting::RemotingClient;
 use nexus_remote_grpc::{Config, ConfigOption, MutualTls, Remote, RemoteError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
@@ -532,7 +532,7 @@ async fn diagnostics_want_a_certificate_that_is_not_blocked() {
         let channel = dial.tls_config(tls).expect("sound").connect_lazy();
         let mut client = RemotingClient::new(channel, support::raw::MESSAGE_BYTES);
         let listed = within("an answer", client.list_processes(ListProcessesRequest::default())).await;
-        let pid = nexus_remote_grpc::proto::actor::Pid { id: "echo".into(), ..Default::default() };
+        let pid = nexus_remote_grpc::wire::proto::actor::Pid { id: "echo".into(), ..Default::default() };
         let request = GetProcessDiagnosticsRequest { pid: Some(pid) };
         let told = within("an answer", client.get_process_diagnostics(request)).await;
         let code = |status: Option<tonic::Status>| status.map_or(Code::Ok, |status| status.code());

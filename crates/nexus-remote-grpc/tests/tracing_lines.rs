@@ -10,7 +10,7 @@ use std::time::Instant;
 use nexus_actor_core::lock::Lock;
 use nexus_remote::ClientConnectedEvent;
 use nexus_remote_grpc::ConfigOption;
-use nexus_remote_grpc::proto::remote::MessageEnvelope;
+use nexus_remote_grpc::wire::proto::remote::MessageEnvelope;
 use support::raw::{self, RawCall, batch, client_hello, eventually, note, sent, server_hello};
 use support::{Echo, TestNode, local};
 use tonic::Code;

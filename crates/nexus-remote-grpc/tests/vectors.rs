@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use nexus_actor_core::Headers;
-use nexus_remote_grpc::batch::{
+use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
+use nexus_remote_grpc::wire::batch::{
     Batch, BatchLimits, BatchWriter, EntryFault, Envelope, EnvelopeFault, EnvelopeFaultKind, Full, Incoming,
     MessageFault, OutgoingEnvelope, Part, TypeName, WireForm, decode,
 };
-use nexus_remote_grpc::pid_entry::PidEntry;
-use nexus_remote_grpc::proto::remote::connect_request::ConnectionType;
-use nexus_remote_grpc::proto::remote::remote_message::MessageType;
-use nexus_remote_grpc::proto::remote::{
+use nexus_remote_grpc::wire::proto::remote::connect_request::ConnectionType;
+use nexus_remote_grpc::wire::proto::remote::remote_message::MessageType;
+use nexus_remote_grpc::wire::proto::remote::{
     Acknowledge, ActorPidRequest, ActorPidResponse, ClientConnection, ConnectRequest, ConnectResponse,
     DisconnectRequest, Nexus, RemoteMessage, ServerConnection,
 };
-use nexus_remote_grpc::proto::{actor, remote};
+use nexus_remote_grpc::wire::proto::{actor, remote};
 use prost::Message;
 
 const PAGE: &str = include_str!("vectors.txt");

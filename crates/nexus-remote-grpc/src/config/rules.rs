@@ -7,7 +7,7 @@ use nexus_remote::config_error::{ConfigError, Violations};
 use nexus_remote::host::{is_host, is_wildcard};
 
 use super::{Config, Limits};
-use crate::batch::BatchLimits;
+use crate::wire::batch::BatchLimits;
 
 const BRIEFEST: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -28,12 +28,12 @@ use tonic::{Code, Status};
 use crate::config::Limits;
 use crate::endpoint_state::{DisconnectCause, HeartbeatConfig, ReconnectPolicy};
 use crate::endpoint_supervisor::EndpointSupervisor;
-use crate::proto::remote::DisconnectRequest;
-use crate::proto::remote::remote_message::MessageType;
+use crate::inbound::service::EndpointReader;
 use crate::remote::tests::support::raw::{MESSAGE_BYTES, Manners, RawCall, RawServer, message};
 use crate::remote::tests::support::{Echo, Events, Heard, TestNode, Watch, Watcher, local};
-use crate::remoting::RemotingServer;
-use crate::service::EndpointReader;
+use crate::wire::proto::remote::DisconnectRequest;
+use crate::wire::proto::remote::remote_message::MessageType;
+use crate::wire::remoting::RemotingServer;
 use crate::{Config, ConfigOption, ResponseStatusCode};
 
 /// Where the peer of these tests is. Nothing is dialled there.

@@ -11,12 +11,12 @@ use nexus_remote::{EndpointSource as _, EndpointTerminatedEvent};
 use portable_atomic::Ordering;
 
 use super::{ENDPOINTS_KEPT, Node, client_address, is_client_address};
-use crate::batch::WireForm;
 use crate::config::Limits;
+use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_state::EndpointState;
 use crate::pending_asks::tests::Asker;
-use crate::pid_entry::PidEntry;
+use crate::wire::batch::WireForm;
 use crate::{Config, ConfigOption, Remote};
 
 const ADDRESS: &str = "127.0.0.1:1";

@@ -13,10 +13,10 @@ use support::proxy::Proxy;
 use support::raw::{self, RawCall, client_hello};
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, system, within};
 
-use crate::batch::{BatchLimits, Incoming};
 use crate::endpoint_state::{ConnectionState, ReconnectPolicy};
-use crate::proto::remote::remote_message::MessageType;
-use crate::proto::remote::{Acknowledge, RemoteMessage};
+use crate::wire::batch::{BatchLimits, Incoming};
+use crate::wire::proto::remote::remote_message::MessageType;
+use crate::wire::proto::remote::{Acknowledge, RemoteMessage};
 use crate::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
 
 #[path = "../../tests/support/mod.rs"]

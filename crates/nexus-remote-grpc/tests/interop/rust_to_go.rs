@@ -8,7 +8,7 @@ use nexus_actor_core::pid::Pid;
 use nexus_actor_core::{Actor, ActorError, ActorRef, AskError, Context, DeadLetterReason, Headers, Props};
 use nexus_remote::association::Patience;
 use nexus_remote::{EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent};
-use nexus_remote_grpc::batch::WireForm;
+use nexus_remote_grpc::wire::batch::WireForm;
 use nexus_remote_grpc::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
 use serde_json::json;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use nexus_remote_grpc::batch::{Batch, BatchLimits, Incoming, decode};
-use nexus_remote_grpc::proto::actor;
-use nexus_remote_grpc::proto::remote::connect_request::ConnectionType;
-use nexus_remote_grpc::proto::remote::remote_message::MessageType;
-use nexus_remote_grpc::proto::remote::{
+use nexus_remote_grpc::wire::batch::{Batch, BatchLimits, Incoming, decode};
+use nexus_remote_grpc::wire::proto::actor;
+use nexus_remote_grpc::wire::proto::remote::connect_request::ConnectionType;
+use nexus_remote_grpc::wire::proto::remote::remote_message::MessageType;
+use nexus_remote_grpc::wire::proto::remote::{
     ClientConnection, ConnectRequest, ConnectResponse, MessageBatch, MessageEnvelope, Nexus, RemoteMessage,
     ServerConnection,
 };
-use nexus_remote_grpc::remoting::{Remoting, RemotingClient, RemotingServer};
+use nexus_remote_grpc::wire::remoting::{Remoting, RemotingClient, RemotingServer};
 use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;

@@ -13,9 +13,9 @@ use nexus_actor_core::serialization::protobuf::ProtobufValue;
 use nexus_actor_core::{ActorSystem, AnyRef, AskError, CorrelationId, Headers, Refusal};
 
 use crate::endpoint::Endpoint;
+use crate::endpoint::pid_entry::PidEntry;
 use crate::pending_asks;
-use crate::pid_entry::PidEntry;
-use crate::proto::actor;
+use crate::wire::proto::actor;
 
 /// The way back to whoever asked: an actor or a future of a node, known by its pid.
 pub(crate) struct SenderRoute {

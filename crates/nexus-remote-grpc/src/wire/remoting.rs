@@ -1,6 +1,6 @@
 //! The service `remote.Remoting`: what gRPC's generator would write, save that `Receive` carries bytes.
 //!
-//! A batch is checked by [`batch`](crate::batch) before anything is built of it, and written from buffers that are kept, so
+//! A batch is checked by [`batch`](crate::wire::batch) before anything is built of it, and written from buffers that are kept, so
 //! messages are bytes here. The two diagnostics calls are as usual.
 
 use std::convert::Infallible;
@@ -20,10 +20,10 @@ use tonic::server::{NamedService, StreamingService, UnaryService};
 use tonic::{GrpcMethod, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::proto::remote::{
+use crate::wire::proto::remote::{
     GetProcessDiagnosticsRequest, GetProcessDiagnosticsResponse, ListProcessesRequest, ListProcessesResponse,
 };
-use crate::raw_codec::{RawCodec, WriteMessage};
+use crate::wire::raw_codec::{RawCodec, WriteMessage};
 
 const SERVICE: &str = "remote.Remoting";
 const RECEIVE: &str = "/remote.Remoting/Receive";
@@ -38,7 +38,7 @@ pub trait Remoting: Send + Sync + 'static {
     /// with status OK sends to us no more.
     type ReceiveStream: Stream<Item = Result<Self::Outgoing, Status>> + Send + 'static;
 
-    /// A peer opens a call. The messages are those that [`batch::decode`](crate::batch::decode) takes.
+    /// A peer opens a call. The messages are those that [`batch::decode`](crate::wire::batch::decode) takes.
     fn receive(
         &self,
         request: Request<Streaming<Bytes>>,

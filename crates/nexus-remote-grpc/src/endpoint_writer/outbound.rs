@@ -13,13 +13,13 @@ use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::codec::EncodeBuf;
 
-use crate::batch::{BatchWriter, Full, OutgoingEnvelope, TypeName, WireForm};
 use crate::endpoint::Endpoint;
 use crate::endpoint_writer_mailbox::{MailboxBounds, OutboundBatch, RemoteSystem, TerminatedWhy};
-use crate::proto::actor;
-use crate::proto::remote::remote_message::MessageType;
-use crate::proto::remote::{Acknowledge, RemoteMessage};
-use crate::raw_codec::WriteMessage;
+use crate::wire::batch::{BatchWriter, Full, OutgoingEnvelope, TypeName, WireForm};
+use crate::wire::proto::actor;
+use crate::wire::proto::remote::remote_message::MessageType;
+use crate::wire::proto::remote::{Acknowledge, RemoteMessage};
+use crate::wire::raw_codec::WriteMessage;
 
 pub(crate) const TOUCH: TypeName = TypeName { package: "actor", name: "Touch" };
 const WATCH: TypeName = TypeName { package: "actor", name: "Watch" };
@@ -374,7 +374,7 @@ fn encode_system(message: &RemoteSystem, out: &mut Vec<u8>) -> TypeName {
         // A vector grows as it must: this does not fail.
         let _ = message.encode(out);
     }
-    let pid = |entry: &crate::pid_entry::PidEntry| {
+    let pid = |entry: &crate::endpoint::pid_entry::PidEntry| {
         Some(actor::Pid { address: entry.address.to_string(), id: entry.id.to_string(), request_id: 0 })
     };
     out.clear();
@@ -407,7 +407,7 @@ mod tests {
 
     use super::*;
     use crate::endpoint::EndpointKind;
-    use crate::pid_entry::PidEntry;
+    use crate::endpoint::pid_entry::PidEntry;
     use crate::{Config, Remote};
 
     /// A call that is open, of a client that nobody else serves.

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::Question;
-use crate::batch::Incoming;
 use crate::endpoint::Spelled;
 use crate::endpoint_writer::tests::{Door, NEXUS, PEER, Pair};
 use crate::endpoint_writer_mailbox::RemoteSystem;
 use crate::remote::tests::support::raw::{client_hello, server_hello};
 use crate::remote::tests::support::{Echo, TestNode, local, within};
+use crate::wire::batch::Incoming;
 use crate::{Config, Remote};
 
 /// Half of the time for a handshake.

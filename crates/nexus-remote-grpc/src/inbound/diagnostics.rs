@@ -7,8 +7,8 @@ use nexus_actor_core::pid::Pid;
 use regex::RegexBuilder;
 
 use crate::node::Node;
-use crate::proto::actor;
-use crate::proto::remote::{ListProcessesMatchType, ListProcessesRequest};
+use crate::wire::proto::actor;
+use crate::wire::proto::remote::{ListProcessesMatchType, ListProcessesRequest};
 
 /// Bytes of a pattern.
 const PATTERN_BYTES_MAX: usize = 1_024;

@@ -9,11 +9,11 @@ use nexus_actor_core::serialization::Encoder;
 use nexus_actor_core::{AskError, Refusal, Reply};
 
 use crate::endpoint::Spelled;
+use crate::endpoint::pid_entry::PidEntry;
 use crate::kinds::{ACTIVATOR, ActivatorMessage, SpawnRequest, Spawned};
 use crate::node::Node;
-use crate::pid_entry::PidEntry;
-use crate::proto::remote::{ActorPidRequest, ActorPidResponse};
 use crate::status::{ResponseStatusCode, SpawnRemoteError};
+use crate::wire::proto::remote::{ActorPidRequest, ActorPidResponse};
 
 /// Bytes of a kind or a name.
 const NAME_BYTES_MAX: usize = 256;

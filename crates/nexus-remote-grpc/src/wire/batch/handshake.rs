@@ -4,8 +4,10 @@ use super::BatchLimits;
 use super::fault::{EntryFault, MessageFault, Part};
 use super::reader::{Broken, Reader};
 use super::target::check_size;
-use crate::proto::remote::connect_request::ConnectionType;
-use crate::proto::remote::{ClientConnection, ConnectRequest, ConnectResponse, Nexus, ServerConnection};
+use crate::wire::proto::remote::connect_request::ConnectionType;
+use crate::wire::proto::remote::{
+    ClientConnection, ConnectRequest, ConnectResponse, Nexus, ServerConnection,
+};
 
 const MEMBER_ID: u32 = 1;
 const ADDRESS: u32 = 2;

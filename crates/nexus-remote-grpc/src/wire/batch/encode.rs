@@ -11,7 +11,7 @@ use nexus_actor_core::Headers;
 use super::fault::{EntryFault, Part};
 use super::target::{begins_like_pid, check_id, check_size};
 use super::{BatchLimits, TypeName, WireForm, tag};
-use crate::pid_entry::PidEntry;
+use crate::endpoint::pid_entry::PidEntry;
 
 /// One message for one actor, to be written.
 #[derive(Clone, Copy)]

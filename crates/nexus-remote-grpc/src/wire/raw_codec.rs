@@ -30,7 +30,7 @@ impl WriteMessage for Vec<u8> {
     }
 }
 
-impl WriteMessage for crate::proto::remote::RemoteMessage {
+impl WriteMessage for crate::wire::proto::remote::RemoteMessage {
     fn write(self, out: &mut EncodeBuf<'_>) {
         out.reserve(self.encoded_len());
         self.encode_raw(out);

@@ -9,10 +9,10 @@ use portable_atomic::{AtomicU64, Ordering};
 
 use crate::config::Limits;
 use crate::endpoint::Endpoint;
-use crate::inbound_call::end_calls;
+use crate::endpoint::pid_entry::PidEntry;
+use crate::inbound::call::end_calls;
 use crate::kinds::Turn;
-use crate::pid_entry::PidEntry;
-use crate::proto::actor::TerminatedReason;
+use crate::wire::proto::actor::TerminatedReason;
 
 /// What the daemon is told.
 pub(crate) enum PeerWatch {

@@ -13,8 +13,8 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use nexus_remote_grpc::batch::{self, BatchLimits, BatchWriter, Incoming, OutgoingEnvelope, TypeName, WireForm};
-//! use nexus_remote_grpc::pid_entry::PidEntry;
+//! use nexus_remote_grpc::wire::batch::{self, BatchLimits, BatchWriter, Incoming, OutgoingEnvelope, TypeName, WireForm};
+//! use nexus_remote_grpc::endpoint::pid_entry::PidEntry;
 //!
 //! let limits = BatchLimits::default();
 //! let echo = Arc::new(PidEntry::new("127.0.0.1:29002", "echo"));
@@ -108,40 +108,40 @@ impl Default for BatchLimits {
 mod tag {
     /// Fields of `RemoteMessage`.
     pub(super) mod message {
-        pub(in crate::batch) const BATCH: u32 = 1;
-        pub(in crate::batch) const CONNECT_REQUEST: u32 = 2;
-        pub(in crate::batch) const CONNECT_RESPONSE: u32 = 3;
-        pub(in crate::batch) const DISCONNECT_REQUEST: u32 = 4;
-        pub(in crate::batch) const ACKNOWLEDGE: u32 = 1000;
+        pub(in crate::wire::batch) const BATCH: u32 = 1;
+        pub(in crate::wire::batch) const CONNECT_REQUEST: u32 = 2;
+        pub(in crate::wire::batch) const CONNECT_RESPONSE: u32 = 3;
+        pub(in crate::wire::batch) const DISCONNECT_REQUEST: u32 = 4;
+        pub(in crate::wire::batch) const ACKNOWLEDGE: u32 = 1000;
     }
     /// Fields of `MessageBatch`.
     pub(super) mod batch {
-        pub(in crate::batch) const TYPE_NAMES: u32 = 1;
-        pub(in crate::batch) const TARGETS: u32 = 2;
-        pub(in crate::batch) const ENVELOPES: u32 = 3;
-        pub(in crate::batch) const SENDERS: u32 = 4;
+        pub(in crate::wire::batch) const TYPE_NAMES: u32 = 1;
+        pub(in crate::wire::batch) const TARGETS: u32 = 2;
+        pub(in crate::wire::batch) const ENVELOPES: u32 = 3;
+        pub(in crate::wire::batch) const SENDERS: u32 = 4;
     }
     /// Fields of `MessageEnvelope`.
     pub(super) mod envelope {
-        pub(in crate::batch) const TYPE: u32 = 1;
-        pub(in crate::batch) const PAYLOAD: u32 = 2;
-        pub(in crate::batch) const TARGET: u32 = 3;
-        pub(in crate::batch) const SENDER: u32 = 4;
-        pub(in crate::batch) const SERIALIZER: u32 = 5;
-        pub(in crate::batch) const HEADER: u32 = 6;
-        pub(in crate::batch) const TARGET_REQUEST: u32 = 7;
-        pub(in crate::batch) const SENDER_REQUEST: u32 = 8;
+        pub(in crate::wire::batch) const TYPE: u32 = 1;
+        pub(in crate::wire::batch) const PAYLOAD: u32 = 2;
+        pub(in crate::wire::batch) const TARGET: u32 = 3;
+        pub(in crate::wire::batch) const SENDER: u32 = 4;
+        pub(in crate::wire::batch) const SERIALIZER: u32 = 5;
+        pub(in crate::wire::batch) const HEADER: u32 = 6;
+        pub(in crate::wire::batch) const TARGET_REQUEST: u32 = 7;
+        pub(in crate::wire::batch) const SENDER_REQUEST: u32 = 8;
     }
     /// Fields of `actor.PID`.
     pub(super) mod pid {
-        pub(in crate::batch) const ADDRESS: u32 = 1;
-        pub(in crate::batch) const ID: u32 = 2;
-        pub(in crate::batch) const REQUEST_ID: u32 = 3;
+        pub(in crate::wire::batch) const ADDRESS: u32 = 1;
+        pub(in crate::wire::batch) const ID: u32 = 2;
+        pub(in crate::wire::batch) const REQUEST_ID: u32 = 3;
     }
     /// Fields of `MessageHeader`, and of the entries of its map.
     pub(super) mod header {
-        pub(in crate::batch) const ENTRY: u32 = 1;
-        pub(in crate::batch) const NAME: u32 = 1;
-        pub(in crate::batch) const VALUE: u32 = 2;
+        pub(in crate::wire::batch) const ENTRY: u32 = 1;
+        pub(in crate::wire::batch) const NAME: u32 = 1;
+        pub(in crate::wire::batch) const VALUE: u32 = 2;
     }
 }

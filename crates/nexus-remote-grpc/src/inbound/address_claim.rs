@@ -17,14 +17,14 @@ use tokio::time::Instant;
 
 use crate::client_connection::ClientCall;
 use crate::endpoint::Endpoint;
+use crate::endpoint::pid_entry::PidEntry;
+use crate::endpoint::signs_of_life::SignOfLife;
 use crate::endpoint_state::EndpointState;
 use crate::endpoint_writer_mailbox::RemoteSystem;
-use crate::inbound_call::End;
+use crate::inbound::call::End;
 use crate::kinds::ACTIVATOR;
 use crate::pending_asks;
-use crate::pid_entry::PidEntry;
-use crate::proto::remote::ConnectRequest;
-use crate::signs_of_life::SignOfLife;
+use crate::wire::proto::remote::ConnectRequest;
 
 /// When this process is so late, its silence is not the holder's.
 const LATE: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use super::handshake;
 use super::reader::{Broken, Field, Reader};
 use super::target::{PidSpan, Sender, Span, Target, check_size, keep, read_sender, read_target};
 use super::{BatchLimits, WireForm, tag};
-use crate::proto::remote::{ConnectRequest, ConnectResponse};
+use crate::wire::proto::remote::{ConnectRequest, ConnectResponse};
 
 /// What a message is.
 #[derive(Debug)]

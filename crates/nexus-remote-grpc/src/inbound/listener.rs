@@ -19,8 +19,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
-use crate::diagnostics::Answered;
 use crate::endpoint_writer::CONNECTION_WINDOW;
+use crate::inbound::diagnostics::Answered;
 use crate::log;
 
 /// The pause after a failed accept: descriptors may be used up, and some come back.

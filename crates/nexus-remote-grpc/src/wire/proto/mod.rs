@@ -1,7 +1,7 @@
 //! The schema of the wire as Rust types, generated from `proto/` and checked in.
 //!
 //! `tests/generated.rs` generates them anew and fails when they differ; it writes them with `UPDATE_GENERATED=1`.
-//! Batches, which carry all traffic, are read and written by [`batch`](crate::batch) instead.
+//! Batches, which carry all traffic, are read and written by [`batch`](crate::wire::batch) instead.
 
 /// Package `actor`: what actors tell each other across nodes.
 #[rustfmt::skip]

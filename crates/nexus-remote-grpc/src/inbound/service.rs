@@ -8,16 +8,16 @@ use nexus_actor_core::lock::Lock;
 use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::diagnostics::{self, Answered};
-use crate::inbound_call::InboundCall;
-use crate::listener::{ConnectionInfo, Guard};
+use crate::endpoint_writer::outbound::OutMessage;
+use crate::inbound::call::InboundCall;
+use crate::inbound::diagnostics::{self, Answered};
+use crate::inbound::listener::{ConnectionInfo, Guard};
+use crate::inbound::peer_identity::PeerIdentity;
 use crate::node::Node;
-use crate::outbound::OutMessage;
-use crate::peer_identity::PeerIdentity;
-use crate::proto::remote::{
+use crate::wire::proto::remote::{
     GetProcessDiagnosticsRequest, GetProcessDiagnosticsResponse, ListProcessesRequest, ListProcessesResponse,
 };
-use crate::remoting::Remoting;
+use crate::wire::remoting::Remoting;
 
 /// The gRPC service of one node: it takes the calls that peers open, and keeps none of them.
 pub(crate) struct EndpointReader {

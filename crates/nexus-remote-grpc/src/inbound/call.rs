@@ -17,22 +17,22 @@ use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use crate::address_claim::{self, Claim, Holder, Verdict};
-use crate::batch::{self, Incoming};
 use crate::client_connection::{ClientCall, ClientResponseSender};
 use crate::endpoint::{Endpoint, EndpointKind, Spelled};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::EndpointState;
 use crate::endpoint_writer::NEXUS;
-use crate::listener::Guard;
+use crate::endpoint_writer::outbound::{OutMessage, Outbound, OutboundControl};
+use crate::inbound::address_claim::{self, Claim, Holder, Verdict};
+use crate::inbound::listener::Guard;
+use crate::inbound::peer_identity::PeerIdentity;
+use crate::inbound::peer_watcher::PeerWatch;
 use crate::log::{self, Source};
 use crate::node::{Node, client_address, is_client_address};
-use crate::outbound::{OutMessage, Outbound, OutboundControl};
-use crate::peer_identity::PeerIdentity;
-use crate::peer_watcher::PeerWatch;
-use crate::proto::remote::connect_request::ConnectionType;
-use crate::proto::remote::remote_message::MessageType;
-use crate::proto::remote::{
+use crate::wire::batch::{self, Incoming};
+use crate::wire::proto::remote::connect_request::ConnectionType;
+use crate::wire::proto::remote::remote_message::MessageType;
+use crate::wire::proto::remote::{
     Acknowledge, ClientConnection, ConnectRequest, ConnectResponse, DisconnectRequest, RemoteMessage,
     ServerConnection,
 };
