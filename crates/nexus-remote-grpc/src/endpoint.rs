@@ -682,6 +682,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether the call that sends by `control` is the one that takes what waits.
+    pub(crate) fn is_served_by(&self, control: &Arc<OutboundControl>) -> bool {
+        !control.is_closed()
+            && (self.kind == EndpointKind::Dialled || self.client_calls.is_served_by(control))
+    }
+
     /// Puts what the peer is to be told of watches into `batch`, about `max` messages of it, and returns how many; nothing
     /// when `control` is of a call that serves no more.
     pub(crate) fn take_watches(
@@ -694,12 +700,8 @@ impl Endpoint {
         // A node of one generation does not answer the watch of an actor that is not there; a touch it answers.
         let touches = if self.is_nexus.load(Ordering::Acquire) { None } else { self.arc() };
         let max = if touches.is_some() { max / 2 } else { max };
-        let may_take = || {
-            !control.is_closed()
-                && (self.kind == EndpointKind::Dialled || self.client_calls.is_served_by(control))
-        };
         let mut told = Vec::new();
-        self.watcher.take(cx, max.max(1), may_take, &mut told);
+        self.watcher.take(cx, max.max(1), || self.is_served_by(control), &mut told);
         let before = batch.len();
         for told in told {
             let watcher = self.node.watcher_pid.clone();

@@ -497,8 +497,23 @@ impl EndpointWriterMailbox {
         batch_size: usize,
         batch: &mut OutboundBatch,
     ) -> Poll<usize> {
+        self.poll_batch_if(cx, batch_size, batch, || true)
+    }
+
+    /// The same if by then `may_take` says that the connection serves. Of one that serves no more nothing is taken and
+    /// nobody woken: what it took would be lost, and its waker may stand in the place of the next one's.
+    pub(crate) fn poll_batch_if(
+        &self,
+        cx: &mut Context<'_>,
+        batch_size: usize,
+        batch: &mut OutboundBatch,
+        may_take: impl FnOnce() -> bool,
+    ) -> Poll<usize> {
         let mut wakes = Wakes::default();
         let mut inner = self.inner.lock();
+        if !may_take() {
+            return Poll::Pending;
+        }
         let share = if inner.user.is_empty() { batch_size } else { (batch_size - batch_size / 4).max(1) };
         let mut taken = Self::take_system(&mut inner, share, batch);
         if !inner.user.is_empty() {

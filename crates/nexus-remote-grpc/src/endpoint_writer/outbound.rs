@@ -257,20 +257,27 @@ impl Outbound {
             return Poll::Pending;
         }
         loop {
-            if self.batch.is_empty() {
-                let size = self.endpoint.node().config.get_endpoint_writer_batch_size();
-                // A quarter, so that many watches and what waits in the mailbox do not keep each other out.
-                let told = self.endpoint.take_watches(cx, size / 4, &self.control, &mut self.batch);
-                let rest = size.saturating_sub(told).max(1);
-                match self.endpoint.mailbox.poll_batch(cx, rest, &mut self.batch) {
-                    // A mailbox is closed with its node: the end of the call follows, when what was heard is to be confirmed.
-                    Poll::Pending | Poll::Ready(0) if told == 0 => return Poll::Pending,
-                    _ => {}
-                }
+            if self.batch.is_empty() && self.poll_take(cx).is_pending() {
+                return Poll::Pending;
             }
             if let Some(message) = self.fill(form) {
                 return Poll::Ready(Some(message));
             }
+        }
+    }
+
+    /// Takes what waits into the batch in hand, which is empty. The call may have been closed since its stage was read: then
+    /// another one may serve by now, and this one takes nothing.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let size = self.endpoint.node().config.get_endpoint_writer_batch_size();
+        // A quarter, so that many watches and what waits in the mailbox do not keep each other out.
+        let told = self.endpoint.take_watches(cx, size / 4, &self.control, &mut self.batch);
+        let rest = size.saturating_sub(told).max(1);
+        let may_take = || self.endpoint.is_served_by(&self.control);
+        match self.endpoint.mailbox.poll_batch_if(cx, rest, &mut self.batch, may_take) {
+            // A mailbox is closed with its node: the end of the call follows, when what was heard is to be confirmed.
+            Poll::Pending | Poll::Ready(0) if told == 0 => Poll::Pending,
+            _ => Poll::Ready(()),
         }
     }
 
@@ -408,6 +415,7 @@ mod tests {
     use super::*;
     use crate::endpoint::EndpointKind;
     use crate::endpoint::pid_entry::PidEntry;
+    use crate::endpoint_writer_mailbox::RemoteDeliver;
     use crate::{Config, Remote};
 
     /// A call that is open, of a client that nobody else serves.
@@ -432,6 +440,57 @@ mod tests {
     fn counted(outbound: &Outbound) -> (u64, u64) {
         let counted = outbound.endpoint.statistics().snapshot();
         (counted.sent, counted.unknown)
+    }
+
+    /// Between a look at its stage and its turn at the mailbox a call is lost, and the next one serves: the next message is
+    /// that one's, and wakes it.
+    ///
+    /// Covers: S6
+    #[tokio::test]
+    async fn a_call_that_was_lost_takes_nothing_from_the_next_one() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let endpoint =
+            remote.node_for_tests().endpoint_of("127.0.0.1:1", EndpointKind::Dialled).expect("room");
+        let call = || {
+            let outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+            outbound.control.open(WireForm::W2);
+            outbound
+        };
+        let offer = || {
+            let target = Arc::new(PidEntry::new("127.0.0.1:1", "echo"));
+            let name = TypeName { package: "google.protobuf", name: "StringValue" };
+            assert!(endpoint.mailbox.offer(RemoteDeliver::new(target, name), &[]).is_ok());
+        };
+        let (old_woken, old_waker) = counting();
+        let (new_woken, new_waker) = counting();
+        let (old_cx, new_cx) = (&mut Context::from_waker(&old_waker), &mut Context::from_waker(&new_waker));
+        let (mut old, mut new) = (call(), call());
+        assert!(old.poll_message(old_cx).is_pending());
+        old.control.close();
+        assert!(new.poll_message(new_cx).is_pending());
+        // What waits is the next one's, ...
+        assert!(old.poll_take(old_cx).is_pending());
+        let before = (old_woken.load(Ordering::Acquire), new_woken.load(Ordering::Acquire));
+        offer();
+        let after = (old_woken.load(Ordering::Acquire), new_woken.load(Ordering::Acquire));
+        assert_eq!(after, (before.0, before.1 + 1), "who is woken");
+        // ... also when the one that was lost comes first.
+        assert!(old.poll_take(old_cx).is_pending());
+        assert!(matches!(new.poll_message(new_cx), Poll::Ready(Some(_))));
+        assert!(matches!(old.poll_message(old_cx), Poll::Ready(None)));
+        remote.shutdown(false).await;
+    }
+
+    fn counting() -> (Arc<AtomicU64>, Waker) {
+        struct Count(Arc<AtomicU64>);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        let count: Arc<AtomicU64> = Arc::default();
+        (count.clone(), Waker::from(Arc::new(Count(count))))
     }
 
     /// However the end of a call and a batch that it has in hand meet, each message of it counts once.
