@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
-use nexus_actor_core::Refusal;
+use nexus_actor_core::dead_letter::{DeadLetter, MessageInfo};
 use nexus_actor_core::lock::Lock;
-use prost::Message as _;
+use nexus_actor_core::pid::Pid;
+use nexus_actor_core::{DeadLetterReason, Headers, Refusal};
+use prost::{Message as _, Name as _};
 
 use crate::endpoint::Endpoint;
 use crate::endpoint_state::{DisconnectCause, EndpointState};
@@ -12,8 +14,9 @@ use crate::endpoint_writer::outbound::OutboundControl;
 use crate::inbound::call::{CallControl, End};
 use crate::inbound::peer_identity::PeerIdentity;
 use crate::wire::batch::WireForm;
-use crate::wire::proto::remote::RemoteMessage;
+use crate::wire::proto::actor;
 use crate::wire::proto::remote::remote_message::MessageType;
+use crate::wire::proto::remote::{self as proto, RemoteMessage};
 
 /// The call of one client, as its endpoint sees it.
 pub(crate) struct ClientCall {
@@ -92,7 +95,66 @@ impl ClientCalls {
     }
 }
 
+/// What kind of message it is, as its type is called.
+fn name_of(message: &RemoteMessage) -> String {
+    match &message.message_type {
+        Some(MessageType::MessageBatch(_)) => proto::MessageBatch::full_name(),
+        Some(MessageType::ConnectRequest(_)) => proto::ConnectRequest::full_name(),
+        Some(MessageType::ConnectResponse(_)) => proto::ConnectResponse::full_name(),
+        Some(MessageType::DisconnectRequest(_)) => proto::DisconnectRequest::full_name(),
+        Some(MessageType::Acknowledge(_)) => proto::Acknowledge::full_name(),
+        None => RemoteMessage::full_name(),
+    }
+}
+
 impl Endpoint {
+    /// Records what was [sent by hand](ClientResponseSender::send) and did not go out before its call ended: each message of a
+    /// batch, and whatever else it is as one. Who asked by it is told.
+    pub(crate) fn dead_by_hand(&self, bytes: &[u8]) {
+        let reason = match self.read(EndpointState::refusal) {
+            Some(Refusal::Shutdown) => DeadLetterReason::Shutdown,
+            Some(Refusal::Blocked) => DeadLetterReason::Blocked,
+            _ => DeadLetterReason::Unreachable,
+        };
+        // Encoded here, it can be read; else it is recorded as what it is.
+        let message = RemoteMessage::decode(bytes).unwrap_or_default();
+        let letter = |type_name: String, size| {
+            DeadLetter::of(MessageInfo::encoded(type_name, size), reason)
+                .with_peer(self.path_address().clone())
+                .with_detail("it was sent by hand, and the call ended")
+        };
+        let record = |letter: &dyn Fn() -> DeadLetter| {
+            self.statistics().increment_dead_letter();
+            self.node().system.dead_letters().record_with(reason, letter);
+        };
+        let Some(MessageType::MessageBatch(batch)) = &message.message_type else {
+            return record(&|| letter(name_of(&message), bytes.len()));
+        };
+        // The program made the batch: an index may point to nothing.
+        fn at<T>(table: &[T], index: i32) -> Option<&T> {
+            table.get(usize::try_from(index).ok()?)
+        }
+        let pid = |pid: &actor::Pid| Pid::new(&*pid.address, &*pid.id);
+        for envelope in &batch.envelopes {
+            let sender = at(&batch.senders, envelope.sender.saturating_sub(1));
+            if let Some(sender) = sender {
+                self.fail_asker(&sender.address, &sender.id, reason);
+            }
+            record(&|| {
+                let type_name = at(&batch.type_names, envelope.type_id).cloned().unwrap_or_default();
+                let mut letter = letter(type_name, envelope.message_data.len());
+                if let Some(target) = at(&batch.targets, envelope.target) {
+                    letter = letter.with_pid(pid(target));
+                }
+                if let Some(sender) = sender {
+                    letter = letter.with_sender(pid(sender));
+                }
+                let headers = envelope.message_header.iter().flat_map(|header| &header.header_data);
+                letter.with_headers(headers.fold(Headers::new(), |all, (name, value)| all.with(name, value)))
+            });
+        }
+    }
+
     /// A client has opened `call`: from now on it is the one that serves, and the one before is told so. False when by now
     /// another than `before` serves, which stays.
     pub(crate) fn apply_accepted(
@@ -182,6 +244,7 @@ impl ClientResponseSender {
 
     /// Sends `message` ahead of the batches that wait. What is sent like this waits in a queue of its own, which holds as much
     /// as the queue of one endpoint ([`Config::mailbox_bounds`](crate::Config::mailbox_bounds)) and always refuses the newest.
+    /// What has not gone out when the call ends is recorded as dead letters, one for each message of a batch.
     ///
     /// # Errors
     /// Nothing is queued then.

@@ -736,12 +736,8 @@ impl Endpoint {
     /// Records a message toward the peer that will not arrive, and tells whoever waits for its answer.
     pub(crate) fn dead(&self, deliver: &RemoteDeliver, size: usize, reason: DeadLetterReason, detail: &str) {
         self.statistics.increment_dead_letter();
-        if let Some(sender) = &deliver.sender
-            && let Some(key) = pending_asks::key_of(&sender.id)
-            && *sender.address == *self.node.address
-            && let Some(ask) = self.node.asks.take(key)
-        {
-            ask.fail(AskError::from_reason(reason));
+        if let Some(sender) = &deliver.sender {
+            self.fail_asker(&sender.address, &sender.id, reason);
         }
         self.node.system.dead_letters().record_with(reason, || {
             let info = MessageInfo::encoded(deliver.type_name.to_string(), size);
@@ -759,6 +755,16 @@ impl Endpoint {
                 None => letter,
             }
         });
+    }
+
+    /// Tells whoever sent a message as `id` at `address` that it will not arrive, if that is somebody here who asked.
+    pub(crate) fn fail_asker(&self, address: &str, id: &str, reason: DeadLetterReason) {
+        if let Some(key) = pending_asks::key_of(id)
+            && *address == *self.node.address
+            && let Some(ask) = self.node.asks.take(key)
+        {
+            ask.fail(AskError::from_reason(reason));
+        }
     }
 
     /// Records what the runtimes had to say and the peer will not hear. A watch is answered as a termination instead.

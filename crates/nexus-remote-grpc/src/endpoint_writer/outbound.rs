@@ -37,24 +37,47 @@ const CLOSED: u8 = 3;
 /// in hand when it was closed.
 const SETTLED: u64 = 1 << 63;
 
-/// Messages that go out ahead of the mailbox.
+/// A message that goes out ahead of the mailbox.
+#[derive(Debug, PartialEq, Eq)]
+struct PushedMessage {
+    bytes: Vec<u8>,
+    by: PushedBy,
+}
+
+/// Whose message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PushedBy {
+    /// The call's own.
+    Call,
+    /// The program's, with so many envelopes that the peer counts when it says how many it took.
+    Program { envelopes: u64 },
+}
+
 #[derive(Default)]
 struct Pushed {
-    /// Each with the number of its envelopes that the peer counts when it says how many it took.
-    messages: VecDeque<(Vec<u8>, u64)>,
+    messages: VecDeque<PushedMessage>,
     bytes: usize,
+    /// Nobody is left who would send one.
+    is_over: bool,
 }
 
 impl Pushed {
-    fn push(&mut self, message: Vec<u8>, envelopes: u64) {
-        self.bytes += message.len();
-        self.messages.push_back((message, envelopes));
+    fn push(&mut self, bytes: Vec<u8>, by: PushedBy) {
+        self.bytes += bytes.len();
+        self.messages.push_back(PushedMessage { bytes, by });
     }
 
-    fn pop(&mut self) -> Option<(Vec<u8>, u64)> {
+    fn pop(&mut self) -> Option<PushedMessage> {
         let popped = self.messages.pop_front()?;
-        self.bytes -= popped.0.len();
+        self.bytes -= popped.bytes.len();
         Some(popped)
+    }
+
+    /// Takes all that waits, and nothing more is accepted.
+    fn end(&mut self) -> VecDeque<PushedMessage> {
+        self.is_over = true;
+        self.bytes = 0;
+        std::mem::take(&mut self.messages)
     }
 }
 
@@ -124,12 +147,13 @@ impl OutboundControl {
     /// Sends one message of the call's own ahead of all that wait. There are few of them, so nothing bounds them.
     /// None has an envelope that is acknowledged: the probe of the form goes only to peers that acknowledge nothing.
     pub(crate) fn push(&self, message: Vec<u8>) {
-        self.pushed.lock().push(message, 0);
+        self.pushed.lock().push(message, PushedBy::Call);
         self.wake();
     }
 
     /// The same for a message of the program with so many envelopes. It may have any number of messages. As in the mailbox, the
-    /// one that reaches the bound in bytes is the last one taken.
+    /// one that reaches the bound in bytes is the last one taken. One that comes when the call is over is refused: those that
+    /// waited then have been recorded.
     pub(crate) fn try_push(
         &self,
         message: Vec<u8>,
@@ -138,11 +162,14 @@ impl OutboundControl {
     ) -> Result<(), Refusal> {
         {
             let mut pushed = self.pushed.lock();
+            if pushed.is_over {
+                return Err(Refusal::Unreachable);
+            }
             let (messages, bytes) = (pushed.messages.len(), pushed.bytes);
             if messages >= bounds.messages_max || bytes >= bounds.bytes_max {
                 return Err(Refusal::QueueFull { messages, bytes });
             }
-            pushed.push(message, envelopes);
+            pushed.push(message, PushedBy::Program { envelopes });
         }
         self.wake();
         Ok(())
@@ -236,10 +263,12 @@ impl Outbound {
             }
         }
         let pushed = self.control.pushed.lock().pop();
-        if let Some((message, envelopes)) = pushed {
-            // The peer counts them among what it took.
-            self.count_sent(envelopes);
-            return Poll::Ready(Some(OutMessage(BytesMut::from(&message[..]))));
+        if let Some(PushedMessage { bytes, by }) = pushed {
+            if let PushedBy::Program { envelopes } = by {
+                // The peer counts them among what it took.
+                self.count_sent(envelopes);
+            }
+            return Poll::Ready(Some(OutMessage(BytesMut::from(&bytes[..]))));
         }
         // Read first: once it is closed, all that was to be confirmed before is seen below, and goes out ahead of the end.
         let stage = self.control.stage.load(Ordering::Acquire);
@@ -360,9 +389,15 @@ impl Stream for Outbound {
 }
 
 impl Drop for Outbound {
-    /// What was taken from the mailbox and never became a message.
+    /// What was taken from the mailbox and never became a message, and what was sent by hand and did not go out.
     fn drop(&mut self) {
         let endpoint = self.endpoint.clone();
+        let pushed = self.control.pushed.lock().end();
+        for PushedMessage { bytes, by } in pushed {
+            if let PushedBy::Program { .. } = by {
+                endpoint.dead_by_hand(&bytes);
+            }
+        }
         while let Some(message) = self.batch.pop_system() {
             // The next connection is told of all watches again, and without one they end with the endpoint.
             if !matches!(message, RemoteSystem::Watch { .. }) {
@@ -596,16 +631,31 @@ mod tests {
         control.push(vec![1]);
         assert_eq!(control.try_push(vec![2], 3, &bounds), Ok(()));
         let pop = || control.pushed.lock().pop();
-        for expected in [Some((vec![1], 0)), Some((vec![2], 3)), None] {
-            let popped = pop();
-            assert_eq!(popped, expected);
-            assert!(!control.hand_over(popped.map_or(0, |(_, envelopes)| envelopes)));
-        }
+        assert_eq!(pop(), Some(PushedMessage { bytes: vec![1], by: PushedBy::Call }));
+        assert_eq!(pop(), Some(PushedMessage { bytes: vec![2], by: PushedBy::Program { envelopes: 3 } }));
+        assert_eq!(pop(), None);
+        assert!(!control.hand_over(3));
         // Two of the mailbox.
         assert!(!control.hand_over(2));
         control.acknowledged(3);
         assert_eq!((control.settle(), control.settle()), (2, 0));
         assert!(control.hand_over(1), "behind the count");
+    }
+
+    /// A message that is sent by hand while its call ends is recorded or refused, never neither.
+    #[tokio::test]
+    async fn what_is_pushed_when_the_call_is_over_is_refused() {
+        let (remote, outbound) = call().await;
+        let (endpoint, control) = (outbound.endpoint.clone(), outbound.control.clone());
+        let bounds = MailboxBounds::default();
+        control.push(vec![1]);
+        let message = RemoteMessage { message_type: None }.encode_to_vec();
+        assert_eq!(control.try_push(message.clone(), 0, &bounds), Ok(()));
+        drop(outbound);
+        assert_eq!(control.try_push(message, 0, &bounds), Err(Refusal::Unreachable));
+        assert_eq!(endpoint.statistics().snapshot().dead_letters, 1, "none for the call's own");
+        assert!(control.pushed.lock().messages.is_empty());
+        remote.shutdown(false).await;
     }
 
     /// A peer that reads nothing costs what the bounds say: below them a message is taken, at them it is not, and what goes out

@@ -677,6 +677,8 @@ impl Drop for InboundCall {
             self.node.client_connections.remove_if(&system_id, |_, sender| sender.is_of(&call));
             if let Some(endpoint) = &self.endpoint {
                 endpoint.statistics().add_unknown(outbound.control().settle());
+                // What it leaves is recorded before the end is told, with the figures as they are then.
+                drop(outbound);
                 endpoint.apply_call_ended(&call);
             }
         }

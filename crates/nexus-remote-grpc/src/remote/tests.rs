@@ -1,5 +1,6 @@
 //! Nodes over real connections, above all clients that only dial out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nexus_actor_core::dead_letter::DeadLetterEvent;
@@ -14,9 +15,10 @@ use support::raw::{self, RawCall, client_hello};
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, system, within};
 
 use crate::endpoint_state::{ConnectionState, ReconnectPolicy};
+use crate::pending_asks::{self, tests::Asker};
 use crate::wire::batch::{BatchLimits, Incoming};
 use crate::wire::proto::remote::remote_message::MessageType;
-use crate::wire::proto::remote::{Acknowledge, RemoteMessage};
+use crate::wire::proto::remote::{Acknowledge, DisconnectRequest, RemoteMessage};
 use crate::{ConfigOption, ResponseStatusCode, SpawnRemoteError};
 
 #[path = "../../tests/support/mod.rs"]
@@ -172,6 +174,63 @@ async fn what_is_sent_by_hand_confirms_nothing_else() {
     assert_eq!(*gone.next("the end of the client").await.address, *address);
     let statistics = endpoint.statistics().snapshot();
     assert_eq!((statistics.sent, statistics.unknown), (4, 1));
+    server.stop().await;
+}
+
+/// What was sent by hand to a client that reads nothing, and still waits when its call ends, is recorded message by message, as
+/// what waits in the queue is.
+///
+/// Covers: S142
+#[tokio::test]
+async fn what_was_sent_by_hand_and_never_went_out_is_recorded() {
+    let server = TestNode::start("server", local()).await;
+    let mut connected = server.events::<ClientConnectedEvent>();
+    let client = RawCall::shake(server.remote.address(), client_hello("raw")).await;
+    connected.next("the client").await;
+    let (manager, address) = (server.remote.manager(), crate::node::client_address("raw"));
+    let endpoint = manager.ensure_connected(&address).expect("an endpoint");
+    let node = server.remote.node_for_tests();
+    let asker = Arc::new(Asker::default());
+    let question = node.asks.insert(asker.clone(), endpoint.address(), endpoint.era()).expect("room");
+    let question = pending_asks::id_of(question);
+    // A few of them are more than the windows of the connection hold.
+    let large = "x".repeat(2_000_000);
+    let by_hand = |sender| {
+        let batch = raw::batch(&address, "echo", sender, &[&large, "y"].map(raw::note));
+        RemoteMessage { message_type: Some(MessageType::MessageBatch(batch)) }
+    };
+    const COUNT: u64 = 10;
+    for _ in 1..COUNT {
+        assert_eq!(manager.send_to_client("raw", &by_hand(None)), Ok(()));
+    }
+    let asks = by_hand(Some((server.remote.address(), &question)));
+    assert_eq!(manager.send_to_client("raw", &asks), Ok(()));
+    let goodbye = RemoteMessage { message_type: Some(MessageType::DisconnectRequest(DisconnectRequest {})) };
+    assert_eq!(manager.send_to_client("raw", &goodbye), Ok(()));
+    let [sender] = &manager.client_connections()[..] else { panic!("one client") };
+    raw::eventually("the first goes out", || endpoint.statistics().snapshot().sent > 0).await;
+    let mut letters = server.events::<DeadLetterEvent>();
+    let mut gone = server.events::<EndpointTerminatedEvent>();
+    drop(client);
+    let event = gone.next("the end of the client").await;
+    let last = endpoint.statistics().snapshot();
+    assert_eq!((last.unknown, last.dead_letters), (last.sent, COUNT * 2 + 1 - last.sent), "{last:?}");
+    assert!(last.dead_letters > 3, "{last:?}");
+    assert_eq!(event.statistics.dead_letters, last.dead_letters, "the event has them");
+    for at in last.sent..COUNT * 2 {
+        let letter = letters.next("a record").await;
+        assert_eq!(letter.reason(), DeadLetterReason::Unreachable);
+        assert_eq!(letter.pid.as_ref().map(ToString::to_string), Some(format!("{address}/echo")));
+        assert_eq!(letter.message.type_name, "google.protobuf.StringValue");
+        assert_eq!(letter.message.size > 1_000, at % 2 == 0, "in their order");
+        let asked = letter.sender.as_ref().map(|sender| sender.id.clone());
+        assert_eq!(asked, (at >= COUNT * 2 - 2).then(|| question.clone()));
+        assert_eq!(letter.context().peer.as_ref(), Some(endpoint.path_address()));
+    }
+    let letter = letters.next("a record").await;
+    assert_eq!((&*letter.message.type_name, letter.pid), ("remote.DisconnectRequest", None));
+    assert_eq!(*asker.0.lock(), [AskError::Unreachable]);
+    assert_eq!(sender.send(&goodbye), Err(Refusal::Unreachable));
     server.stop().await;
 }
 
@@ -403,7 +462,7 @@ async fn a_node_is_started_again_on_the_same_system() {
             within("an actor", peer.remote.spawn_remote(remote.address(), "echo")).await.expect("spawned");
         let far = peer.remote.resolve::<Echo>(&spawned).expect("a pid");
         assert_eq!(peer.ask(&far, &round.to_string()).await, Ok(format!("re:{round}")));
-        ended.push(std::sync::Arc::downgrade(remote.node_for_tests()));
+        ended.push(Arc::downgrade(remote.node_for_tests()));
         within("the end", remote.shutdown(round % 2 == 0)).await;
     }
     raw::eventually("no node is kept", || ended.iter().all(|node| node.strong_count() == 0)).await;
@@ -417,7 +476,7 @@ async fn a_node_needs_no_handle_to_live() {
     let (peer, node) = (TestNode::start("peer", local()).await, TestNode::start("node", local()).await);
     let far = peer.far(&node, "echo");
     let TestNode { system, remote, .. } = node;
-    let ended = std::sync::Arc::downgrade(remote.node_for_tests());
+    let ended = Arc::downgrade(remote.node_for_tests());
     drop(remote);
     assert_eq!(peer.ask(&far, "x").await.as_deref(), Ok("re:x"));
     within("shutdown", system.shutdown()).await.expect("an orderly end");
