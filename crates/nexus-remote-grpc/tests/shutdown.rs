@@ -8,24 +8,20 @@ use std::time::Duration;
 use nexus_actor_core::pid::Pid;
 use nexus_remote_grpc::{Config, ConfigOption, Remote, RemoteError};
 use support::raw::{self, Manners, RawCall, RawServer, eventually, server_hello};
-use support::{Echo, TestNode, local, system, within};
+use support::{Echo, TestNode, nowhere, system, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-fn at(port: u16) -> Config {
-    local().with([ConfigOption::with_port(port)])
-}
-
-/// A port that nobody has.
-async fn port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("bound").port()
+/// On the port of `address`, which nobody else draws: it is of [`nowhere`].
+fn at(address: &str) -> Config {
+    let (host, port) = address.rsplit_once(':').expect("host:port");
+    Config::new(host, port.parse().expect("a port"))
 }
 
 /// A new node is there at once, and serves.
-async fn serves_at(port: u16, what: &str) {
+async fn serves_at(address: &str, what: &str) {
     let next = system("next");
-    let remote = Remote::start(&next, at(port)).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let remote = Remote::start(&next, at(address)).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut call = RawCall::open(remote.address(), server_hello("raw", "127.0.0.1:1")).await.expect("a call");
     assert!(!call.response().await.expect("an answer").blocked, "{what}");
     drop(call);
@@ -37,12 +33,12 @@ async fn serves_at(port: u16, what: &str) {
 /// Covers: S111
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_system_that_ends_while_its_node_starts_leaves_none() {
-    let port = port().await;
+    let address = nowhere();
     for round in 0..200_u32 {
         let system = system("brief");
         let starting = {
-            let system = system.clone();
-            tokio::spawn(async move { Remote::start(&system, at(port)).await })
+            let (system, config) = (system.clone(), at(&address));
+            tokio::spawn(async move { Remote::start(&system, config).await })
         };
         // Later and later, so that every step of the start is met.
         for _ in 0..round * 20 {
@@ -58,9 +54,9 @@ async fn a_system_that_ends_while_its_node_starts_leaves_none() {
             Err(RemoteError::Shutdown | RemoteError::Spawn { .. }) => {}
             Err(error) => panic!("round {round}: {error}"),
         }
-        drop(TcpListener::bind(("127.0.0.1", port)).await.unwrap_or_else(|e| panic!("round {round}: {e}")));
+        drop(TcpListener::bind(&address).await.unwrap_or_else(|e| panic!("round {round}: {e}")));
     }
-    serves_at(port, "after them all").await;
+    serves_at(&address, "after them all").await;
 }
 
 /// Peers that are in the middle of saying hello hold up nothing: the end is one, the port is free, and what waited is recorded.
@@ -68,14 +64,13 @@ async fn a_system_that_ends_while_its_node_starts_leaves_none() {
 /// Covers: S111
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_amid_handshakes_is_one_and_frees_the_port() {
-    let port = port().await;
+    let address = nowhere();
     for what in ["strangers call", "a call says nothing", "a dial is held", "a hello is not answered"] {
         let patient = [
             ConfigOption::with_shutdown_flush(Duration::from_millis(50)),
             ConfigOption::with_handshake_timeout(Duration::from_secs(60)),
         ];
-        let a = TestNode::start("a", at(port).with(patient)).await;
-        let address = a.remote.address().to_owned();
+        let a = TestNode::start("a", at(&address).with(patient)).await;
         let socket: SocketAddr = address.parse().expect("an address");
         // Whom the test holds at that step; it is let go only after the end.
         let mut sockets = Vec::new();
@@ -124,7 +119,7 @@ async fn an_end_amid_handshakes_is_one_and_frees_the_port() {
         assert!(a.remote.manager().endpoints().is_empty(), "{what}");
         let lost = a.system.dead_letters().count(nexus_actor_core::DeadLetterReason::Shutdown);
         assert_eq!(lost, dialled as u64, "{what}");
-        serves_at(port, what).await;
+        serves_at(&address, what).await;
         // They see their end.
         for mut stream in sockets {
             let _ = within(what, stream.read_to_end(&mut Vec::new())).await;

@@ -12,6 +12,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
 
+use crate::support::own_host;
+
 /// How long anything awaited of a Go node may take. Its own longest wait is ten seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -169,13 +171,20 @@ impl GoNode {
         Some(node)
     }
 
+    /// Starts a node at a host of its own, whose port stays free after its end: see [`own_host`].
+    pub(crate) async fn start_alone(generation: Generation) -> Option<Self> {
+        Self::start(generation, &["-host", &own_host()]).await
+    }
+
+    /// Another node at the address of one that has ended.
+    pub(crate) async fn start_again(generation: Generation, address: &str) -> Option<Self> {
+        let (host, port) = address.rsplit_once(':').expect("an address has a port");
+        Self::start(generation, &["-host", host, "-port", port]).await
+    }
+
     /// `host:port`.
     pub(crate) fn address(&self) -> &str {
         &self.address
-    }
-
-    pub(crate) fn port(&self) -> &str {
-        self.address.rsplit(':').next().expect("an address has a port")
     }
 
     /// The id that the node gives in its handshake, new on every start.

@@ -15,7 +15,7 @@ const ORDERED: u64 = 100_000;
 async fn nodes_of_one_generation_work_together() {
     for generation in Generation::BOTH {
         let Some(mut near) = GoNode::start(generation, &[]).await else { continue };
-        let Some(mut far) = GoNode::start(generation, &[]).await else { continue };
+        let Some(mut far) = GoNode::start_alone(generation).await else { continue };
         messages(&mut near, &mut far).await;
         spawning(&mut near, &mut far).await;
         watching(&mut near, &mut far, generation).await;
@@ -143,14 +143,14 @@ async fn hanging(near: &mut GoNode, far: &mut GoNode) {
 }
 
 async fn ends(mut near: GoNode, mut far: GoNode, generation: Generation) {
-    let (address, port, echo) = (far.address().to_owned(), far.port().to_owned(), far.actor("echo"));
+    let (address, echo) = (far.address().to_owned(), far.actor("echo"));
     watch(&mut near, &mut far, "echo").await;
     far.kill().await;
     near.event("disconnected", |event| event["address"] == address).await;
     let terminated = near.event("terminated", |event| event["who"] == echo).await;
     assert_eq!(terminated["why"], "AddressTerminated");
 
-    let mut again = GoNode::start(generation, &["-port", &port]).await.expect("it started before");
+    let mut again = GoNode::start_again(generation, &address).await.expect("it started before");
     near.run(json!({ "do": "ask", "to": echo, "type": STRING, "value": "back" })).await;
     again.run(json!({ "do": "shutdown", "graceful": true })).await;
     near.event("disconnected", |event| event["address"] == address).await;

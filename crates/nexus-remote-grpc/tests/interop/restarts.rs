@@ -12,11 +12,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::go_node::{Generation, GoNode, text};
 use crate::rust_node::{Numbers, RustNode};
-use crate::support::{local, within};
+use crate::support::{own_host, within};
 use nexus_actor_core::ActorRef;
 use nexus_remote::EndpointConnectedEvent;
 use nexus_remote::association::Patience;
-use nexus_remote_grpc::ConfigOption;
+use nexus_remote_grpc::{Config, ConfigOption};
 
 const RESTARTS: usize = 10;
 /// Numbers that show that a connection carries again.
@@ -53,10 +53,10 @@ async fn a_go_node_killed_under_load_ten_times_is_delivered_to_again() {
 }
 
 async fn kill_go_ten_times(generation: Generation, patience: Patience) {
-    let Some(mut go) = GoNode::start(generation, &[]).await else { return };
+    let Some(mut go) = GoNode::start_alone(generation).await else { return };
     let node = RustNode::with([ConfigOption::with_queue_patience(patience)]).await;
     let mut connected = node.events::<EndpointConnectedEvent>();
-    let (address, port) = (go.address().to_owned(), go.port().to_owned());
+    let address = go.address().to_owned();
     let (stop, stopped) = oneshot::channel();
     let loading = tokio::spawn(load(node.sink_at(&address), stopped));
     for life in 0..=RESTARTS {
@@ -66,7 +66,7 @@ async fn kill_go_ten_times(generation: Generation, patience: Patience) {
         assert_eq!((&tally["missing"], &tally["reordered"]), (&json!(0), &json!(0)), "life {life}");
         if life < RESTARTS {
             go.kill().await;
-            go = GoNode::start(generation, &["-port", &port]).await.expect("it started before");
+            go = GoNode::start_again(generation, &address).await.expect("it started before");
         }
     }
     stop.send(()).expect("it runs");
@@ -80,15 +80,16 @@ async fn kill_go_ten_times(generation: Generation, patience: Patience) {
     node.stop().await;
 }
 
-/// Names the port of [`a_node_of_ours_in_another_process`].
-const PORT: &str = "NEXUS_INTEROP_NODE_PORT";
+/// Names the address of [`a_node_of_ours_in_another_process`].
+const ADDRESS: &str = "NEXUS_INTEROP_NODE_ADDRESS";
 
 /// Not a test of its own: the node of the test below, which is run again as a process that can be killed. It prints its
 /// address, when enough numbers have come, and any that is not the one after its predecessor.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_ours_in_another_process() {
-    let Some(port) = std::env::var(PORT).ok().and_then(|port| port.parse().ok()) else { return };
-    let mut node = RustNode::start_again(local().with([ConfigOption::with_port(port)])).await;
+    let Ok(at) = std::env::var(ADDRESS) else { return };
+    let (host, port) = at.split_once(':').expect("a host and a port");
+    let mut node = RustNode::start_again(Config::new(host, port.parse().expect("a number"))).await;
     println!("listening {}", node.remote.address());
     let mut said = 0;
     let mut broken = 0;
@@ -112,10 +113,10 @@ struct OurProcess {
 }
 
 impl OurProcess {
-    async fn start(port: &str) -> (Self, String) {
+    async fn start(at: &str) -> (Self, String) {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "restarts::a_node_of_ours_in_another_process", "--nocapture"])
-            .env(PORT, port)
+            .env(ADDRESS, at)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -153,8 +154,7 @@ async fn our_node_killed_under_load_ten_times_is_delivered_to_again() {
 
 async fn kill_ours_ten_times(generation: Generation) {
     let Some(mut go) = GoNode::start(generation, &[]).await else { return };
-    let (mut ours, address) = OurProcess::start("0").await;
-    let port = address.rsplit(':').next().expect("a port").to_owned();
+    let (mut ours, address) = OurProcess::start(&format!("{}:0", own_host())).await;
     let to = format!("{address}/sink");
     let load = go.send(json!({ "do": "burst", "to": to, "every_us": 100 })).await;
     // Behind the load it has arrived, long before the first number that is waited for.
@@ -167,7 +167,7 @@ async fn kill_ours_ten_times(generation: Generation) {
             let told = go.event("terminated", |event| event["who"] == to).await;
             assert_eq!(told["why"], "AddressTerminated");
         }
-        (ours, _) = OurProcess::start(&port).await;
+        (ours, _) = OurProcess::start(&address).await;
     }
     ours.line("carries ").await;
     go.run(json!({ "do": "stop_bursts" })).await;

@@ -27,7 +27,7 @@ fn wrong_default(generation: Generation) -> ConfigOption {
 }
 
 async fn pair(generation: Generation) -> Option<(RustNode, GoNode)> {
-    let go = GoNode::start(generation, &[]).await?;
+    let go = GoNode::start_alone(generation).await?;
     Some((RustNode::with([wrong_default(generation)]).await, go))
 }
 
@@ -168,7 +168,7 @@ async fn a_hundred_thousand_messages_reach_a_go_node_in_order() {
 async fn a_go_node_that_says_goodbye_is_left_and_found_again() {
     for generation in Generation::BOTH {
         let Some((node, mut go)) = pair(generation).await else { continue };
-        let (address, port) = (go.address().to_owned(), go.port().to_owned());
+        let address = go.address().to_owned();
         let mut ended = node.events::<EndpointTerminatedEvent>();
         let echo = node.at(&address, "echo");
         assert_eq!(node.ask(&echo, "a").await.as_deref(), Ok("a"));
@@ -183,7 +183,7 @@ async fn a_go_node_that_says_goodbye_is_left_and_found_again() {
         node.told("echo unreachable").await;
         go.kill().await;
 
-        let again = GoNode::start(generation, &["-port", &port]).await.expect("it started before");
+        let again = GoNode::start_again(generation, &address).await.expect("it started before");
         assert_eq!(node.ask(&echo, "b").await.as_deref(), Ok("b"));
         drop(again);
         node.stop().await;
@@ -218,13 +218,13 @@ async fn a_go_node_that_blocks_us_is_not_pressed() {
 async fn the_form_is_found_out_again_when_the_node_there_is_another_one() {
     for (before, after) in [(Generation::W1, Generation::W2), (Generation::W2, Generation::W1)] {
         let Some((node, go)) = pair(before).await else { continue };
-        let (address, port) = (go.address().to_owned(), go.port().to_owned());
+        let address = go.address().to_owned();
         let mut connected = node.events::<EndpointConnectedEvent>();
         let echo = node.at(&address, "echo");
         assert_eq!(node.ask(&echo, "before").await.as_deref(), Ok("before"));
         connected.next("the first").await;
         go.kill().await;
-        let Some(_go) = GoNode::start(after, &["-port", &port]).await else { continue };
+        let Some(_go) = GoNode::start_again(after, &address).await else { continue };
         connected.next("the second").await;
         assert_eq!(node.ask(&echo, "after").await.as_deref(), Ok("after"));
         node.stop().await;
@@ -447,8 +447,8 @@ async fn nodes_reach_each_other_over_tls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_during_a_reconnect_is_asked_of_the_node_that_comes_back() {
     for generation in Generation::BOTH {
-        let Some(mut go) = GoNode::start(generation, &[]).await else { continue };
-        let (address, port) = (go.address().to_owned(), go.port().to_owned());
+        let Some(mut go) = GoNode::start_alone(generation).await else { continue };
+        let address = go.address().to_owned();
         let node = RustNode::with([
             wrong_default(generation),
             ConfigOption::with_queue_patience(Patience::Keep),
@@ -469,7 +469,7 @@ async fn what_is_asked_during_a_reconnect_is_asked_of_the_node_that_comes_back()
         let asked = echo.ask(|reply| Echo::Say("b".to_owned(), reply));
         node.watch(&address, "echo");
         node.told("watching echo").await;
-        let mut go = GoNode::start(generation, &["-port", &port]).await.expect("it started before");
+        let mut go = GoNode::start_again(generation, &address).await.expect("it started before");
         go.event("watched", |event| event["actor"] == "echo").await;
         assert_eq!(within("an answer", asked).await.as_deref(), Ok("b"));
         assert_eq!(within("an end", lost).await, Err(AskError::Unreachable));
