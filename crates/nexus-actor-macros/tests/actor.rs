@@ -129,7 +129,7 @@ fn tells_and_asks_reach_their_methods() {
         assert_eq!(counter.parse("7".into()).await, Ok(Ok(7)));
         assert_eq!(counter.parse("x".into()).await, Ok(Err("x".into())));
         assert_eq!(counter.reset().await, Ok(()));
-        assert_eq!(counter.get().timeout(Duration::from_secs(1)).await, Ok(0));
+        assert_eq!(counter.get().timeout(Duration::from_secs(30)).await, Ok(0));
         assert_eq!(counter.r#type(1, 2).await, Ok("1 2 counter".into()));
         assert_eq!(counter.admit(Ticket(9)).await, Ok(9));
         assert_eq!(log.load(Ordering::Relaxed), "counter".len(), "one Started with its context");

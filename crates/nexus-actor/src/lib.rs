@@ -53,7 +53,7 @@
 //! counter.tell(Counter::Add(1));
 //! let n = counter.ask(Counter::Get).await?;                                     // Reply<i64> made by ask
 //! let far: ActorRef<Counter> = system.resolve("fraktor.tcp://shop@10.0.0.2:25520/user/counter")?;
-//! let m = far.ask(Counter::Get).timeout(Duration::from_secs(1)).await?;         // same call, other node
+//! let m = far.ask(Counter::Get).timeout(Duration::from_secs(5)).await?;         // same call, other node
 //! # assert_eq!((n, m), (1, 40));
 //! # counter.tell(Counter::Join(far.clone()));
 //! # assert_eq!(counter.ask(Counter::Get).await?, 1); // by now it has told `far`
