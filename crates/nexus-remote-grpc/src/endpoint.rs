@@ -273,10 +273,11 @@ impl Endpoint {
     }
 
     /// The endpoint by which an actor at `address` is reached that the peer named: this one, or a third node's. What came as
-    /// from here goes back the way it came.
+    /// from here goes back the way it came. Whoever has the address of a question may keep it for longer than this endpoint is
+    /// kept: the one that took its place is the one with the connection.
     pub(crate) fn way_to(self: &Arc<Self>, address: &str) -> Result<Arc<Self>, Refusal> {
         if self.is_at(address) || self.node.is_own(address) {
-            return Ok(self.clone());
+            return self.node.in_place_of(self);
         }
         self.node.endpoint_named(address, self)
     }
@@ -441,8 +442,11 @@ impl Endpoint {
             && let Some(me) = self.arc()
         {
             // An answer may be for a peer that was forgotten since it asked.
-            self.node.keep(self);
-            self.node.spawn(endpoint_writer::run(me));
+            let stray = self.node.keep_driven(&me);
+            self.node.spawn(async move {
+                endpoint_writer::run(me).await;
+                drop(stray);
+            });
         }
         self.wake.notify_one();
     }
@@ -643,7 +647,12 @@ impl Endpoint {
             actor::TerminatedReason::NotFound => TerminatedWhy::NotFound,
         };
         let who = Arc::new(PidEntry::new(self.node.address.clone(), id.clone()));
-        self.offer_system(RemoteSystem::Terminated { watcher: watcher.clone(), who, why });
+        let notice = RemoteSystem::Terminated { watcher: watcher.clone(), who, why };
+        // The watch may be older than the endpoint that is there now.
+        match self.arc().map(|me| self.node.in_place_of(&me)) {
+            Some(Ok(way)) => way.offer_system(notice),
+            _ => self.dead_system(&notice, DeadLetterReason::Shutdown),
+        }
     }
 
     /// Asks the peer whether `id` lives; `answer` is told.

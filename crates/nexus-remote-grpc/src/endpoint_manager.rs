@@ -126,7 +126,8 @@ impl EndpointManager {
     /// Every endpoint, in the order of addresses.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointReport> {
-        let mut all: Vec<_> = self.node.all_endpoints().iter().map(|endpoint| report(endpoint)).collect();
+        let mut all: Vec<_> =
+            self.node.endpoints_in_place().iter().map(|endpoint| report(endpoint)).collect();
         all.sort_by(|a, b| a.address.cmp(&b.address));
         all
     }
@@ -232,7 +233,7 @@ impl EndpointSource for EndpointManager {
         // Held while an endpoint leaves as well: it is in one of the two, never in both.
         let ended = self.node.ended.lock();
         let mut all: Vec<_> = ended.reports(PROTOCOL).collect();
-        all.extend(self.node.all_endpoints().iter().map(|endpoint| report(endpoint)));
+        all.extend(self.node.endpoints_in_place().iter().map(|endpoint| report(endpoint)));
         all
     }
 }

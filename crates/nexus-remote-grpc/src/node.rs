@@ -49,6 +49,8 @@ pub(crate) struct Node {
     pub(crate) watcher_pid: Arc<PidEntry>,
     pub(crate) asks: PendingAsks,
     pub(crate) endpoints: DashMap<Arc<str>, Arc<Endpoint>>,
+    /// Those that are driven while another one, or none, has their place; an endpoint once for each driver.
+    strays: Lock<Vec<Arc<Endpoint>>>,
     pub(crate) statistics: DashMap<String, Arc<EndpointStatistics>>,
     /// What those counted that are no more.
     pub(crate) ended: Lock<EndedEndpoints>,
@@ -81,6 +83,19 @@ enum Place {
     Taken(Arc<Endpoint>),
     /// Nothing; the address in its canonical form.
     Free(Arc<str>),
+}
+
+/// An endpoint is driven that does not have its place: until this is dropped it is found all the same.
+pub(crate) struct Stray(Arc<Endpoint>);
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        let mut strays = self.0.node().strays.lock();
+        let at = strays.iter().position(|stray| Arc::ptr_eq(stray, &self.0));
+        let struck = at.map(|at| strays.swap_remove(at));
+        drop(strays);
+        drop(struck);
+    }
 }
 
 /// Counts tasks, and says when there is none.
@@ -162,6 +177,7 @@ impl Node {
             is_client,
             asks: PendingAsks::new(random.u64(..), config.get_limits().pending_asks),
             endpoints: DashMap::new(),
+            strays: Lock::default(),
             statistics: DashMap::new(),
             ended: Lock::default(),
             client_connections: DashMap::new(),
@@ -322,13 +338,18 @@ impl Node {
         if is_new && self.close_if_late(&endpoint) {
             return Err(Refusal::Shutdown);
         }
-        if kind == EndpointKind::Dialled && !self.block_list.permits_dial(address) {
-            self.follow_block_list(&endpoint);
-        }
-        if self.is_suspended() {
-            self.follow_suspension(&endpoint);
-        }
+        self.catch_up(&endpoint);
         Ok(endpoint)
+    }
+
+    /// Tells an endpoint that was not found for a while, or not there, how the node stands.
+    fn catch_up(&self, endpoint: &Endpoint) {
+        if endpoint.kind() == EndpointKind::Dialled && !self.block_list.permits_dial(endpoint.address()) {
+            self.follow_block_list(endpoint);
+        }
+        if self.is_suspended() != endpoint.is_suspended() {
+            self.follow_suspension(endpoint);
+        }
     }
 
     /// Suspends `endpoint` or ends that, as this node stands by then: it is asked under the lock of the state, or a change
@@ -364,6 +385,16 @@ impl Node {
             endpoint.mailbox.close(Refusal::Shutdown);
         }
         is_late
+    }
+
+    /// The endpoint that has the place of `endpoint` now: it itself, or the one that came when it had been forgotten. Where
+    /// nobody has it, it is for `endpoint` to take, unless the node ends: it would not be found.
+    pub(crate) fn in_place_of(&self, endpoint: &Arc<Endpoint>) -> Result<Arc<Endpoint>, Refusal> {
+        match self.endpoints.get(endpoint.address()) {
+            Some(found) => Ok(found.clone()),
+            None if self.is_closing() => Err(Refusal::Shutdown),
+            None => Ok(endpoint.clone()),
+        }
     }
 
     /// Whether another endpoint has taken the place of this one, which was forgotten before its last work was done.
@@ -405,12 +436,39 @@ impl Node {
         {
             let address = endpoint.address().clone();
             self.endpoints.entry(address).or_insert_with(|| endpoint.clone());
-            self.close_if_late(&endpoint);
+            if !self.close_if_late(&endpoint) {
+                self.catch_up(&endpoint);
+            }
         }
     }
 
-    pub(crate) fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {
+    /// The same for one that begins to be driven. If it cannot have its place it is found as long as it is driven: what
+    /// ends all connections, or some, must not miss it.
+    pub(crate) fn keep_driven(&self, endpoint: &Arc<Endpoint>) -> Option<Stray> {
+        self.keep(endpoint);
+        let has_place =
+            self.endpoints.get(endpoint.address()).is_some_and(|found| Arc::ptr_eq(&found, endpoint));
+        if has_place {
+            return None;
+        }
+        self.strays.lock().push(endpoint.clone());
+        let stray = Stray(endpoint.clone());
+        if !self.close_if_late(endpoint) {
+            self.catch_up(endpoint);
+        }
+        Some(stray)
+    }
+
+    /// Those that have their place.
+    pub(crate) fn endpoints_in_place(&self) -> Vec<Arc<Endpoint>> {
         self.endpoints.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// All that may have a connection.
+    pub(crate) fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let mut all = self.endpoints_in_place();
+        all.extend(self.strays.lock().iter().cloned());
+        all
     }
 
     /// Removes an endpoint of which nobody has any use.

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::Authority;
+use nexus_actor_core::remote::{ReplyKey, Route as _};
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
-use nexus_actor_core::{ActorSystem, Instant, Refusal};
+use nexus_actor_core::{ActorSystem, AskError, CorrelationId, Instant, Refusal};
 use nexus_remote::{EndpointSource as _, EndpointTerminatedEvent};
 use portable_atomic::Ordering;
 
 use super::{ENDPOINTS_KEPT, Node, client_address, is_client_address};
 use crate::config::Limits;
 use crate::endpoint::pid_entry::PidEntry;
+use crate::endpoint::sender_route::SenderRoute;
 use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_state::EndpointState;
 use crate::pending_asks::tests::Asker;
 use crate::wire::batch::WireForm;
+use crate::wire::proto::actor::TerminatedReason;
 use crate::{Config, ConfigOption, Remote};
 
 const ADDRESS: &str = "127.0.0.1:1";
@@ -73,9 +76,13 @@ fn ask(node: &Node, endpoint: &Endpoint) -> Arc<Asker> {
 
 /// An endpoint that was forgotten, and the one that took its place.
 fn forgotten(node: &Arc<Node>) -> (Arc<Endpoint>, Arc<Endpoint>) {
-    let old = node.endpoint(ADDRESS).expect("an address");
+    forgotten_at(node, ADDRESS)
+}
+
+fn forgotten_at(node: &Arc<Node>, address: &str) -> (Arc<Endpoint>, Arc<Endpoint>) {
+    let old = node.endpoint(address).expect("an address");
     node.forget_if_idle(&old);
-    let new = node.endpoint(ADDRESS).expect("an address");
+    let new = node.endpoint(address).expect("an address");
     assert!(!Arc::ptr_eq(&old, &new));
     (old, new)
 }
@@ -109,6 +116,75 @@ async fn a_forgotten_endpoint_ends_alone() {
     assert_eq!((of_new.0.lock().len(), *ends.lock()), (1, 1));
     assert!(!node.statistics.contains_key(ADDRESS));
     remote.shutdown(false).await;
+}
+
+/// Whoever asked from there, as an actor keeps it.
+fn asker_there(endpoint: &Arc<Endpoint>) -> SenderRoute {
+    SenderRoute {
+        endpoint: endpoint.clone(),
+        pid: Arc::new(PidEntry::new(endpoint.address().clone(), "future$1")),
+        request_id: 0,
+        answer_refused: false.into(),
+    }
+}
+
+fn answer(route: &SenderRoute) -> Result<(), Refusal> {
+    let text = String::from("x");
+    let key = ReplyKey { secret: 0, slot: 0 };
+    route.reply(key, CorrelationId::NIL, &mut |encoder| encoder.protobuf(&text))
+}
+
+/// An actor may keep whom it answers for longer than the endpoint is kept by which the question came. The answer, and the
+/// news that there is none, go by the one that the peer is connected by now.
+#[tokio::test]
+async fn a_late_answer_goes_by_the_endpoint_of_now() {
+    let (_system, remote, node) = start().await;
+    for address in [ADDRESS, "client-one:1"] {
+        let (old, new) = forgotten_at(&node, address);
+        // What is sent waits, and nobody dials.
+        node.suspended.store(true, Ordering::Release);
+        node.follow_suspension(&new);
+        assert_eq!(answer(&asker_there(&old)), Ok(()), "{address}");
+        asker_there(&old).reply_failed(
+            ReplyKey { secret: 0, slot: 0 },
+            CorrelationId::NIL,
+            AskError::Stopped,
+        );
+        assert_eq!((old.mailbox.state().len, new.mailbox.state().len), (0, 2), "{address}");
+        let target = Arc::new(PidEntry::new(address, "watcher"));
+        old.send_terminated(&target, &Arc::from("x"), TerminatedReason::Stopped);
+        assert_eq!((old.mailbox.state().system_len, new.mailbox.state().system_len), (0, 1), "{address}");
+        assert!(!old.driven.load(Ordering::Acquire), "{address}");
+        node.suspended.store(false, Ordering::Release);
+    }
+    remote.shutdown(false).await;
+    let text = "nothing begins when the node has ended";
+    let other = Endpoint::new(&node, &Arc::from("127.0.0.1:2"), EndpointKind::Dialled);
+    assert_eq!(answer(&asker_there(&other)), Err(Refusal::Shutdown), "{text}");
+    assert_eq!((other.mailbox.state().len, node.tasks.count()), (0, 0), "{text}");
+}
+
+/// One that was forgotten and is driven all the same, while another has its place, is found by what ends or stops
+/// connections; and one that has its place back hears what it missed.
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_endpoint_that_is_driven_is_found() {
+    let (_system, remote, node) = start().await;
+    let is_suspended = |endpoint: &Endpoint| endpoint.read(EndpointState::is_suspended);
+    let (old, new) = forgotten(&node);
+    let (alone, other) = forgotten_at(&node, "127.0.0.1:2");
+    node.forget_if_idle(&other);
+    remote.suspend();
+    node.keep(&alone);
+    old.apply(EndpointState::ensure_connected);
+    assert!(is_suspended(&alone) && is_suspended(&old), "what they missed");
+    assert!(Arc::ptr_eq(&node.endpoint(ADDRESS).expect("an address"), &new));
+    remote.resume();
+    assert!(!is_suspended(&old));
+    remote.suspend();
+    assert!(is_suspended(&old));
+    remote.shutdown(false).await;
+    assert_eq!((old.mailbox.refusal(), node.tasks.count()), (Some(Refusal::Shutdown), 0));
+    assert_eq!((node.all_endpoints().len(), Arc::strong_count(&old)), (0, 1));
 }
 
 /// What the last connection of an endpoint had taken counts, also when the endpoint is forgotten before that is known.
