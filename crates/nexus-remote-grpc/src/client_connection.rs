@@ -62,8 +62,8 @@ pub(crate) struct ClientCalls(Lock<Calls>);
 #[derive(Default)]
 struct Calls {
     serving: Option<Arc<ClientCall>>,
-    /// Those that the state has done with; the driver ends them.
-    given_up: Vec<Arc<ClientCall>>,
+    /// Those that the state has done with, with the number of losses by then; the driver ends them.
+    given_up: Vec<(u64, Arc<ClientCall>)>,
 }
 
 impl ClientCalls {
@@ -81,17 +81,18 @@ impl ClientCalls {
     }
 
     /// After each change of the state, under its lock: no call serves a client that is not connected.
-    pub(crate) fn follow(&self, state: &EndpointState) {
+    pub(crate) fn follow(&self, state: &EndpointState, era: u64) {
         if !state.is_linked() {
             let mut calls = self.0.lock();
             let given_up = calls.serving.take();
-            calls.given_up.extend(given_up);
+            calls.given_up.extend(given_up.map(|call| (era, call)));
         }
     }
 
-    /// Those that are to be ended.
-    pub(crate) fn take_given_up(&self) -> Vec<Arc<ClientCall>> {
-        std::mem::take(&mut self.0.lock().given_up)
+    /// Those that are to be ended, of those given up by then.
+    pub(crate) fn take_given_up(&self, era: u64) -> Vec<Arc<ClientCall>> {
+        let mut calls = self.0.lock();
+        calls.given_up.extract_if(.., |(since, _)| *since <= era).map(|(_, call)| call).collect()
     }
 }
 
@@ -198,7 +199,7 @@ impl Endpoint {
             let was_serving = self.client_calls.is_serving(call);
             {
                 let mut calls = self.client_calls.0.lock();
-                calls.given_up.retain(|other| !Arc::ptr_eq(other, call));
+                calls.given_up.retain(|(_, other)| !Arc::ptr_eq(other, call));
                 if was_serving {
                     calls.serving = None;
                 }

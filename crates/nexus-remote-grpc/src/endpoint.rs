@@ -7,6 +7,7 @@ pub(crate) mod signs_of_life;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock, Weak};
@@ -38,7 +39,7 @@ use crate::endpoint_watcher::{EndpointWatcher, ToTell};
 use crate::endpoint_writer;
 use crate::endpoint_writer::outbound::OutboundControl;
 use crate::endpoint_writer_mailbox::{
-    EndpointWriterMailbox, OutboundBatch, RefusedDeliver, RemoteDeliver, RemoteSystem, TerminatedWhy,
+    EndpointWriterMailbox, Mark, OutboundBatch, RefusedDeliver, RemoteDeliver, RemoteSystem, TerminatedWhy,
 };
 use crate::inbound::intake::Intake;
 use crate::kinds::ACTIVATOR;
@@ -86,7 +87,7 @@ pub struct Endpoint {
     /// As it stands in what is written for the peer, and who says so.
     spelling: Lock<(Spelled, Arc<str>)>,
     path_address: Address,
-    state: Lock<EndpointState>,
+    machine: Lock<Machine>,
     pub(crate) mailbox: EndpointWriterMailbox,
     statistics: Arc<EndpointStatistics>,
     recipients: Lock<Recipients>,
@@ -99,8 +100,10 @@ pub struct Endpoint {
     suspended: AtomicBool,
     /// A message has waited since the state was last told.
     wanted: AtomicBool,
-    /// Connections lost since it was made.
+    /// Connections lost since it was made, and ends of a row of attempts without one.
     losses: AtomicU64,
+    /// The connection that there was is lost, though the driver may not have ended it yet.
+    is_lost: AtomicBool,
     /// Changes with every change of the state, for those who wait for one.
     pub(crate) changed: Notify,
     /// The peer is a node of ours.
@@ -124,6 +127,29 @@ pub struct Endpoint {
     source: OnceLock<Source>,
     /// Of a client: the calls that it opened.
     pub(crate) client_calls: ClientCalls,
+}
+
+/// The state, and for each action that waits what it is about.
+struct Machine {
+    state: EndpointState,
+    about: VecDeque<About>,
+}
+
+/// What an action of the state is about, as things stood when the state changed. The driver acts later, and what has come
+/// meanwhile is none of it: by then another connection may serve, and be what it came for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About {
+    /// Of the mailbox: what waited then.
+    pub(crate) mark: Mark,
+    /// Who asked or watches before so many losses and ends.
+    pub(crate) era: u64,
+    /// Of the peer: what it said by calls below that number.
+    pub(crate) before: u64,
+}
+
+impl About {
+    /// Whatever comes: nothing begins after it.
+    const ALL: Self = Self { mark: Mark::END, era: u64::MAX, before: u64::MAX };
 }
 
 /// The form of the wire that the peer writes.
@@ -169,9 +195,12 @@ impl Endpoint {
             address: address.clone(),
             spelling: Lock::new((Spelled::Nobody, address.clone())),
             path_address,
-            state: Lock::new(match kind {
-                EndpointKind::Dialled => state,
-                EndpointKind::Client => state.never_dialled(),
+            machine: Lock::new(Machine {
+                state: match kind {
+                    EndpointKind::Dialled => state,
+                    EndpointKind::Client => state.never_dialled(),
+                },
+                about: VecDeque::new(),
             }),
             mailbox: EndpointWriterMailbox::new(node.config.mailbox_bounds(), statistics.clone()),
             statistics,
@@ -183,6 +212,7 @@ impl Endpoint {
             suspended: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             losses: AtomicU64::new(0),
+            is_lost: AtomicBool::new(false),
             changed: Notify::new(),
             is_nexus: AtomicBool::new(false),
             forms: Lock::default(),
@@ -336,7 +366,7 @@ impl Endpoint {
     /// How it stands.
     #[must_use]
     pub fn connection_state(&self) -> ConnectionState {
-        self.state.lock().connection_state()
+        self.read(EndpointState::connection_state)
     }
 
     /// Its figures.
@@ -371,7 +401,8 @@ impl Endpoint {
         self.suspended.load(Ordering::Acquire)
     }
 
-    /// How many connections have been lost: who asks or watches now means the process behind the next one.
+    /// How many connections have been lost, or given up before there was one: who asks or watches now means the process behind
+    /// the next one. It changes under the lock of the state.
     pub(crate) fn era(&self) -> u64 {
         self.losses.load(Ordering::Acquire)
     }
@@ -381,31 +412,49 @@ impl Endpoint {
     }
 
     /// The next thing that the state wants done.
-    pub(crate) fn take_action(&self) -> Option<EndpointAction> {
-        self.state.lock().poll_action()
+    pub(crate) fn take_action(&self) -> Option<(EndpointAction, About)> {
+        let Machine { state, about } = &mut *self.machine.lock();
+        state.poll_action().zip(about.pop_front())
     }
 
     /// Looks at the state without changing it.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&EndpointState) -> R) -> R {
-        f(&self.state.lock())
+        f(&self.machine.lock().state)
     }
 
     /// Changes the state, then has what comes of it done: the mailbox opens or closes, the driver wakes or begins.
     pub(crate) fn apply<R>(&self, f: impl FnOnce(&mut EndpointState, Instant) -> R) -> R {
         let now = self.node.system.now();
         let (result, wakes) = {
-            let mut state = self.state.lock();
-            let result = f(&mut state, now);
-            if self.kind == EndpointKind::Client {
-                self.client_calls.follow(&state);
+            let Machine { state, about } = &mut *self.machine.lock();
+            let (was_linked, ends) = (state.is_linked(), state.ends());
+            let result = f(state, now);
+            let is_linked = state.is_linked();
+            if was_linked && !is_linked {
+                // Nothing is taken for it from here on: what comes is for the next one.
+                self.is_lost.store(true, Ordering::Release);
             }
-            // Under the lock, or a later state's answer might be overwritten by an earlier one's.
-            let wakes = self.mailbox.set_refusal_and_wake_later(state.refusal());
+            if (was_linked && !is_linked) || state.ends() != ends {
+                // Who asks or watches from here on means whoever comes next.
+                self.count_loss();
+            }
+            if is_linked {
+                self.is_lost.store(false, Ordering::Release);
+            }
+            if self.kind == EndpointKind::Client {
+                self.client_calls.follow(state, self.era());
+            }
             self.suspended.store(state.is_suspended(), Ordering::Release);
             if state.is_at_rest() {
-                // Nobody is on the way: the next message is to be told of.
+                // Nobody is on the way: the next message is to be told of. Before the mark, or one behind it might not be.
                 self.wanted.store(false, Ordering::Release);
             }
+            // Under the lock, or a later state's answer might be overwritten by an earlier one's.
+            let refusal = state.refusal();
+            let is_closed = matches!(refusal, Some(Refusal::Shutdown));
+            let (wakes, mark) = self.mailbox.set_refusal_and_mark(refusal);
+            let now = About { mark, era: self.era(), before: self.node.calls_begun() };
+            about.resize(state.actions(), if is_closed { About::ALL } else { now });
             (result, wakes)
         };
         drop(wakes);
@@ -490,7 +539,7 @@ impl Endpoint {
     /// Something came from the peer.
     pub(crate) fn heard(&self) {
         let now = self.node.system.now();
-        self.state.lock().handle_received(now);
+        self.machine.lock().state.handle_received(now);
     }
 
     /// As [`try_deliver`](Self::try_deliver), for a message that is offered once: one that is refused is counted.
@@ -694,7 +743,10 @@ impl Endpoint {
     /// Whether the call that sends by `control` is the one that takes what waits.
     pub(crate) fn is_served_by(&self, control: &Arc<OutboundControl>) -> bool {
         !control.is_closed()
-            && (self.kind == EndpointKind::Dialled || self.client_calls.is_served_by(control))
+            && match self.kind {
+                EndpointKind::Dialled => !self.is_lost.load(Ordering::Acquire),
+                EndpointKind::Client => self.client_calls.is_served_by(control),
+            }
     }
 
     /// Puts what the peer is to be told of watches into `batch`, about `max` messages of it, and returns how many; nothing
@@ -710,7 +762,9 @@ impl Endpoint {
         let touches = if self.is_nexus.load(Ordering::Acquire) { None } else { self.arc() };
         let max = if touches.is_some() { max / 2 } else { max };
         let mut told = Vec::new();
-        self.watcher.take(cx, max.max(1), || self.is_served_by(control), &mut told);
+        let may_take = || self.is_served_by(control);
+        // Read first: if by then the call serves, it is no older than that.
+        self.watcher.take(cx, max.max(1), self.era(), may_take, &mut told);
         let before = batch.len();
         for told in told {
             let watcher = self.node.watcher_pid.clone();

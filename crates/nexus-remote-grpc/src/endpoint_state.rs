@@ -374,6 +374,8 @@ pub struct EndpointState {
     signal: BackpressureSignal,
     throttle: Throttle,
     actions: VecDeque<EndpointAction>,
+    /// How often it has ended.
+    ends: u64,
 }
 
 impl EndpointState {
@@ -394,6 +396,7 @@ impl EndpointState {
             signal: BackpressureSignal::Normal,
             throttle: Throttle::Off,
             actions: VecDeque::new(),
+            ends: 0,
         }
     }
 
@@ -783,6 +786,16 @@ impl EndpointState {
         self.actions.pop_front()
     }
 
+    /// How many actions wait.
+    pub(crate) fn actions(&self) -> usize {
+        self.actions.len()
+    }
+
+    /// How often it has [ended](EndpointAction::Terminated) since it was made.
+    pub(crate) const fn ends(&self) -> u64 {
+        self.ends
+    }
+
     fn push(&mut self, action: EndpointAction) {
         self.actions.push_back(action);
     }
@@ -860,6 +873,7 @@ impl EndpointState {
         self.link = Link::Idle;
         self.served = false;
         self.reset_attempts();
+        self.ends += 1;
         self.push(EndpointAction::Discard { reason: reason.dead_letter_reason() });
         self.push(EndpointAction::Terminated { reason });
     }

@@ -39,8 +39,8 @@ struct Watched {
     watchers: Vec<(AnyRef, u64)>,
     /// When the peer is to be told of it.
     turn: Option<u64>,
-    /// The peer may have heard of a watch.
-    is_known: bool,
+    /// When the peer may have heard of a watch: so many connections had been lost.
+    told: Option<u64>,
 }
 
 /// What the peer is to be told of the actor with that id.
@@ -102,7 +102,7 @@ impl EndpointWatcher {
             path: path.clone(),
             watchers: Vec::new(),
             turn: None,
-            is_known: false,
+            told: None,
         });
         entry.watchers.push((watcher, era));
         books.live += 1;
@@ -121,7 +121,7 @@ impl EndpointWatcher {
         if !entry.watchers.is_empty() {
             return;
         }
-        let is_known = entry.is_known;
+        let is_known = entry.told.is_some();
         books.live -= 1;
         let teller = if is_known {
             books.give_turn(id)
@@ -133,12 +133,14 @@ impl EndpointWatcher {
         teller.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes up to `max` of what the peer is to be told, if by then `may_take` says that the connection serves: what it has
-    /// taken when it is lost, the next one is told again. With nothing left, what is to be told next wakes.
+    /// Takes up to `max` of what the peer is to be told, if by then `may_take` says that the connection serves, which is the one
+    /// after so many losses: what it has taken when it is lost, the next one is told again. With nothing left, what is to be
+    /// told next wakes.
     pub(crate) fn take(
         &self,
         cx: &Context<'_>,
         max: usize,
+        era: u64,
         may_take: impl FnOnce() -> bool,
         into: &mut Vec<ToTell>,
     ) {
@@ -155,7 +157,7 @@ impl EndpointWatcher {
                 books.watched.remove(&id);
                 into.push(ToTell::Unwatch(id));
             } else {
-                entry.is_known = true;
+                entry.told = Some(era);
                 into.push(ToTell::Watch(id));
             }
         }
@@ -184,40 +186,37 @@ impl EndpointWatcher {
         is_watched
     }
 
-    /// The same for everybody watched there.
-    pub(crate) fn address_terminated(&self, reason: &TerminationReason) -> usize {
-        let (all, count) = {
-            let mut books = self.books.lock();
-            books.to_tell = BTreeMap::new();
-            (core::mem::take(&mut books.watched), core::mem::take(&mut books.live))
-        };
-        for entry in all.into_values() {
-            entry.tell(reason);
-        }
-        count
-    }
-
     /// Tells those who began to watch before so many connections were lost: the process that they watched is gone, and what
-    /// it had heard with it.
+    /// it had heard with it. Of those who began since the next one is to hear, if it has not.
     pub(crate) fn process_gone(&self, era: u64) {
-        let mut gone = Vec::new();
+        let (mut gone, mut untold) = (Vec::new(), Vec::new());
+        let mut teller = None;
         {
             let mut books = self.books.lock();
             let Books { watched, to_tell, live, .. } = &mut *books;
-            watched.retain(|_, entry| {
+            *live = 0;
+            watched.retain(|id, entry| {
                 let (old, new) = entry.watchers.drain(..).partition(|(_, since)| *since < era);
                 entry.watchers = new;
-                entry.is_known = false;
-                if entry.watchers.is_empty()
-                    && let Some(turn) = entry.turn
-                {
+                gone.push((entry.path.clone(), old));
+                entry.told = entry.told.filter(|told| *told >= era);
+                let is_watched = !entry.watchers.is_empty();
+                *live += usize::from(is_watched);
+                if entry.told.is_some() {
+                    return true;
+                }
+                if is_watched {
+                    untold.push(id.clone());
+                } else if let Some(turn) = entry.turn {
                     to_tell.remove(&turn);
                 }
-                gone.push((entry.path.clone(), old));
-                !entry.watchers.is_empty()
+                is_watched
             });
-            *live = watched.len();
+            for id in &untold {
+                teller = books.give_turn(id).or(teller);
+            }
         }
+        teller.into_iter().for_each(Waker::wake);
         for (path, watchers) in gone {
             tell(&path, watchers, &TerminationReason::Unreachable);
         }

@@ -13,7 +13,7 @@ use nexus_actor_core::remote::{PendingReply, ReplyKey, Route};
 use nexus_actor_core::runtime::contained;
 use nexus_actor_core::serialization::DecodeError;
 use nexus_actor_core::serialization::protobuf::Named;
-use nexus_actor_core::{AskError, DeadLetterReason, TerminationReason};
+use nexus_actor_core::{AskError, DeadLetterReason};
 use nexus_remote::{
     EndpointConnectedEvent, EndpointReconnectEvent, EndpointTerminatedEvent, EndpointThrottledEvent,
 };
@@ -25,7 +25,7 @@ use tonic::transport::Endpoint as Dial;
 
 use crate::endpoint::backpressure_events;
 use crate::endpoint::pid_entry::PidEntry;
-use crate::endpoint::{Endpoint, EndpointKind};
+use crate::endpoint::{About, Endpoint, EndpointKind};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::{DisconnectCause, EndpointAction, EndpointState, TerminatedReason};
 use crate::endpoint_writer::connection_task::ConnectionTask;
@@ -90,7 +90,7 @@ type Attempt = Pin<Box<dyn Future<Output = Result<Box<Made>, ConnectFault>> + Se
 /// Drives `endpoint` until nothing is wanted of it.
 pub(crate) async fn run(endpoint: Arc<Endpoint>) {
     let replaced = ReplacedOnPanic(&endpoint);
-    let mut writer = EndpointWriter { endpoint: endpoint.clone(), link: None, attempt: None };
+    let mut writer = EndpointWriter::new(endpoint.clone());
     writer.work().await;
     drop(writer);
     drop(replaced);
@@ -106,13 +106,11 @@ impl Drop for ReplacedOnPanic<'_> {
         if !std::thread::panicking() {
             return;
         }
-        if endpoint.read(EndpointState::is_linked) {
-            endpoint.count_loss();
-            endpoint.node().asks.give_up_touches(endpoint.address(), endpoint.era());
-        }
         endpoint.driven.store(false, Ordering::Release);
         let cause = DisconnectCause::Stream(Arc::from("the driver panicked"));
         endpoint.apply(|state, now| state.handle_disconnected(now, cause));
+        // Those of the connection that is lost, if there was one.
+        endpoint.node().asks.give_up_touches(endpoint.address(), endpoint.era());
     }
 }
 
@@ -134,6 +132,8 @@ async fn contain(
 pub(crate) struct EndpointWriter {
     endpoint: Arc<Endpoint>,
     link: Option<Link>,
+    /// How many connections had been lost when that one was made: it is the one of the state as long as there are no more.
+    link_era: u64,
     /// With the number of the attempt that the state began.
     attempt: Option<(u64, Attempt)>,
 }
@@ -156,11 +156,20 @@ enum Turn {
 }
 
 impl EndpointWriter {
+    pub(crate) const fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint, link: None, link_era: 0, attempt: None }
+    }
+
+    /// Does all that the state wants done by now.
+    pub(crate) fn act_on_all(&mut self) {
+        while let Some((action, about)) = self.endpoint.take_action() {
+            self.act(action, &about);
+        }
+    }
+
     async fn work(&mut self) {
         loop {
-            while let Some(action) = self.endpoint.take_action() {
-                self.act(action);
-            }
+            self.act_on_all();
             if self.link.is_none() && self.attempt.is_none() && self.endpoint.rest() {
                 return;
             }
@@ -178,7 +187,7 @@ impl EndpointWriter {
     }
 
     async fn next(&mut self) -> Turn {
-        let Self { endpoint, link, attempt } = self;
+        let Self { endpoint, link, attempt, .. } = self;
         let at = endpoint.read(EndpointState::poll_timeout);
         let late = async {
             match at {
@@ -223,7 +232,7 @@ impl EndpointWriter {
         }
     }
 
-    fn act(&mut self, action: EndpointAction) {
+    fn act(&mut self, action: EndpointAction, about: &About) {
         let endpoint = self.endpoint.clone();
         let node = endpoint.node();
         match action {
@@ -244,18 +253,20 @@ impl EndpointWriter {
                     .publish_with(|| EndpointReconnectEvent { address: endpoint.address().clone(), attempt });
             }
             EndpointAction::Connected { system_id, is_new_incarnation, again } => {
-                self.connected(&system_id, is_new_incarnation, again);
+                self.connected(&system_id, is_new_incarnation, again, about);
             }
+            // The one that was silent is lost, and the next one was not silent.
+            EndpointAction::Probe if about.era != endpoint.era() => {}
             EndpointAction::Probe => endpoint.probe(),
-            EndpointAction::Disconnect { cause } => self.disconnect(&cause),
+            EndpointAction::Disconnect { cause } => self.disconnect(&cause, about),
             EndpointAction::Discard { reason } => {
-                endpoint.mailbox.drain(|deliver, payload| {
+                endpoint.mailbox.drain_before(about.mark, |deliver, payload| {
                     endpoint.dead(&deliver, payload.len(), reason, "the connection is lost");
                 });
             }
             EndpointAction::Suspended => self.pause(true),
             EndpointAction::Resumed => self.pause(false),
-            EndpointAction::Terminated { reason } => self.terminated(&reason),
+            EndpointAction::Terminated { reason } => self.terminated(&reason, about),
         }
     }
 
@@ -285,6 +296,7 @@ impl EndpointWriter {
                         if !permits(&system_id) {
                             state.handle_blocked(now);
                         }
+                        self.link_era = self.endpoint.era();
                     }
                     is_current
                 });
@@ -306,7 +318,7 @@ impl EndpointWriter {
         }
     }
 
-    fn connected(&mut self, system_id: &Arc<str>, is_new_incarnation: bool, again: bool) {
+    fn connected(&mut self, system_id: &Arc<str>, is_new_incarnation: bool, again: bool, about: &About) {
         let endpoint = &self.endpoint;
         let node = endpoint.node();
         log::connected(endpoint, system_id);
@@ -317,9 +329,8 @@ impl EndpointWriter {
         if again {
             if is_new_incarnation {
                 // Whom we watched and asked there is gone with the process.
-                let era = endpoint.era();
-                endpoint.watcher.process_gone(era);
-                node.asks.fail_before(endpoint.address(), era, &AskError::Unreachable);
+                endpoint.watcher.process_gone(about.era);
+                node.asks.fail_before(endpoint.address(), about.era, &AskError::Unreachable);
             }
             endpoint.watcher.tell_again();
         }
@@ -343,14 +354,14 @@ impl EndpointWriter {
         }
     }
 
-    fn disconnect(&mut self, cause: &DisconnectCause) {
+    fn disconnect(&mut self, cause: &DisconnectCause, about: &About) {
         self.attempt = None;
+        let give_up_touches =
+            |endpoint: &Endpoint| endpoint.node().asks.give_up_touches(endpoint.address(), about.era);
         if let Some(link) = self.link.take() {
             log::disconnected(&self.endpoint, cause);
             link.control.close();
-            self.endpoint.count_loss();
-            let asks = &self.endpoint.node().asks;
-            asks.give_up_touches(self.endpoint.address(), self.endpoint.era());
+            give_up_touches(&self.endpoint);
             if matches!(
                 cause,
                 DisconnectCause::Shutdown | DisconnectCause::PeerLeft | DisconnectCause::Unwanted
@@ -363,16 +374,17 @@ impl EndpointWriter {
             }
         }
         // Not the one that serves: the client may have opened another one by now.
-        for call in self.endpoint.client_calls.take_given_up() {
+        for call in self.endpoint.client_calls.take_given_up(about.era) {
             call.end(cause);
+            give_up_touches(&self.endpoint);
         }
     }
 
-    fn terminated(&mut self, reason: &TerminatedReason) {
+    fn terminated(&mut self, reason: &TerminatedReason, about: &About) {
         let endpoint = &self.endpoint;
         let node = endpoint.node();
         let dead = reason.dead_letter_reason();
-        for message in endpoint.mailbox.drain_system() {
+        for message in endpoint.mailbox.drain_system_before(about.mark) {
             endpoint.dead_system(&message, dead);
         }
         let why = match dead {
@@ -381,13 +393,13 @@ impl EndpointWriter {
             _ => AskError::Unreachable,
         };
         endpoint.forget_form();
-        node.fail_asks(endpoint.address(), &why);
-        endpoint.watcher.address_terminated(&TerminationReason::Unreachable);
+        node.asks.fail_before(endpoint.address(), about.era, &why);
+        endpoint.watcher.process_gone(about.era);
         // Forgotten before, it may have a successor, and all that goes by the address is that one's.
         if !node.has_another(endpoint) {
             let address = endpoint.address().clone();
-            // Read first: a call that is not counted below has a higher number.
-            let before = node.calls_begun();
+            // Read before: a call that is not counted below has a higher number, and so has one that came since.
+            let before = about.before;
             let is_final = matches!(reason, TerminatedReason::Blocked | TerminatedReason::Shutdown);
             if is_final || endpoint.inbound.load(Ordering::Acquire) == 0 {
                 node.tell_watcher(PeerWatch::Gone { address, before });
@@ -409,7 +421,15 @@ impl EndpointWriter {
     }
 
     fn hear(&mut self, message: Result<Option<Bytes>, tonic::Status>) {
-        let lost = |cause| self.endpoint.apply(|state, now| state.handle_disconnected(now, cause));
+        // It may have been lost before, by what others said of the peer: its end is none of the next one's.
+        let (endpoint, era) = (&self.endpoint, self.link_era);
+        let lost = |cause| {
+            endpoint.apply(|state, now| {
+                if endpoint.era() == era {
+                    state.handle_disconnected(now, cause);
+                }
+            });
+        };
         let bytes = match message {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return lost(DisconnectCause::Stream(Arc::from("the peer ended the call"))),

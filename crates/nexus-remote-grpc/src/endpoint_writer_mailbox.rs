@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use nexus_actor_core::lock::Lock;
+use nexus_actor_core::lock::{Guard, Lock};
 use nexus_actor_core::ring_queue::{QueueError, RingQueue};
 use nexus_actor_core::{CorrelationId, Headers, Refusal};
 use nexus_remote::EndpointStatistics;
@@ -36,6 +36,8 @@ const BEHIND: usize = 16 * PACE;
 const PACE_BEHIND: usize = 8;
 /// Changes of level that wait to be told. When a reader is so late, what was between is of no use to anyone.
 const CHANGES_MAX: usize = 16;
+/// Messages that are taken at once where newer ones lie behind those that are drained.
+const DRAINED: usize = 1_024;
 /// A user queue with more room than this is given back by [`EndpointWriterMailbox::shrink`].
 const IDLE_CAPACITY: usize = 64;
 
@@ -191,6 +193,19 @@ pub struct QueueState {
     pub system_len: usize,
 }
 
+/// A moment in the life of a mailbox: what had been queued by then is before it, what came later is not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    user: u64,
+    system: u64,
+    notices: u64,
+}
+
+impl Mark {
+    /// Behind all that will ever come.
+    pub(crate) const END: Self = Self { user: u64::MAX, system: u64::MAX, notices: u64::MAX };
+}
+
 /// The bounds of a mailbox.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MailboxBounds {
@@ -331,6 +346,9 @@ struct Inner {
     /// Each goes out when so many user messages have.
     notices: VecDeque<(u64, RemoteSystem)>,
     system_bytes: usize,
+    /// System messages ever gone out, and those of them that were notices.
+    system_gone: u64,
+    notices_gone: u64,
     /// Why user messages are not taken.
     refusal: Option<Refusal>,
     closed: bool,
@@ -346,6 +364,28 @@ struct Inner {
 impl Inner {
     fn is_empty(&self) -> bool {
         self.user.is_empty() && self.system.is_empty() && self.notices.is_empty()
+    }
+
+    fn pop_system(&mut self) -> Option<RemoteSystem> {
+        let message = self.system.pop_front()?;
+        self.system_gone += 1;
+        self.system_bytes = self.system_bytes.saturating_sub(message.size());
+        Some(message)
+    }
+
+    fn pop_notice(&mut self) -> Option<RemoteSystem> {
+        let (_, message) = self.notices.pop_front()?;
+        self.notices_gone += 1;
+        self.system_bytes = self.system_bytes.saturating_sub(message.size());
+        Some(message)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            user: self.offered,
+            system: self.system_gone + self.system.len() as u64,
+            notices: self.notices_gone + self.notices.len() as u64,
+        }
     }
 
     /// Messages went: who waits for the last of them may go on.
@@ -391,6 +431,8 @@ impl EndpointWriterMailbox {
                 system: VecDeque::new(),
                 notices: VecDeque::new(),
                 system_bytes: 0,
+                system_gone: 0,
+                notices_gone: 0,
                 refusal: None,
                 closed: false,
                 level: BackpressureLevel::new(bounds.marks),
@@ -619,21 +661,21 @@ impl EndpointWriterMailbox {
 
     /// From now on user messages are refused for this reason, or taken. Those that wait stay.
     pub fn set_refusal(&self, refusal: Option<Refusal>) {
-        drop(self.set_refusal_and_wake_later(refusal));
+        drop(self.set_refusal_and_mark(refusal));
     }
 
-    /// The same for a caller that holds a lock: whoever waits for room is woken when what this returns is dropped.
-    pub(crate) fn set_refusal_and_wake_later(&self, refusal: Option<Refusal>) -> Wakes {
+    /// The same for a caller that holds a lock: whoever waits for room is woken when the first of what this returns is dropped.
+    /// The other is the moment at which the refusal begins or ends.
+    pub(crate) fn set_refusal_and_mark(&self, refusal: Option<Refusal>) -> (Wakes, Mark) {
         let mut wakes = Wakes::default();
         let mut inner = self.inner.lock();
-        if inner.closed {
-            return wakes;
+        if !inner.closed {
+            if refusal.is_some() {
+                wakes.room = core::mem::take(&mut inner.room);
+            }
+            inner.refusal = refusal;
         }
-        if refusal.is_some() {
-            wakes.room = core::mem::take(&mut inner.room);
-        }
-        inner.refusal = refusal;
-        wakes
+        (wakes, inner.mark())
     }
 
     /// Why user messages are refused now.
@@ -658,9 +700,34 @@ impl EndpointWriterMailbox {
     }
 
     /// Hands over every user message that waits, for the dead letters, and returns how many. `each` runs without the lock.
-    pub fn drain(&self, mut each: impl FnMut(RemoteDeliver, &[u8])) -> usize {
+    pub fn drain(&self, each: impl FnMut(RemoteDeliver, &[u8])) -> usize {
+        self.drain_before(Mark::END, each)
+    }
+
+    /// The same of those that had been queued at that moment.
+    pub(crate) fn drain_before(&self, mark: Mark, mut each: impl FnMut(RemoteDeliver, &[u8])) -> usize {
+        let (mut batch, mut count) = (OutboundBatch::new(), 0);
+        loop {
+            let mut wakes = Wakes::default();
+            let mut inner = self.inner.lock();
+            let left = mark.user.saturating_sub(inner.gone);
+            if left == 0 || inner.user.is_empty() {
+                return count;
+            }
+            if inner.offered <= mark.user {
+                return count + self.drain_all(inner, each);
+            }
+            // Newer ones lie behind them.
+            let max = usize::try_from(left).map_or(DRAINED, |left| left.min(DRAINED));
+            self.take_user(&mut inner, max, &mut batch, &mut wakes);
+            drop(inner);
+            drop(wakes);
+            count += batch.drain_user(&mut each);
+        }
+    }
+
+    fn drain_all(&self, mut inner: Guard<'_, Inner>, mut each: impl FnMut(RemoteDeliver, &[u8])) -> usize {
         let mut wakes = Wakes::default();
-        let mut inner = self.inner.lock();
         let empty = RingQueue::new(self.bounds.messages_max).with_dynamic(false);
         let mut user = core::mem::replace(&mut inner.user, empty);
         let mut payloads = core::mem::take(&mut inner.payloads);
@@ -683,14 +750,26 @@ impl EndpointWriterMailbox {
     /// Takes every system message that waits.
     #[must_use]
     pub fn drain_system(&self) -> Vec<RemoteSystem> {
-        let mut wakes = Wakes::default();
+        self.drain_system_before(Mark::END)
+    }
+
+    /// The same of those that had been queued at that moment.
+    pub(crate) fn drain_system_before(&self, mark: Mark) -> Vec<RemoteSystem> {
+        let (mut wakes, mut drained) = (Wakes::default(), Vec::new());
         let mut inner = self.inner.lock();
-        inner.system_bytes = 0;
-        let notices = core::mem::take(&mut inner.notices);
-        let system = core::mem::take(&mut inner.system);
+        while inner.system_gone < mark.system
+            && let Some(message) = inner.pop_system()
+        {
+            drained.push(message);
+        }
+        while inner.notices_gone < mark.notices
+            && let Some(notice) = inner.pop_notice()
+        {
+            drained.push(notice);
+        }
         inner.note_empty(&mut wakes);
         drop(inner);
-        system.into_iter().chain(notices.into_iter().map(|(_, notice)| notice)).collect()
+        drained
     }
 
     /// How much waits.
@@ -751,10 +830,8 @@ impl EndpointWriterMailbox {
         while batch.system.len() - before < max {
             let gone = inner.gone;
             let due = inner.notices.front().is_some_and(|(behind, _)| *behind <= gone);
-            let notice = if due { inner.notices.pop_front() } else { None };
-            let next = notice.map(|(_, notice)| notice).or_else(|| inner.system.pop_front());
-            let Some(message) = next else { break };
-            inner.system_bytes = inner.system_bytes.saturating_sub(message.size());
+            let notice = if due { inner.pop_notice() } else { None };
+            let Some(message) = notice.or_else(|| inner.pop_system()) else { break };
             batch.system.push_back(message);
         }
         batch.system.len() - before

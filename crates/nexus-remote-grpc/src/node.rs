@@ -12,7 +12,7 @@ use nexus_actor_core::remote::{Encode, Route};
 use nexus_actor_core::serialization::protobuf::{Named, TypeName};
 use nexus_actor_core::serialization::scope::DecodeScope;
 use nexus_actor_core::serialization::{Encoder, SerializerId};
-use nexus_actor_core::{ActorSystem, AnyRef, AskError, Headers, Refusal};
+use nexus_actor_core::{ActorSystem, AnyRef, Headers, Refusal};
 use nexus_remote::EndpointStatistics;
 use nexus_remote::endpoint_statistics::EndedEndpoints;
 use portable_atomic::{AtomicBool, AtomicU64, Ordering};
@@ -629,11 +629,6 @@ impl Node {
     pub(crate) fn watcher_is_full(&self) -> bool {
         let max = self.config.get_endpoint_manager_queue_size();
         self.peer_watcher.get().is_some_and(|watcher| watcher.mailbox_len() >= max)
-    }
-
-    /// Fails every question of the endpoint that `address` is the text of.
-    pub(crate) fn fail_asks(&self, address: &Arc<str>, why: &AskError) -> usize {
-        self.asks.fail_all(address, why)
     }
 }
 

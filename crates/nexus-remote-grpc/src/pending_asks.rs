@@ -229,11 +229,13 @@ impl PendingAsks {
     }
 
     /// Fails every question of the endpoint that `address` is the text of; returns how many there were.
+    #[cfg(test)]
     pub(crate) fn fail_all(&self, address: &Arc<str>, why: &AskError) -> usize {
         self.fail_before(address, u64::MAX, why)
     }
 
-    /// The same of those asked before so many connections to it were lost.
+    /// Fails those questions of the endpoint that `address` is the text of which were asked before so many connections to it were
+    /// lost; returns how many there were.
     pub(crate) fn fail_before(&self, address: &Arc<str>, era: u64, why: &AskError) -> usize {
         self.fail_those(why, |asked| Arc::ptr_eq(&asked.address, address) && asked.era < era)
     }

@@ -50,7 +50,7 @@ impl Books {
 
     fn take(&self, max: usize) -> Vec<ToTell> {
         let mut told = Vec::new();
-        self.books.take(&Context::from_waker(Waker::noop()), max, || true, &mut told);
+        self.books.take(&Context::from_waker(Waker::noop()), max, 0, || true, &mut told);
         told
     }
 }
@@ -146,9 +146,9 @@ async fn a_new_connection_is_told_of_all_as_it_has_room() {
     let woken = Arc::new(Count(AtomicUsize::new(0)));
     let waker = Waker::from(woken.clone());
     let mut told = Vec::new();
-    it.books.take(&Context::from_waker(&waker), 10, || false, &mut told);
+    it.books.take(&Context::from_waker(&waker), 10, 0, || false, &mut told);
     assert_eq!(told, [], "one that is over takes nothing");
-    it.books.take(&Context::from_waker(&waker), 10, || true, &mut told);
+    it.books.take(&Context::from_waker(&waker), 10, 0, || true, &mut told);
     assert_eq!(told, [watch("c")]);
     it.unwatch("b", 0);
     assert_eq!(woken.0.load(Ordering::Acquire), 1);
@@ -162,8 +162,40 @@ async fn a_new_connection_is_told_of_all_as_it_has_room() {
     it.books.watch(&Arc::from("d"), &it.path, it.watchers[0].clone(), 1);
     it.books.process_gone(1);
     assert_eq!((it.take(10), it.books.len()), (vec![watch("d")], 1));
-    assert_eq!(it.books.address_terminated(&TerminationReason::Unreachable), 1);
-    assert!(it.books.is_done() && !it.books.has_to_tell());
+    it.books.process_gone(u64::MAX);
+    assert!(it.books.is_empty() && it.books.is_done() && !it.books.has_to_tell());
+}
+
+/// What comes late of a connection that is lost ends no watch that began after it: the next one hears of those that it has
+/// not heard of, and of the end of those that it has.
+#[tokio::test]
+async fn who_watches_by_the_next_connection_stays() {
+    let it = Books::new(10);
+    let books = &it.books;
+    let watch_since = |id: &str, watcher: usize, era| {
+        books.watch(&Arc::from(id), &it.path, it.watchers[watcher].clone(), era)
+    };
+    let take = |era| {
+        let mut told = Vec::new();
+        books.take(&Context::from_waker(Waker::noop()), 10, era, || true, &mut told);
+        told
+    };
+    assert!(watch_since("old", 0, 0) && watch_since("both", 0, 0) && watch_since("left", 0, 0));
+    assert_eq!(take(0).len(), 3);
+    it.unwatch("left", 0);
+    // The connection is lost, and the next one serves.
+    assert!(!watch_since("both", 1, 1), "not the first");
+    assert!(watch_since("told", 0, 1) && watch_since("over", 0, 1));
+    assert_eq!(take(1), [unwatch("left"), watch("told"), watch("over")]);
+    assert!(watch_since("new", 0, 1));
+    it.unwatch("over", 0);
+    // Only now the end of the one before is acted upon.
+    books.process_gone(1);
+    assert_eq!(books.len(), 3);
+    assert_eq!(take(1), [watch("new"), unwatch("over"), watch("both")]);
+    assert!(!books.terminated("old", &TerminationReason::Stopped), "its watcher was told");
+    books.process_gone(2);
+    assert!(books.is_done() && !books.has_to_tell());
 }
 
 /// Watches that have ended, and of which the peer is not told yet, leave room for others and have a bound.

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use hyper::rt;
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::{Actor, ActorError, AskError, DeadLetterReason, Props};
+use nexus_remote::association::Patience;
 use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
@@ -25,12 +26,15 @@ use tonic::codegen::{Service, http::Uri};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
+use super::EndpointWriter;
+use super::outbound::{Outbound, OutboundControl};
 use crate::config::Limits;
 use crate::endpoint_state::{DisconnectCause, HeartbeatConfig, ReconnectPolicy};
 use crate::endpoint_supervisor::EndpointSupervisor;
 use crate::inbound::service::EndpointReader;
 use crate::remote::tests::support::raw::{MESSAGE_BYTES, Manners, RawCall, RawServer, message};
 use crate::remote::tests::support::{Echo, Events, Heard, TestNode, Watch, Watcher, local};
+use crate::wire::batch::WireForm;
 use crate::wire::proto::remote::DisconnectRequest;
 use crate::wire::proto::remote::remote_message::MessageType;
 use crate::wire::remoting::RemotingServer;
@@ -533,6 +537,61 @@ async fn the_end_of_a_node_does_not_wait_for_who_is_given_up() {
     assert_eq!(pair.now(), 200);
     assert_eq!(pair.node.system.dead_letters().count(DeadLetterReason::Unreachable), 1);
     pair.node.stop().await;
+}
+
+/// An address is given up, and the next message begins anew before the driver has acted upon that: the message waits for the
+/// new attempt, which the end of the old connection does not fail.
+#[tokio::test]
+async fn the_end_of_a_row_takes_nothing_of_the_next_one() {
+    let node = TestNode::start("node", local()).await;
+    let endpoint = node.remote.node_for_tests().endpoint(PEER).expect("an address");
+    // The driver is here.
+    endpoint.driven.store(true, Ordering::Release);
+    let mut driver = EndpointWriter::new(endpoint.clone());
+    let there = node.at(PEER, "echo");
+    there.tell(Echo::Count(1));
+    driver.act_on_all();
+    endpoint.apply(|state, now| state.handle_blocked(now));
+    endpoint.apply(|state, _| state.handle_unblocked());
+    there.tell(Echo::Count(2));
+    driver.act_on_all();
+    assert_eq!(endpoint.mailbox.state().len, 1);
+    assert_eq!(node.system.dead_letters().count(DeadLetterReason::Blocked), 1);
+    let is_under_way = || endpoint.read(|state| state.is_under_way(2));
+    assert!(is_under_way());
+    driver.hear(Err(Status::unavailable("of the old one")));
+    assert!(is_under_way());
+    driver.link_era = endpoint.era();
+    driver.hear(Err(Status::unavailable("of this one")));
+    assert!(!is_under_way());
+    node.stop().await;
+}
+
+/// A connection that is lost takes nothing more, also when the driver is late to end it: what waits is for the next one.
+#[tokio::test]
+async fn a_connection_that_is_lost_takes_nothing_more() {
+    let keep = ConfigOption::with_queue_patience(Patience::Keep);
+    let node = TestNode::start("node", local().with([keep])).await;
+    let endpoint = node.remote.node_for_tests().endpoint(PEER).expect("an address");
+    // The driver is here.
+    endpoint.driven.store(true, Ordering::Release);
+    endpoint.apply(|state, now| {
+        state.ensure_connected(now);
+        state.handle_connected(now, "there");
+    });
+    let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+    outbound.control().open(WireForm::W2);
+    let mut cx = Context::from_waker(Waker::noop());
+    let there = node.at(PEER, "echo");
+    there.tell(Echo::Count(1));
+    assert!(matches!(outbound.poll_message(&mut cx), Poll::Ready(Some(_))));
+    there.tell(Echo::Count(2));
+    let cause = DisconnectCause::Stream(Arc::from("cut"));
+    endpoint.apply(|state, now| state.handle_disconnected(now, cause));
+    assert!(outbound.poll_message(&mut cx).is_pending());
+    assert_eq!(endpoint.mailbox.state().len, 1);
+    drop(there);
+    node.stop().await;
 }
 
 /// Takes a message for each permit.

@@ -412,6 +412,40 @@ fn refused_and_drained_nothing_is_left_and_nothing_comes() {
 }
 
 #[test]
+fn what_is_drained_up_to_a_moment_leaves_what_came_later() {
+    const BEFORE: u32 = 3 * DRAINED as u32 + 1;
+    let mailbox = mailbox(MailboxBounds::default());
+    let put = |range: std::ops::Range<u32>, id| {
+        for number in range {
+            assert!(mailbox.offer(deliver(number), &number.to_le_bytes()).is_ok());
+        }
+        assert!(mailbox.offer_system(watch(id)).is_ok() && mailbox.offer_system(terminated(id)).is_ok());
+    };
+    put(0..BEFORE, "before");
+    let (_, mark) = mailbox.set_refusal_and_mark(None);
+    put(BEFORE..BEFORE + 2, "after");
+    // Some of it went out meanwhile.
+    assert_eq!(mailbox.poll_user_mailbox(1, &mut OutboundBatch::new()), 1);
+    for left in [BEFORE - 1, 0] {
+        let mut drained = Vec::new();
+        let count = mailbox.drain_before(mark, |deliver, payload| {
+            assert_eq!(payload, deliver.target_request_id.to_le_bytes());
+            drained.push(deliver.target_request_id);
+        });
+        assert_eq!(count, left as usize);
+        assert!(drained.into_iter().eq(BEFORE - left..BEFORE));
+        let system = mailbox.drain_system_before(mark);
+        assert_eq!(system, if left > 0 { vec![watch("before"), terminated("before")] } else { vec![] });
+    }
+    assert_eq!(numbers(&mailbox), [BEFORE, BEFORE + 1]);
+    let state = mailbox.state();
+    assert_eq!((state.len, state.bytes, state.system_len), (0, 0, 2));
+    // All of it is before the end.
+    assert_eq!(mailbox.drain_system(), [watch("after"), terminated("after")]);
+    assert!(mailbox.is_empty());
+}
+
+#[test]
 fn a_quiet_mailbox_gives_its_memory_back() {
     let mailbox = mailbox(bounds(100_000, 64 * 1024 * 1024));
     let mut batch = OutboundBatch::new();

@@ -698,9 +698,13 @@ impl Drop for InboundCall {
 
 #[cfg(test)]
 mod tests {
-    use nexus_actor_core::ActorSystem;
+    use nexus_actor_core::{ActorSystem, AskError, DeadLetterReason};
 
     use super::*;
+    use crate::endpoint_state::DisconnectCause;
+    use crate::endpoint_writer::EndpointWriter;
+    use crate::pending_asks::tests::Asker;
+    use crate::wire::proto::actor::TerminatedReason;
     use crate::{Config, Remote};
 
     /// A node, and what it has of a client that has not called yet.
@@ -754,7 +758,7 @@ mod tests {
         assert!(endpoint.apply_accepted(Some(&old), &before, &id));
         let silence = Duration::from_secs(45);
         endpoint.apply(|state, now| {
-            state.handle_disconnected(now, crate::endpoint_state::DisconnectCause::Heartbeat { silence });
+            state.handle_disconnected(now, DisconnectCause::Heartbeat { silence });
         });
         assert!(endpoint.apply_accepted(None, &new, &id));
         while endpoint.read(EndpointState::has_action) {
@@ -765,6 +769,83 @@ mod tests {
         assert!(endpoint.read(EndpointState::is_linked));
         endpoint.apply_call_ended(&new);
         assert!(!endpoint.read(EndpointState::is_linked));
+        remote.shutdown(false).await;
+    }
+
+    /// The same, and the driver: it acts when the test says so.
+    async fn client_and_driver() -> (Remote, Arc<Endpoint>, Arc<str>, EndpointWriter) {
+        let (remote, endpoint, id) = client().await;
+        while endpoint.driven.load(Ordering::Acquire) {
+            tokio::task::yield_now().await;
+        }
+        endpoint.driven.store(true, Ordering::Release);
+        endpoint.node().keep(&endpoint);
+        let driver = EndpointWriter::new(endpoint.clone());
+        (remote, endpoint, id, driver)
+    }
+
+    /// What the driver is late to do about the end of a call is about that call: nothing of what came after it is discarded or
+    /// given up, and nobody who has watched since is told that the client is gone.
+    #[tokio::test]
+    async fn the_end_of_a_call_takes_nothing_of_the_next_one() {
+        let (remote, endpoint, id, mut driver) = client_and_driver().await;
+        let node = endpoint.node();
+        let watcher = node.activator.get().expect("a node has one").to_any();
+        // A message, a notice, a watch and a question.
+        let put = |name: &str| {
+            let (target, name) = (endpoint.pid_at(Arc::from(name)), Arc::from(name));
+            assert_eq!(endpoint.deliver_proto(target.clone(), 0, &String::from("x")), Ok(()));
+            endpoint.send_terminated(&target, &name, TerminatedReason::Stopped);
+            endpoint.watcher().watch(&name, &watcher.path(), watcher.clone(), endpoint.era());
+            let asker = Arc::new(Asker::default());
+            node.asks.insert(asker.clone(), endpoint.address(), endpoint.era()).expect("room");
+            asker
+        };
+        let left = || {
+            let queue = endpoint.mailbox.state();
+            let dead = node.system.dead_letters().count(DeadLetterReason::Unreachable);
+            (queue.len, queue.system_len, endpoint.watcher().len(), node.asks.len(), dead)
+        };
+        let (old, new) = (call(0), call(1));
+        assert!(endpoint.apply_accepted(None, &old, &id));
+        driver.act_on_all();
+        let before = put("before");
+        endpoint.apply_call_ended(&old);
+        assert!(endpoint.apply_accepted(None, &new, &id));
+        let after = put("after");
+        assert_eq!(left(), (2, 2, 2, 2, 0));
+        // Only now the driver has its turn.
+        driver.act_on_all();
+        assert_eq!(left(), (1, 1, 1, 1, 1));
+        assert_eq!((before.0.lock().len(), after.0.lock().len()), (1, 0));
+        assert!(endpoint.watcher().has_to_tell());
+        let is_new = |now: Arc<ClientCall>| Arc::ptr_eq(&now, &new);
+        assert!(endpoint.client_calls.serving().is_some_and(is_new));
+        endpoint.apply_call_ended(&new);
+        driver.act_on_all();
+        assert_eq!(left(), (0, 0, 0, 0, 2));
+        assert_eq!(*after.0.lock(), [AskError::Unreachable]);
+        remote.shutdown(false).await;
+    }
+
+    /// Each call is ended for its own reason, and a sign of life that was to be asked for is not asked of the next one.
+    #[tokio::test]
+    async fn a_late_driver_ends_each_call_for_its_reason() {
+        let (remote, endpoint, id, mut driver) = client_and_driver().await;
+        let controls = [0, 1].map(|number| Arc::new(CallControl::new(number, false)));
+        let [old, new] = controls.clone().map(of);
+        let silence = Duration::from_secs(45);
+        assert!(endpoint.apply_accepted(None, &old, &id));
+        driver.act_on_all();
+        endpoint.apply(|state, now| state.handle_timeout(now + Duration::from_secs(20)));
+        assert!(endpoint.read(EndpointState::has_action));
+        endpoint.apply(|state, now| state.handle_disconnected(now, DisconnectCause::Heartbeat { silence }));
+        assert!(endpoint.apply_accepted(None, &new, &id));
+        endpoint.apply(|state, now| state.handle_blocked(now));
+        driver.act_on_all();
+        let ends = controls.map(|control| *control.end.lock());
+        assert_eq!(ends, [Some(End::Goodbye), Some(End::Blocked)]);
+        assert_eq!((endpoint.mailbox.is_empty(), endpoint.node().asks.len()), (true, 0));
         remote.shutdown(false).await;
     }
 
