@@ -27,7 +27,7 @@ use nexus_actor_core::{
     ActorSystem, AnyRef, AskError, CorrelationId, DeadLetterReason, Headers, Instant, Refusal,
     TerminationReason,
 };
-use nexus_remote::EndpointStatistics;
+use nexus_remote::{EndpointStatistics, EndpointStatisticsSnapshot};
 use portable_atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
@@ -90,6 +90,8 @@ pub struct Endpoint {
     machine: Lock<Machine>,
     pub(crate) mailbox: EndpointWriterMailbox,
     statistics: Arc<EndpointStatistics>,
+    /// What of it stands among the figures of those that have ended: it was forgotten, and may have come back.
+    moved: Lock<EndpointStatisticsSnapshot>,
     recipients: Lock<Recipients>,
     pub(crate) watcher: EndpointWatcher,
     pub(crate) intake: Arc<Intake>,
@@ -204,6 +206,7 @@ impl Endpoint {
             }),
             mailbox: EndpointWriterMailbox::new(node.config.mailbox_bounds(), statistics.clone()),
             statistics,
+            moved: Lock::default(),
             recipients: Lock::default(),
             watcher: EndpointWatcher::new(node.config.get_limits().watches),
             intake: Arc::new(Intake::new(node.config.get_limits(), me.clone())),
@@ -531,9 +534,30 @@ impl Endpoint {
         }
     }
 
-    /// Its figures can be asked for, until it ends.
+    /// Its figures can be asked for, until it ends. Not those of one that has another in its place.
     pub(crate) fn show_statistics(&self) {
-        self.node.statistics.entry(self.address.to_string()).or_insert_with(|| self.statistics.clone());
+        if !self.node.has_another(self) {
+            self.node.statistics.entry(self.address.to_string()).or_insert_with(|| self.statistics.clone());
+        }
+    }
+
+    /// They cannot be asked for any more; those that another endpoint shows by its address can.
+    pub(crate) fn hide_statistics(&self) {
+        let is_own = |_: &String, shown: &Arc<EndpointStatistics>| Arc::ptr_eq(shown, &self.statistics);
+        drop(self.node.statistics.remove_if(&*self.address, is_own));
+    }
+
+    /// What it has counted and does not stand among the figures of those that have ended.
+    pub(crate) fn unmoved_figures(&self) -> EndpointStatisticsSnapshot {
+        let moved = self.moved.lock();
+        self.statistics.snapshot().since(&moved)
+    }
+
+    /// The same, which stands there from now on.
+    pub(crate) fn move_figures(&self) -> EndpointStatisticsSnapshot {
+        let mut moved = self.moved.lock();
+        let now = self.statistics.snapshot();
+        now.since(&std::mem::replace(&mut moved, now))
     }
 
     /// Something came from the peer.
@@ -885,6 +909,14 @@ impl Endpoint {
             && self.intake.is_empty()
             && !self.driven.load(Ordering::Acquire)
             && self.mailbox.is_empty()
+    }
+}
+
+impl Drop for Endpoint {
+    /// What it has counted since it was forgotten. Nobody drops the last reference with the lock of the figures that have
+    /// ended, or one of the table.
+    fn drop(&mut self) {
+        self.node.move_figures(self);
     }
 }
 

@@ -233,7 +233,14 @@ impl EndpointSource for EndpointManager {
         // Held while an endpoint leaves as well: it is in one of the two, never in both.
         let ended = self.node.ended.lock();
         let mut all: Vec<_> = ended.reports(PROTOCOL).collect();
-        all.extend(self.node.endpoints_in_place().iter().map(|endpoint| report(endpoint)));
+        let there = self.node.endpoints_in_place();
+        all.extend(there.iter().map(|endpoint| EndpointReport {
+            // The rest is among those that ended: it was forgotten and came back.
+            statistics: endpoint.unmoved_figures(),
+            ..report(endpoint)
+        }));
+        // First: the last reference to one of them may be here.
+        drop(ended);
         all
     }
 }

@@ -409,7 +409,7 @@ impl EndpointWriter {
                 node.tell_watcher(PeerWatch::Unheard { endpoint: endpoint.clone() });
             }
             log::terminated(endpoint, reason);
-            node.statistics.remove(&**endpoint.address());
+            endpoint.hide_statistics();
             node.system.event_stream().publish_with(|| EndpointTerminatedEvent {
                 address: endpoint.address().clone(),
                 reason: Arc::from(reason.to_string()),

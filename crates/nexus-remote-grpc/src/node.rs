@@ -13,8 +13,8 @@ use nexus_actor_core::serialization::protobuf::{Named, TypeName};
 use nexus_actor_core::serialization::scope::DecodeScope;
 use nexus_actor_core::serialization::{Encoder, SerializerId};
 use nexus_actor_core::{ActorSystem, AnyRef, Headers, Refusal};
-use nexus_remote::EndpointStatistics;
 use nexus_remote::endpoint_statistics::EndedEndpoints;
+use nexus_remote::{EndpointStatistics, EndpointStatisticsSnapshot};
 use portable_atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
@@ -95,6 +95,7 @@ impl Drop for Stray {
         let struck = at.map(|at| strays.swap_remove(at));
         drop(strays);
         drop(struck);
+        self.0.node().move_figures(&self.0);
     }
 }
 
@@ -397,6 +398,12 @@ impl Node {
         }
     }
 
+    fn has_place(&self, endpoint: &Endpoint) -> bool {
+        self.endpoints
+            .get(endpoint.address())
+            .is_some_and(|found| std::ptr::eq(Arc::as_ptr(&found), endpoint))
+    }
+
     /// Whether another endpoint has taken the place of this one, which was forgotten before its last work was done.
     pub(crate) fn has_another(&self, endpoint: &Endpoint) -> bool {
         self.endpoints
@@ -446,9 +453,7 @@ impl Node {
     /// ends all connections, or some, must not miss it.
     pub(crate) fn keep_driven(&self, endpoint: &Arc<Endpoint>) -> Option<Stray> {
         self.keep(endpoint);
-        let has_place =
-            self.endpoints.get(endpoint.address()).is_some_and(|found| Arc::ptr_eq(&found, endpoint));
-        if has_place {
+        if self.has_place(endpoint) {
             return None;
         }
         self.strays.lock().push(endpoint.clone());
@@ -473,37 +478,56 @@ impl Node {
 
     /// Removes an endpoint of which nobody has any use.
     pub(crate) fn forget_if_idle(&self, endpoint: &Endpoint) {
+        self.forget_if(endpoint, Endpoint::is_idle);
+    }
+
+    /// Removes all, with the node.
+    pub(crate) fn forget_all(&self) {
+        loop {
+            let all = self.endpoints_in_place();
+            if all.is_empty() {
+                return;
+            }
+            for endpoint in all {
+                self.forget_if(&endpoint, |_| true);
+            }
+        }
+    }
+
+    fn forget_if(&self, endpoint: &Endpoint, is_done: impl FnOnce(&Endpoint) -> bool) {
         let mut ended = self.ended.lock();
-        let removed = self.endpoints.remove_if(endpoint.address(), |_, found| {
-            std::ptr::eq(Arc::as_ptr(found), endpoint) && found.is_idle()
+        let removed = self.endpoints.remove_if(endpoint.address(), |address, found| {
+            let is_forgotten = std::ptr::eq(Arc::as_ptr(found), endpoint) && is_done(found);
+            if is_forgotten {
+                ended.add(address, found.move_figures());
+                // As long as nobody can come in its place, who would go on with them.
+                found.hide_statistics();
+            }
+            is_forgotten
         });
-        if let Some((address, endpoint)) = &removed {
-            ended.add(address, endpoint.statistics().snapshot());
-        }
         drop(ended);
-        if removed.is_some() {
-            self.statistics.remove(&**endpoint.address());
-        }
         drop(removed);
     }
 
-    /// Counts as unknown what the last connection of `endpoint` had taken, which may come to light when the endpoint is
-    /// forgotten and its figures stand among those that have ended.
-    pub(crate) fn add_late_unknown(&self, endpoint: &Endpoint, count: u64) {
-        if count == 0 {
+    /// Adds what an endpoint has counted that does not have its place any more, and nowhere else stands, to the figures of those
+    /// that have ended.
+    pub(crate) fn move_figures(&self, endpoint: &Endpoint) {
+        let mut ended = self.ended.lock();
+        if self.has_place(endpoint) {
             return;
         }
-        let mut ended = self.ended.lock();
-        let is_there = self
-            .endpoints
-            .get(endpoint.address())
-            .is_some_and(|found| std::ptr::eq(Arc::as_ptr(&found), endpoint));
-        if is_there {
+        let figures = endpoint.move_figures().totals();
+        if figures != EndpointStatisticsSnapshot::default() {
+            ended.add(endpoint.address(), figures);
+        }
+    }
+
+    /// Counts as unknown what the last connection of `endpoint` had taken, which may come to light when the endpoint is
+    /// forgotten.
+    pub(crate) fn add_late_unknown(&self, endpoint: &Endpoint, count: u64) {
+        if count > 0 {
             endpoint.statistics().add_unknown(count);
-        } else {
-            let late = EndpointStatistics::default();
-            late.add_unknown(count);
-            ended.add(endpoint.address(), late.snapshot());
+            self.move_figures(endpoint);
         }
     }
 

@@ -481,7 +481,7 @@ impl Inner {
         for actor in [&watcher, &activator].into_iter().flatten() {
             let _ = tokio::time::timeout_at(deadline, actor.stopped()).await;
         }
-        node.endpoints.clear();
+        node.forget_all();
         node.statistics.clear();
         node.client_connections.clear();
         // The caller has it.

@@ -136,6 +136,21 @@ impl EndpointStatisticsSnapshot {
         Self { queue_capacity: 0, queue_size: 0, ..self }
     }
 
+    /// What was counted since `earlier`, figure by figure; the queue as it is in `self`. A figure that went back counts as none.
+    #[must_use]
+    pub const fn since(self, earlier: &Self) -> Self {
+        Self {
+            queue_capacity: self.queue_capacity,
+            queue_size: self.queue_size,
+            dead_letters: self.dead_letters.saturating_sub(earlier.dead_letters),
+            sent: self.sent.saturating_sub(earlier.sent),
+            send_failures: self.send_failures.saturating_sub(earlier.send_failures),
+            reconnect_attempts: self.reconnect_attempts.saturating_sub(earlier.reconnect_attempts),
+            unknown: self.unknown.saturating_sub(earlier.unknown),
+            received: self.received.saturating_sub(earlier.received),
+        }
+    }
+
     /// Both added up, figure by figure.
     #[must_use]
     pub const fn plus(self, other: &Self) -> Self {
@@ -257,6 +272,14 @@ mod tests {
             received: 8,
         };
         assert_eq!(statistics.snapshot(), expected);
+        let earlier = EndpointStatisticsSnapshot { sent: 1, received: 9, queue_size: 7, ..counted(0) };
+        let since = EndpointStatisticsSnapshot { sent: 3, received: 0, ..expected };
+        assert_eq!(expected.since(&earlier), since);
+        assert_eq!(
+            expected.since(&expected),
+            EndpointStatisticsSnapshot { queue_capacity: 10, queue_size: 2, ..counted(0) }
+        );
+        assert_eq!(since.plus(&earlier).sent, expected.sent);
     }
 
     /// L27: below, at and above the number of addresses; nothing that was counted is lost.

@@ -1,12 +1,14 @@
 //! What is hard to time from outside: endpoints that are forgotten, named, or late.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use nexus_actor_core::lock::Lock;
-use nexus_actor_core::path::Authority;
+use nexus_actor_core::path::{ActorPathScheme, Authority};
+use nexus_actor_core::pid::Pid;
 use nexus_actor_core::remote::{ReplyKey, Route as _};
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
+use nexus_actor_core::serialization::SerializerId;
 use nexus_actor_core::{ActorSystem, AskError, CorrelationId, Instant, Refusal};
 use nexus_remote::{EndpointSource as _, EndpointTerminatedEvent};
 use portable_atomic::Ordering;
@@ -202,6 +204,53 @@ async fn what_is_counted_late_is_in_the_totals() {
     node.add_late_unknown(&new, 1);
     assert_eq!(unknown(), 8);
     remote.shutdown(false).await;
+}
+
+/// Whatever becomes of an endpoint, each figure is in the totals once: it is forgotten and comes back, again and again, has
+/// another in its place, or is there to the end of the node.
+///
+/// Covers: S142
+#[tokio::test]
+async fn what_was_counted_is_in_the_totals_once() {
+    let (_system, remote, node) = start().await;
+    let sent = || remote.endpoints().iter().map(|report| report.statistics.sent).sum::<u64>();
+    let (old, new) = forgotten(&node);
+    let counted = Cell::new(0);
+    let count = |endpoint: &Endpoint| {
+        endpoint.statistics().add_sent(1);
+        counted.set(counted.get() + 1);
+    };
+    for _ in 0..3 {
+        count(&new);
+        assert_eq!(sent(), counted.get(), "there");
+        node.forget_if_idle(&new);
+        assert_eq!(sent(), counted.get(), "forgotten");
+        node.keep(&new);
+        assert_eq!(sent(), counted.get(), "back");
+    }
+    assert_eq!(new.statistics().snapshot().sent, 3, "its own figures are whole");
+    // Of one that another has the place of, when it has no more to do.
+    old.show_statistics();
+    assert!(node.statistics.is_empty(), "they would be taken for those of the other");
+    count(&old);
+    let stray = node.keep_driven(&old);
+    assert!(stray.is_some());
+    drop(stray);
+    assert_eq!(sent(), counted.get(), "driven elsewhere");
+    new.show_statistics();
+    old.hide_statistics();
+    assert!(remote.get_endpoint_statistics(ADDRESS).is_some_and(|shown| shown.sent == 3));
+    count(&old);
+    drop(old);
+    assert_eq!(sent(), counted.get(), "dropped");
+    // Somebody has a reference when the node ends.
+    let path = Pid::new(ADDRESS, "x").to_path(ActorPathScheme::Protoactor, "").expect("a path");
+    new.intern(&path, SerializerId::PROTOBUF, "").expect("room");
+    remote.shutdown(false).await;
+    assert_eq!((sent(), node.endpoints.len(), node.statistics.len()), (counted.get(), 0, 0), "the end");
+    count(&new);
+    drop(new);
+    assert_eq!(sent(), counted.get(), "after the end");
 }
 
 /// A call that begins on an endpoint forgotten meanwhile is counted where others look for it.
