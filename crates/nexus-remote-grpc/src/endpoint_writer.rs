@@ -236,10 +236,6 @@ impl EndpointWriter {
         let endpoint = self.endpoint.clone();
         let node = endpoint.node();
         match action {
-            // Who only dials out is reached when it dials.
-            EndpointAction::Connect { .. } if endpoint.kind() == EndpointKind::Client => {
-                endpoint.show_statistics()
-            }
             EndpointAction::Connect { .. } => {
                 endpoint.show_statistics();
                 // Given up by now, it is dropped by an action that follows.
@@ -321,6 +317,8 @@ impl EndpointWriter {
     fn connected(&mut self, system_id: &Arc<str>, is_new_incarnation: bool, again: bool, about: &About) {
         let endpoint = &self.endpoint;
         let node = endpoint.node();
+        // Of a client nothing was shown before, or not since its end.
+        endpoint.show_statistics();
         log::connected(endpoint, system_id);
         if endpoint.kind() == EndpointKind::Dialled {
             address_claim::answered(endpoint, system_id);

@@ -828,6 +828,25 @@ mod tests {
         remote.shutdown(false).await;
     }
 
+    /// The figures of a client can be asked for while it is connected, also when it has gone and come back.
+    ///
+    /// Covers: ST-06
+    #[tokio::test]
+    async fn a_client_that_returns_has_figures() {
+        let (remote, endpoint, id, mut driver) = client_and_driver().await;
+        let has_figures = || remote.get_endpoint_statistics(endpoint.address()).is_some();
+        for number in 0..3 {
+            let call = call(number);
+            assert!(endpoint.apply_accepted(None, &call, &id));
+            driver.act_on_all();
+            assert!(has_figures(), "{number}");
+            endpoint.apply_call_ended(&call);
+            driver.act_on_all();
+            assert!(!has_figures(), "{number}");
+        }
+        remote.shutdown(false).await;
+    }
+
     /// Each call is ended for its own reason, and a sign of life that was to be asked for is not asked of the next one.
     #[tokio::test]
     async fn a_late_driver_ends_each_call_for_its_reason() {
