@@ -117,8 +117,8 @@ pub struct Endpoint {
     pub(crate) inbound: AtomicU64,
     /// The question whether the peer is there that was asked last.
     probe: Lock<Option<ReplyKey>>,
-    /// Held by a call that leaves.
-    leaving: Lock<()>,
+    /// The peer counts among those that have a call open here. Held by a call that comes to stay, and by one that leaves.
+    has_calls: Lock<bool>,
     /// Claims of its address or id under way.
     pub(crate) questions: AtomicUsize,
     /// Endpoints that exist only because this peer named them.
@@ -222,7 +222,7 @@ impl Endpoint {
             form_learned: Notify::new(),
             inbound: AtomicU64::new(0),
             probe: Lock::default(),
-            leaving: Lock::default(),
+            has_calls: Lock::default(),
             questions: AtomicUsize::new(0),
             named: Arc::default(),
             named_by: Lock::default(),
@@ -352,13 +352,25 @@ impl Endpoint {
         queue.len >= limits.system_messages || queue.bytes >= limits.system_bytes
     }
 
+    /// A call that is counted here has found its place: from the first one on the peer is one that has calls.
+    pub(crate) fn stay_call(&self) {
+        if !std::mem::replace(&mut *self.has_calls.lock(), true) {
+            self.node.inbound_peers.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// One call of the peer less. Of the last one, the number below which are all that it had: a call that comes now has a
-    /// higher one, for it is counted before it is numbered.
+    /// higher one, for it is counted before it is numbered. Of a peer of which no call has found its place here there is none.
     pub(crate) fn leave_call(&self) -> Option<u64> {
         // One at a time: of two, the later number goes with the last count.
-        let _leaving = self.leaving.lock();
+        let mut has_calls = self.has_calls.lock();
         let before = self.node.calls_begun();
-        (self.inbound.fetch_sub(1, Ordering::AcqRel) == 1).then_some(before)
+        let is_last = self.inbound.fetch_sub(1, Ordering::AcqRel) == 1;
+        if !is_last || !std::mem::replace(&mut *has_calls, false) {
+            return None;
+        }
+        self.node.inbound_peers.fetch_sub(1, Ordering::AcqRel);
+        Some(before)
     }
 
     /// The actor there that has this id.

@@ -428,9 +428,14 @@ impl Node {
             }
             if Arc::ptr_eq(&found, &endpoint) {
                 endpoint.claim();
+                endpoint.stay_call();
                 return (endpoint, calls);
             }
-            endpoint.inbound.fetch_sub(1, Ordering::AcqRel);
+            // Another call may have put it back meanwhile and be gone by now: then this was the last one there.
+            if let Some(before) = endpoint.leave_call() {
+                self.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone(), before });
+                self.forget_if_idle(&endpoint);
+            }
             endpoint = found;
         }
     }

@@ -504,9 +504,6 @@ impl InboundCall {
         }
         let limits = self.node.config.get_limits();
         let (endpoint, calls) = self.node.enter_call(endpoint);
-        if calls == 1 {
-            self.node.inbound_peers.fetch_add(1, Ordering::AcqRel);
-        }
         self.endpoint = Some(endpoint.clone());
         if calls > limits.inbound_calls as u64 {
             if !self.identity.is_authenticated() && endpoint.kind() == EndpointKind::Dialled {
@@ -687,7 +684,6 @@ impl Drop for InboundCall {
         if let Some(endpoint) = self.endpoint.take() {
             endpoint.intake.forget(self.control.id);
             if let Some(before) = endpoint.leave_call() {
-                self.node.inbound_peers.fetch_sub(1, Ordering::AcqRel);
                 // Its watches ended with the call: it tells its watchers so, or watches again by the next one.
                 self.node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone(), before });
             }

@@ -272,6 +272,33 @@ async fn a_call_and_the_table_agree() {
     remote.shutdown(false).await;
 }
 
+/// A call counts on an endpoint that was forgotten, sees that another has its place, and before it moves on that one is
+/// forgotten as well and a second call puts the first one back: the peer counts once, and not any more when both are gone.
+///
+/// Covers: L6
+#[tokio::test]
+async fn a_peer_counts_once_however_its_calls_meet() {
+    let (_system, remote, node) = start().await;
+    let peers = || node.inbound_peers.load(Ordering::Acquire);
+    let (old, new) = forgotten(&node);
+    for round in 0..2 {
+        // The first one, as far as it has come.
+        old.inbound.fetch_add(1, Ordering::AcqRel);
+        node.forget_if_idle(&new);
+        let (found, _) = node.enter_call(old.clone());
+        assert!(Arc::ptr_eq(&found, &old));
+        assert_eq!(peers(), 1, "{round}");
+        assert_eq!(old.leave_call(), None);
+        assert_eq!(peers(), 1, "{round}");
+        assert!(old.leave_call().is_some());
+        assert_eq!((peers(), old.inbound.load(Ordering::Acquire)), (0, 0), "{round}");
+    }
+    // One that never found its place there is none that leaves.
+    old.inbound.fetch_add(1, Ordering::AcqRel);
+    assert_eq!((old.leave_call(), peers()), (None, 0));
+    remote.shutdown(false).await;
+}
+
 /// Addresses that peers name do not fill the table: the last places are for those who call, and those for whom somebody here
 /// reaches have places beside theirs.
 ///
