@@ -450,6 +450,12 @@ impl Inner {
         if graceful {
             let _ = tokio::time::timeout(config.get_shutdown_flush(), self.flushed()).await;
         }
+        // A client heeds nothing behind the goodbye: what waits for it is recorded instead.
+        for endpoint in node.all_endpoints() {
+            if let Some(call) = endpoint.client_calls.serving() {
+                call.end_with(End::Goodbye);
+            }
+        }
         let calls: Vec<_> = node.calls.lock().values().cloned().collect();
         for call in calls {
             call.end(End::Goodbye);

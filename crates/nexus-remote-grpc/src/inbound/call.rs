@@ -843,6 +843,32 @@ mod tests {
         remote.shutdown(false).await;
     }
 
+    /// The end of the node: what waits for a client does not go out behind the goodbye, which the client heeds, but is
+    /// recorded.
+    ///
+    /// Covers: S142
+    #[tokio::test]
+    async fn nothing_goes_to_a_client_behind_the_goodbye() {
+        let (remote, endpoint, id, mut driver) = client_and_driver().await;
+        let control = Arc::new(CallControl::new(0, false));
+        let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+        let call =
+            Arc::new(ClientCall::new(control.clone(), outbound.control().clone(), PeerIdentity::default()));
+        assert!(endpoint.apply_accepted(None, &call, &id));
+        driver.act_on_all();
+        let target = endpoint.pid_at(Arc::from("echo"));
+        assert_eq!(endpoint.deliver_proto(target, 0, &String::from("x")), Ok(()));
+        remote.shutdown(false).await;
+        assert_eq!(*control.end.lock(), Some(End::Goodbye));
+        // The call has its turn before the driver.
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(outbound.poll_message(&mut cx), Poll::Ready(None)));
+        driver.act_on_all();
+        let counted = endpoint.statistics().snapshot();
+        assert_eq!((counted.sent, counted.dead_letters), (0, 1));
+        assert_eq!(endpoint.node().system.dead_letters().count(DeadLetterReason::Shutdown), 1);
+    }
+
     /// Each call is ended for its own reason, and a sign of life that was to be asked for is not asked of the next one.
     #[tokio::test]
     async fn a_late_driver_ends_each_call_for_its_reason() {
