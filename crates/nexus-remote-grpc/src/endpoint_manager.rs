@@ -100,7 +100,10 @@ impl EndpointManager {
         self.node.known_statistics_of(&canonical(address)?)
     }
 
-    /// Notes how full the queue toward `address` is.
+    /// Notes how full the queue toward `address` is. For who has a queue of its own beside those of this node, and for tests: the
+    /// node notes the same of its queue whenever a message comes or goes, and nothing is made of what is said here but the
+    /// figures, which are then as true as the program that says it. They count in reports and metrics while the address has an
+    /// endpoint.
     ///
     /// # Errors
     /// When `address` is not `host:port`, or there are figures of too many addresses.
@@ -109,7 +112,8 @@ impl EndpointManager {
         Ok(())
     }
 
-    /// Counts a dead letter of `address`.
+    /// Counts a dead letter of `address`: one that the program has recorded itself. Those of the node are counted without this,
+    /// and counted again they would be two. Nothing is recorded by it.
     ///
     /// # Errors
     /// As [`record_queue_state`](Self::record_queue_state).
@@ -118,7 +122,9 @@ impl EndpointManager {
         Ok(())
     }
 
-    /// Forgets the figures of `address`, however it is spelled, and returns what they were.
+    /// Forgets the figures of `address`, however it is spelled, and returns what they were. The endpoint that they are of counts on
+    /// unseen by [`statistics_snapshot`](Self::statistics_snapshot) until it connects the next time; reports and metrics have
+    /// all of it.
     pub fn remove_statistics(&self, address: &str) -> Option<EndpointStatisticsSnapshot> {
         Some(self.node.statistics.remove(&canonical(address).ok()?)?.1.snapshot())
     }
