@@ -115,6 +115,8 @@ pub struct Endpoint {
     pub(crate) form_learned: Notify,
     /// Calls that the peer has open to us.
     pub(crate) inbound: AtomicU64,
+    /// It has opened one before.
+    has_called: AtomicBool,
     /// The question whether the peer is there that was asked last.
     probe: Lock<Option<ReplyKey>>,
     /// The peer counts among those that have a call open here. Held by a call that comes to stay, and by one that leaves.
@@ -221,6 +223,7 @@ impl Endpoint {
             forms: Lock::default(),
             form_learned: Notify::new(),
             inbound: AtomicU64::new(0),
+            has_called: AtomicBool::new(false),
             probe: Lock::default(),
             has_calls: Lock::default(),
             questions: AtomicUsize::new(0),
@@ -356,6 +359,22 @@ impl Endpoint {
     pub(crate) fn stay_call(&self) {
         if !std::mem::replace(&mut *self.has_calls.lock(), true) {
             self.node.inbound_peers.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The peer has opened a call. By this one arrives what it answers; what it said by an earlier one may have been lost.
+    pub(crate) fn call_begun(&self) {
+        if self.has_called.swap(true, Ordering::AcqRel) {
+            self.tell_watches_again();
+        }
+    }
+
+    /// A call of the peer ended or another one began: a termination that it told may have been lost with the call, and
+    /// nobody says it again. The peer is told again of everybody who is watched, and answers for those who are gone.
+    pub(crate) fn tell_watches_again(&self) {
+        if !self.watcher.is_done() {
+            self.watcher.tell_again();
+            self.want_if_waiting();
         }
     }
 
@@ -747,6 +766,17 @@ impl Endpoint {
         }
     }
 
+    /// Takes back what the runtimes have to say to the peer, which a connection had in hand when it broke: the next one says
+    /// it, ahead of what is younger. Returns what nobody will say: the peer is given up, or is a client, which asks anew
+    /// itself.
+    pub(crate) fn take_back(&self, messages: Vec<RemoteSystem>) -> Vec<RemoteSystem> {
+        if self.kind == EndpointKind::Client {
+            return messages;
+        }
+        // Under the lock of the state: what ends the row from here on finds them in the mailbox.
+        self.read(|state| if state.is_at_rest() { messages } else { self.mailbox.put_back(messages) })
+    }
+
     /// The question whether `id` lives, of which `answer` is told; `None` when there is no room for one more.
     fn new_touch(&self, id: &Arc<str>, answer: Arc<dyn PendingReply>) -> Option<RemoteSystem> {
         let Some(key) = self.node.asks.insert_touch(answer.clone(), &self.address, self.era()) else {
@@ -811,9 +841,13 @@ impl Endpoint {
                 ToTell::Watch(id) => {
                     batch.push_system(RemoteSystem::Watch { target: self.pid_at(id.clone()), watcher });
                     if let Some(me) = &touches {
+                        // However often it is told, one question of each waits.
+                        let before = self.watcher.swap_touch(&id, None);
+                        drop(before.and_then(|before| self.node.asks.take(before)));
                         let answer = Arc::new(WatchTouch { endpoint: me.clone(), id: id.clone() });
-                        if let Some(touch) = self.new_touch(&id, answer) {
-                            batch.push_system(touch);
+                        if let Some(key) = self.node.asks.insert_touch(answer, &self.address, self.era()) {
+                            self.watcher.swap_touch(&id, Some(key));
+                            batch.push_system(self.touch_of(id, key));
                         }
                     }
                 }

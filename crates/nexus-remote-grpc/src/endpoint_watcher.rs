@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::ActorPath;
+use nexus_actor_core::remote::ReplyKey;
 use nexus_actor_core::{AnyRef, TerminationReason};
 
 use crate::wire::proto::actor::TerminatedReason;
@@ -41,6 +42,8 @@ struct Watched {
     turn: Option<u64>,
     /// When the peer may have heard of a watch: so many connections had been lost.
     told: Option<u64>,
+    /// The question whether it lives that was asked with it.
+    touch: Option<ReplyKey>,
 }
 
 /// What the peer is to be told of the actor with that id.
@@ -103,6 +106,7 @@ impl EndpointWatcher {
             watchers: Vec::new(),
             turn: None,
             told: None,
+            touch: None,
         });
         entry.watchers.push((watcher, era));
         books.live += 1;
@@ -166,9 +170,17 @@ impl EndpointWatcher {
         }
     }
 
-    /// There is a new connection: the peer is to be told of everybody.
+    /// Notes the question whether `id` lives, and returns the one before.
+    pub(crate) fn swap_touch(&self, id: &str, touch: Option<ReplyKey>) -> Option<ReplyKey> {
+        core::mem::replace(&mut self.books.lock().watched.get_mut(id)?.touch, touch)
+    }
+
+    /// There is a new connection, or something may have been lost by the other way: the peer is to be told of everybody.
     pub(crate) fn tell_again(&self) {
         let mut books = self.books.lock();
+        if books.to_tell.len() == books.watched.len() {
+            return;
+        }
         let ids: Vec<_> = books.watched.keys().cloned().collect();
         let mut teller = None;
         for id in &ids {

@@ -30,7 +30,9 @@ use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::{DisconnectCause, EndpointAction, EndpointState, TerminatedReason};
 use crate::endpoint_writer::connection_task::ConnectionTask;
 use crate::endpoint_writer::outbound::{Outbound, OutboundControl, TOUCH};
+use crate::endpoint_writer_mailbox::RemoteSystem;
 use crate::inbound::address_claim;
+use crate::inbound::call::end_calls;
 use crate::inbound::listener::{KEEPALIVE, KEEPALIVE_PROBES};
 use crate::inbound::peer_watcher::PeerWatch;
 use crate::kinds::ACTIVATOR;
@@ -382,7 +384,9 @@ impl EndpointWriter {
         let endpoint = &self.endpoint;
         let node = endpoint.node();
         let dead = reason.dead_letter_reason();
+        let mut is_owed = false;
         for message in endpoint.mailbox.drain_system_before(about.mark) {
+            is_owed |= matches!(message, RemoteSystem::Terminated { .. });
             endpoint.dead_system(&message, dead);
         }
         let why = match dead {
@@ -403,7 +407,11 @@ impl EndpointWriter {
                 node.tell_watcher(PeerWatch::Gone { address, before });
             } else if endpoint.kind() == EndpointKind::Dialled {
                 // It talks to us and would wait for terminations that cannot be told. A goodbye tells its watchers, and the
-                // next message opens another call. The watches go with the calls.
+                // next message opens another call. The watches go with the calls. That of a termination which nobody will tell
+                // is gone by now.
+                if is_owed {
+                    end_calls(node, &address);
+                }
                 node.tell_watcher(PeerWatch::Unheard { endpoint: endpoint.clone() });
             }
             log::terminated(endpoint, reason);

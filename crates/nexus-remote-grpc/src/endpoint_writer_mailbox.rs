@@ -528,6 +528,27 @@ impl EndpointWriterMailbox {
         Ok(())
     }
 
+    /// Puts what was taken and not sent back in front, in its order and whatever the bounds; returns what a closed mailbox does
+    /// not take.
+    pub(crate) fn put_back(&self, messages: Vec<RemoteSystem>) -> Vec<RemoteSystem> {
+        let mut wakes = Wakes::default();
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return messages;
+        }
+        for message in messages.into_iter().rev() {
+            inner.system_bytes += message.size();
+            if matches!(message, RemoteSystem::Terminated { .. }) {
+                // What it was to wait for went before it.
+                inner.notices.push_front((0, message));
+            } else {
+                inner.system.push_front(message);
+            }
+        }
+        wakes.receiver = inner.receiver.take();
+        Vec::new()
+    }
+
     /// Takes up to `batch_size` messages that wait: system messages first, three quarters of the batch at most while user
     /// messages wait as well. Ready with how many there were; with 0 when the mailbox is closed and empty.
     ///

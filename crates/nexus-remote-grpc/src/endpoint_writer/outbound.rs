@@ -398,11 +398,20 @@ impl Drop for Outbound {
                 endpoint.dead_by_hand(&bytes);
             }
         }
+        let mut unsaid = Vec::new();
         while let Some(message) = self.batch.pop_system() {
-            // The next connection is told of all watches again, and without one they end with the endpoint.
-            if !matches!(message, RemoteSystem::Watch { .. }) {
-                endpoint.dead_system(&message, DeadLetterReason::Unreachable);
+            match message {
+                // The next connection is told of all watches again, and without one they end with the endpoint.
+                RemoteSystem::Watch { .. } => {}
+                RemoteSystem::Terminated { .. } | RemoteSystem::Stop { .. } => unsaid.push(message),
+                // An end of a watch that is said late could end one begun since.
+                RemoteSystem::Unwatch { .. } | RemoteSystem::Touch { .. } => {
+                    endpoint.dead_system(&message, DeadLetterReason::Unreachable);
+                }
             }
+        }
+        for message in endpoint.take_back(unsaid) {
+            endpoint.dead_system(&message, DeadLetterReason::Unreachable);
         }
         self.batch.drain_user(|deliver, payload| {
             endpoint.dead(&deliver, payload.len(), DeadLetterReason::Unreachable, "the connection is lost");
@@ -450,6 +459,7 @@ mod tests {
     use super::*;
     use crate::endpoint::EndpointKind;
     use crate::endpoint::pid_entry::PidEntry;
+    use crate::endpoint_state::EndpointState;
     use crate::endpoint_writer_mailbox::RemoteDeliver;
     use crate::{Config, Remote};
 
@@ -552,6 +562,44 @@ mod tests {
             assert_eq!(outbound.control.settle(), 0, "only once");
             remote.shutdown(false).await;
         }
+    }
+
+    /// What is in hand when the connection breaks was not said, so the next one says it, once and ahead of what is younger. A
+    /// peer that is given up hears nothing any more.
+    #[tokio::test]
+    async fn what_the_runtimes_say_waits_in_hand_for_the_next_connection() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let endpoint =
+            remote.node_for_tests().endpoint_of("127.0.0.1:1", EndpointKind::Dialled).expect("room");
+        let pid = |id: &str| Arc::new(PidEntry::new("127.0.0.1:1", id));
+        let notice = |id: &str| RemoteSystem::Terminated {
+            watcher: pid("watcher"),
+            who: pid(id),
+            why: TerminatedWhy::Stopped,
+        };
+        let stop = |id: &str| RemoteSystem::Stop { target: pid(id) };
+        let is_recorded = || system.dead_letters().count(DeadLetterReason::Unreachable);
+        let hand = || {
+            let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+            for message in [notice("a"), stop("b"), notice("c"), stop("d")] {
+                outbound.batch.push_system(message);
+            }
+            outbound
+        };
+        // Nothing else runs in between: the row of attempts goes on.
+        endpoint.apply(EndpointState::ensure_connected);
+        endpoint.mailbox.offer_system(notice("younger")).expect("room");
+        endpoint.mailbox.offer_system(stop("younger")).expect("room");
+        drop(hand());
+        let waits = endpoint.mailbox.drain_system();
+        let expected = [stop("b"), stop("d"), stop("younger"), notice("a"), notice("c"), notice("younger")];
+        assert_eq!((waits, is_recorded()), (expected.to_vec(), 0));
+        endpoint.apply(|state, _| state.close());
+        drop(hand());
+        assert!(endpoint.mailbox.is_empty());
+        assert_eq!(is_recorded(), 2, "the stops");
+        remote.shutdown(false).await;
     }
 
     /// A count that comes when all has been counted changes nothing, be it true or not.

@@ -3,6 +3,8 @@
 //! Connections are made in memory. On a paused clock time stands while anything can run, and then moves to the next timer, so
 //! an instant is exact and a test takes no time.
 
+mod one_way;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use nexus_actor_core::{Actor, ActorError, AskError, DeadLetterReason, Props};
 use nexus_remote::association::Patience;
 use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -755,6 +757,7 @@ impl Drop for Door {
 /// Connections in memory to `to`, for `from`; each can be cut.
 struct Links {
     cut: Arc<Lock<Vec<AbortHandle>>>,
+    stalled: Arc<Notify>,
     refuses: Arc<AtomicBool>,
     serving: Vec<JoinHandle<()>>,
 }
@@ -767,11 +770,17 @@ impl Links {
         let (carried, serving) = serve(to);
         let cut: Arc<Lock<Vec<AbortHandle>>> = Arc::default();
         let cuts = cut.clone();
+        let stalled = Arc::new(Notify::new());
+        let stalls = stalled.clone();
         let carrying = tokio::spawn(async move {
             while let Some(Ok(mut near)) = connections.recv().await {
                 let (mut far, served) = tokio::io::duplex(BUFFER);
+                let stalls = stalls.clone();
                 let link = tokio::spawn(async move {
-                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        () = stalls.notified() => std::future::pending().await,
+                    }
                 });
                 let mut cuts = cuts.lock();
                 cuts.retain(|link| !link.is_finished());
@@ -779,7 +788,12 @@ impl Links {
                 let _ = carried.send(io::Result::Ok(served));
             }
         });
-        Self { cut, refuses, serving: vec![carrying, serving] }
+        Self { cut, stalled, refuses, serving: vec![carrying, serving] }
+    }
+
+    /// Carries nothing any more on the connections there are, which stand.
+    fn stall(&self) {
+        self.stalled.notify_waiters();
     }
 
     fn cut(&self) {

@@ -415,7 +415,11 @@ impl InboundCall {
             endpoint.apply(|state, _| state.handle_unblocked());
             endpoint.want_if_waiting();
         }
+        let is_first = self.endpoint.is_none();
         let endpoint = self.begin(endpoint, Arc::from(member_id))?;
+        if is_first {
+            endpoint.call_begun();
+        }
         let who = if self.identity.is_authenticated() { Spelled::Proven } else { Spelled::Called };
         endpoint.spell(&address, who);
         Ok(())
@@ -680,12 +684,16 @@ impl Drop for InboundCall {
             }
         }
         // Counts what waits, before anybody asks whether something does.
-        self.inbound = None;
+        let has_served = self.inbound.take().is_some();
         if let Some(endpoint) = self.endpoint.take() {
             endpoint.intake.forget(self.control.id);
             if let Some(before) = endpoint.leave_call() {
                 // Its watches ended with the call: it tells its watchers so, or watches again by the next one.
                 self.node.tell_watcher(PeerWatch::Gone { address: endpoint.address().clone(), before });
+            }
+            // A client says itself whom it watches; and what goes to it went with the call.
+            if has_served && endpoint.kind() == EndpointKind::Dialled {
+                endpoint.tell_watches_again();
             }
             self.node.forget_if_idle(&endpoint);
         }

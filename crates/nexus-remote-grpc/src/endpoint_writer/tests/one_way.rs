@@ -1,0 +1,147 @@
+//! What becomes of watches, notices and answers when only one direction's connection breaks, and of calls at their end.
+
+use nexus_actor_core::ActorRef;
+use prost::Message as _;
+use tokio::time::timeout;
+
+use super::*;
+use crate::remote::tests::support::raw::{batch, sent, server_hello};
+use crate::wire::batch::{Incoming, WireForm};
+use crate::wire::proto::actor;
+
+/// A peer on the wire of Go, of either generation.
+const GO: Manners = Manners { is_nexus: false, ..NEXUS };
+
+fn fixed(tries: u32, wait: Duration) -> ConfigOption {
+    ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(tries, wait))
+}
+
+fn pid(id: &str) -> Option<actor::Pid> {
+    Some(actor::Pid { address: PEER.to_owned(), id: id.to_owned(), request_id: 0 })
+}
+
+fn watcher(node: &TestNode) -> (ActorRef<Watch>, Heard) {
+    let seen = Heard::default();
+    let heard = seen.clone();
+    let watcher = node.system.spawn("watcher", Props::from_fn(move || Watcher(heard.clone()))).expect("free");
+    (watcher, seen)
+}
+
+/// Lets all that can run do so.
+async fn settle() {
+    tokio::time::sleep(ms(1)).await;
+}
+
+impl Pair {
+    /// The types of what the peer got, up to a message that is sent for it now.
+    async fn told(&mut self) -> Vec<String> {
+        settle().await;
+        self.tell(Echo::Count(1));
+        let mut told = Vec::new();
+        loop {
+            for envelope in self.peer.batch().await.envelopes().flatten() {
+                if envelope.type_name == "google.protobuf.Int32Value" {
+                    return told;
+                }
+                told.push(envelope.type_name.to_owned());
+            }
+        }
+    }
+}
+
+/// A notice may be lost with the call that it came by, and nobody says it again. So whom it watches a peer hears at the end of
+/// a call, when a peer of Go opens none by itself, and at the beginning of the next, by which the answer is sure to come: what
+/// was said between may have gone the way of the first. Of an answer that comes twice the watcher hears once.
+///
+/// Covers: S12
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_call_breaks_is_told_again_of_watches() {
+    for (manners, said) in [(NEXUS, &["actor.Watch"][..]), (GO, &["actor.Watch", "actor.Touch"])] {
+        let form = ConfigOption::with_wire_form(PEER, WireForm::W2);
+        let mut pair = Pair::start(local().with([form]), manners).await;
+        let door = Door::of(&pair.node);
+        let (watcher, seen) = watcher(&pair.node);
+        watcher.tell(Watch::Begin(pair.node.at(PEER, "watched")));
+        seen.until("the watch", |all| all.len() == 1).await;
+        assert_eq!(pair.told().await, said);
+        let call = door.call(server_hello("raw", PEER)).await.expect("it is served");
+        assert!(pair.told().await.is_empty(), "nothing was lost yet");
+        drop(call);
+        assert_eq!(pair.told().await, said, "at the end of the call");
+        let call = door.call(server_hello("raw", PEER)).await.expect("it is served");
+        assert_eq!(pair.told().await, said, "at the beginning of the next");
+        // One each for the watches, and what was said of a touch.
+        let of_nobody = actor::Terminated { who: pid("watched"), why: 2 }.encode_to_vec();
+        for _ in 0..3 {
+            let notice = [("actor.Terminated", of_nobody.clone())];
+            call.send(sent(batch(pair.node.remote.address(), "$system/protoactor_watcher", None, &notice)));
+        }
+        seen.until("the end", |all| all.len() > 1).await;
+        assert_eq!(
+            pair.node.remote.pending_asks(),
+            said.len() - 1,
+            "one question, however often it was told"
+        );
+        drop(call);
+        assert!(pair.told().await.is_empty(), "nobody is watched any more");
+        assert_eq!(seen.all(), ["watching watched", "watched never existed"]);
+        pair.node.stop().await;
+    }
+}
+
+/// The same between two nodes of ours: the notice is in the connection that is cut, and only that one is. A client has but one
+/// connection, by which it says itself whom it watches.
+///
+/// Covers: S12
+#[tokio::test(start_paused = true)]
+async fn a_notice_that_is_cut_off_on_its_way_is_heard_once() {
+    for is_client in [false, true] {
+        let config = || local().with([fixed(5, ms(200))]);
+        let b = TestNode::start("b", config()).await;
+        let a = if is_client {
+            TestNode::start_client("a", config()).await
+        } else {
+            TestNode::start("a", config()).await
+        };
+        let (there, back) = (Links::join(&a, &b), Links::join(&b, &a));
+        let (watcher, seen) = watcher(&a);
+        let far = a.far(&b, "echo");
+        watcher.tell(Watch::Begin(far.clone()));
+        seen.until("the watch", |all| all.len() == 1).await;
+        assert!(a.ask(&far, "x").await.is_ok());
+        settle().await;
+        assert_eq!(b.remote.peer_watches(), 1);
+        let way = if is_client { &there } else { &back };
+        way.stall();
+        settle().await;
+        b.system.find("/user/echo").expect("it lives").stop();
+        settle().await;
+        assert_eq!((b.remote.peer_watches(), seen.len()), (0, 1), "it is on its way");
+        way.cut();
+        seen.until("the end", |all| all.len() > 1).await;
+        tokio::time::sleep(ms(10_000)).await;
+        assert_eq!(seen.all(), ["watching echo", "echo never existed"]);
+        a.stop().await;
+        b.stop().await;
+    }
+}
+
+/// A peer that cannot be called back hears a goodbye when a notice for it is given up, though it has no watch left here: its
+/// own connection stands, and it would wait for good.
+#[tokio::test(start_paused = true)]
+async fn a_peer_for_whom_a_notice_is_given_up_is_told_goodbye() {
+    let pair = Pair::start(local().with([fixed(2, ms(100))]), NEXUS).await;
+    pair.refuses.store(true, Ordering::Release);
+    let door = Door::of(&pair.node);
+    let mut call = door.call(server_hello("raw", PEER)).await.expect("it is served");
+    let watch = actor::Watch { watcher: pid("watcher") }.encode_to_vec();
+    call.send(sent(batch(pair.node.remote.address(), "echo", None, &[("actor.Watch", watch)])));
+    settle().await;
+    assert_eq!(pair.node.remote.peer_watches(), 1);
+    pair.node.system.find("/user/echo").expect("it lives").stop();
+    settle().await;
+    assert_eq!(pair.node.remote.peer_watches(), 0);
+    let heard = timeout(ms(10_000), call.next()).await.expect("a goodbye");
+    assert!(matches!(heard, Ok(Some(Incoming::Disconnect))), "{heard:?}");
+    pair.node.stop().await;
+}
