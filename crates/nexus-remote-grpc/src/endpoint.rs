@@ -39,7 +39,8 @@ use crate::endpoint_watcher::{EndpointWatcher, ToTell};
 use crate::endpoint_writer;
 use crate::endpoint_writer::outbound::OutboundControl;
 use crate::endpoint_writer_mailbox::{
-    EndpointWriterMailbox, Mark, OutboundBatch, RefusedDeliver, RemoteDeliver, RemoteSystem, TerminatedWhy,
+    Displaced, EndpointWriterMailbox, Mark, OutboundBatch, RefusedDeliver, RemoteDeliver, RemoteSystem,
+    TerminatedWhy,
 };
 use crate::inbound::intake::Intake;
 use crate::kinds::ACTIVATOR;
@@ -62,6 +63,14 @@ pub enum EndpointKind {
     Dialled,
     /// By the call that it opened: it does not listen.
     Client,
+}
+
+/// What a message is for its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Message,
+    /// The peer, or an actor there, has asked.
+    Answer,
 }
 
 /// Who says how the address of a peer is spelled. Of two the later one is believed.
@@ -364,6 +373,9 @@ impl Endpoint {
 
     /// The peer has opened a call. By this one arrives what it answers; what it said by an earlier one may have been lost.
     pub(crate) fn call_begun(&self) {
+        if self.read(EndpointState::is_waiting) {
+            self.apply(EndpointState::handle_called);
+        }
         if self.has_called.swap(true, Ordering::AcqRel) {
             self.tell_watches_again();
         }
@@ -617,6 +629,28 @@ impl Endpoint {
         headers: Option<&Headers>,
         encode: Encode<'_>,
     ) -> Result<(), Refusal> {
+        self.queue(Purpose::Message, target, target_request_id, headers, encode)
+    }
+
+    /// The same for an answer to who has asked. While its own connection stands it is there and waits, so the answer does as
+    /// well, until the connection to it is made again or its address is given up.
+    pub(crate) fn try_answer(
+        &self,
+        target: Arc<PidEntry>,
+        target_request_id: u32,
+        encode: Encode<'_>,
+    ) -> Result<(), Refusal> {
+        self.queue(Purpose::Answer, target, target_request_id, None, encode)
+    }
+
+    fn queue(
+        &self,
+        purpose: Purpose,
+        target: Arc<PidEntry>,
+        target_request_id: u32,
+        headers: Option<&Headers>,
+        encode: Encode<'_>,
+    ) -> Result<(), Refusal> {
         if let Some(headers) = headers {
             self.node.check_headers(headers)?;
         }
@@ -672,7 +706,7 @@ impl Endpoint {
                     None
                 }
             };
-            let offered = self.offer(deliver, scratch);
+            let offered = self.offer(purpose, deliver, scratch);
             if let Some(foreign) = passed_on
                 && offered.is_ok()
             {
@@ -688,6 +722,17 @@ impl Endpoint {
         })
     }
 
+    /// The same for an answer of the runtimes themselves, which goes among the user messages.
+    pub(crate) fn answer_proto<T: ProtobufValue>(
+        &self,
+        target: Arc<PidEntry>,
+        target_request_id: u32,
+        message: &T,
+    ) -> Result<(), Refusal> {
+        self.try_answer(target, target_request_id, &mut |encoder| encoder.protobuf(message))
+            .inspect_err(|_| self.given_up(Fate::Unsent))
+    }
+
     /// Queues a message of the runtimes themselves that goes among the user messages.
     pub(crate) fn deliver_proto<T: ProtobufValue>(
         &self,
@@ -698,27 +743,45 @@ impl Endpoint {
         self.deliver(target, target_request_id, None, &mut |encoder| encoder.protobuf(message))
     }
 
-    fn offer(&self, deliver: RemoteDeliver, payload: &[u8]) -> Result<(), Refusal> {
+    fn offer(&self, purpose: Purpose, deliver: RemoteDeliver, payload: &[u8]) -> Result<(), Refusal> {
         if self.kind == EndpointKind::Client
             && self.read(EndpointState::connection_state) == ConnectionState::Closed
         {
             return Err(Refusal::Unreachable);
         }
-        match self.mailbox.offer(deliver, payload) {
+        let offered = match purpose {
+            Purpose::Answer if self.inbound.load(Ordering::Acquire) > 0 => {
+                self.mailbox.offer_answer(deliver, payload)
+            }
+            Purpose::Answer | Purpose::Message => self.mailbox.offer(deliver, payload),
+        };
+        match offered {
             Ok(displaced) => {
-                for (deliver, payload) in displaced {
-                    self.dead(
-                        &deliver,
-                        payload.len(),
-                        DeadLetterReason::QueueFull,
-                        "a newer message took its place",
-                    );
-                }
+                self.dead_displaced(displaced);
                 self.want();
                 Ok(())
             }
             Err(QueueError::OfferError(RefusedDeliver { refusal, .. })) => Err(refusal),
             Err(_) => Err(Refusal::Shutdown),
+        }
+    }
+
+    /// Puts an answer that a broken connection left back into the queue.
+    pub(crate) fn keep_answer(&self, deliver: RemoteDeliver, payload: &[u8]) {
+        let displaced = match self.mailbox.offer_answer(deliver, payload) {
+            Ok(displaced) => displaced,
+            Err(error) => {
+                let RefusedDeliver { deliver, refusal } = error.into_inner();
+                return self.dead(&deliver, payload.len(), refusal.reason(), "the connection is lost");
+            }
+        };
+        self.dead_displaced(displaced);
+    }
+
+    fn dead_displaced(&self, displaced: Displaced) {
+        for (deliver, payload) in displaced {
+            let detail = "a newer message took its place";
+            self.dead(&deliver, payload.len(), DeadLetterReason::QueueFull, detail);
         }
     }
 

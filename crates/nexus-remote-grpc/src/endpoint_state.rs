@@ -342,6 +342,10 @@ struct Attempts {
     /// Begun in this row.
     made: u32,
     last: DisconnectCause,
+    /// The peer has called during the wait at hand, which is worth one attempt beside the row.
+    is_called: bool,
+    /// While that one is under way: until when the row waits.
+    beside: Option<Instant>,
 }
 
 /// The queue has been Critical since then, or is refused by now.
@@ -389,7 +393,13 @@ impl EndpointState {
             link: Link::Idle,
             never_dialled: false,
             suspended: false,
-            attempts: Attempts { delays, made: 0, last: DisconnectCause::AttemptTimeout },
+            attempts: Attempts {
+                delays,
+                made: 0,
+                last: DisconnectCause::AttemptTimeout,
+                is_called: false,
+                beside: None,
+            },
             begun: 0,
             system_id: None,
             served: false,
@@ -447,6 +457,11 @@ impl EndpointState {
     #[must_use]
     pub const fn is_linked(&self) -> bool {
         matches!(self.link, Link::Connected { .. })
+    }
+
+    /// Whether it is between two attempts, or after the last.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        matches!(self.link, Link::Waiting { .. })
     }
 
     /// Whether there is no connection, none is under way, and the end of a suspension will begin none.
@@ -585,6 +600,18 @@ impl EndpointState {
         if matches!(self.link, Link::Connecting { .. }) {
             self.attempt_failed(now, DisconnectCause::Stream(why.into()));
         }
+    }
+
+    /// The peer has opened a call to this node: it is there. Who waits for the next attempt makes one at once, beside the
+    /// row, whose count and instants stay as they are. In each wait there is one: a peer that calls without end is not
+    /// dialled without end.
+    pub fn handle_called(&mut self, now: Instant) {
+        let Link::Waiting { until } = self.link else { return };
+        if core::mem::replace(&mut self.attempts.is_called, true) {
+            return;
+        }
+        self.attempts.beside = Some(until);
+        self.begin_attempt(now, self.attempts.made + 1);
     }
 
     /// The connection ended, or is to be counted as ended. While connecting it is a failed attempt.
@@ -803,6 +830,8 @@ impl EndpointState {
     fn reset_attempts(&mut self) {
         self.attempts.delays.reset();
         self.attempts.made = 0;
+        self.attempts.is_called = false;
+        self.attempts.beside = None;
     }
 
     fn begin(&mut self, now: Instant) {
@@ -813,8 +842,11 @@ impl EndpointState {
 
     fn attempt_now(&mut self, now: Instant) {
         self.attempts.made += 1;
+        self.begin_attempt(now, self.attempts.made);
+    }
+
+    fn begin_attempt(&mut self, now: Instant, attempt: u32) {
         self.begun += 1;
-        let attempt = self.attempts.made;
         if attempt > 1 || self.served {
             self.statistics.increment_reconnect_attempt();
             self.push(EndpointAction::Reconnecting { attempt });
@@ -825,12 +857,16 @@ impl EndpointState {
 
     fn attempt_failed(&mut self, now: Instant, cause: DisconnectCause) {
         self.attempts.last = cause;
-        self.wait(now);
+        match self.attempts.beside.take() {
+            Some(until) => self.link = Link::Waiting { until },
+            None => self.wait(now),
+        }
     }
 
     /// Waits for the next attempt. After the last of a first connection there is one more wait, so that both rows, this
     /// one and that after a loss, give up after the same time.
     fn wait(&mut self, now: Instant) {
+        self.attempts.is_called = false;
         match self.attempts.delays.next_delay() {
             Some(delay) => self.link = Link::Waiting { until: now + delay },
             None => self.give_up(),

@@ -258,9 +258,20 @@ impl EndpointWriter {
             EndpointAction::Probe => endpoint.probe(),
             EndpointAction::Disconnect { cause } => self.disconnect(&cause, about),
             EndpointAction::Discard { reason } => {
+                let mut answers = Vec::new();
+                // Who has asked and whose own connection stands waits for its answer, until the row is over.
+                let is_awaited =
+                    endpoint.inbound.load(Ordering::Acquire) > 0 && !endpoint.read(EndpointState::is_at_rest);
                 endpoint.mailbox.drain_before(about.mark, |deliver, payload| {
-                    endpoint.dead(&deliver, payload.len(), reason, "the connection is lost");
+                    if is_awaited && deliver.target.is_future() {
+                        answers.push((deliver, payload.to_vec()));
+                    } else {
+                        endpoint.dead(&deliver, payload.len(), reason, "the connection is lost");
+                    }
                 });
+                for (deliver, payload) in answers {
+                    endpoint.keep_answer(deliver, &payload);
+                }
             }
             EndpointAction::Suspended => self.pause(true),
             EndpointAction::Resumed => self.pause(false),

@@ -464,10 +464,28 @@ impl EndpointWriterMailbox {
         deliver: RemoteDeliver,
         payload: &[u8],
     ) -> Result<Displaced, QueueError<RefusedDeliver>> {
+        self.offer_despite(None, deliver, payload)
+    }
+
+    /// The same for an answer that waits for the connection to be made again.
+    pub(crate) fn offer_answer(
+        &self,
+        deliver: RemoteDeliver,
+        payload: &[u8],
+    ) -> Result<Displaced, QueueError<RefusedDeliver>> {
+        self.offer_despite(Some(&Refusal::Unreachable), deliver, payload)
+    }
+
+    fn offer_despite(
+        &self,
+        ignored: Option<&Refusal>,
+        deliver: RemoteDeliver,
+        payload: &[u8],
+    ) -> Result<Displaced, QueueError<RefusedDeliver>> {
         let mut wakes = Wakes::default();
         let mut displaced = Displaced::new();
         let mut inner = self.inner.lock();
-        if let Some(refusal) = &inner.refusal {
+        if let Some(refusal) = inner.refusal.as_ref().filter(|refusal| Some(*refusal) != ignored) {
             let refusal = refusal.clone();
             return Err(QueueError::OfferError(RefusedDeliver { deliver, refusal }));
         }

@@ -23,6 +23,12 @@ impl PidEntry {
     pub fn new(address: impl Into<Arc<str>>, id: impl Into<Arc<str>>) -> Self {
         Self { address: address.into(), id: id.into() }
     }
+
+    /// Whether it is no actor but waits for one answer.
+    pub(crate) fn is_future(&self) -> bool {
+        // Go's begin so too.
+        self.id.rsplit('/').next().is_some_and(|name| name.starts_with("future"))
+    }
 }
 
 impl From<&Pid> for PidEntry {

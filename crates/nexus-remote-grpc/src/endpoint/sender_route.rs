@@ -49,7 +49,7 @@ impl SenderRoute {
 
     /// Sends an answer of the runtimes. It is recorded only where the peer has named too many others to be answered.
     pub(crate) fn tell<T: ProtobufValue>(&self, message: &T) {
-        self.told(self.send_by_way(|way| way.deliver_proto(self.pid.clone(), self.request_id, message)));
+        self.told(self.send_by_way(|way| way.answer_proto(self.pid.clone(), self.request_id, message)));
     }
 
     fn told(&self, sent: Result<(), Refusal>) {
@@ -80,11 +80,6 @@ impl SenderRoute {
     /// Whether it is of this node: the question came back to it.
     fn is_here(&self) -> bool {
         !self.endpoint.is_at(&self.pid.address) && self.endpoint.node().is_own(&self.pid.address)
-    }
-
-    fn is_future(&self) -> bool {
-        // Go's begin so too.
-        self.pid.id.rsplit('/').next().is_some_and(|name| name.starts_with("future"))
     }
 }
 
@@ -133,7 +128,7 @@ impl Route for SenderRoute {
             return node.answer_here(&self.pid.id, encode);
         }
         let sent = self.send_by_way(|way| {
-            let sent = way.try_deliver(self.pid.clone(), self.request_id, None, encode);
+            let sent = way.try_answer(self.pid.clone(), self.request_id, encode);
             sent.inspect_err(|_| way.given_up(Fate::DeadLetter))
         });
         if let Err(refusal) = &sent {
@@ -151,12 +146,12 @@ impl Route for SenderRoute {
             return;
         }
         // An actor that asks gets other messages too, and is told only what it must know.
-        if self.is_future() || matches!(why, AskError::NoSuchActor | AskError::Stopped) {
+        if self.pid.is_future() || matches!(why, AskError::NoSuchActor | AskError::Stopped) {
             let is_first = !self.answer_refused.swap(true, Ordering::AcqRel);
             let sent = self.send_by_way(|way| {
                 let notice = actor::DeadLetterResponse { target: None };
                 let encode: Encode<'_> = &mut |encoder| encoder.protobuf(&notice);
-                let sent = way.try_deliver(self.pid.clone(), self.request_id, None, encode);
+                let sent = way.try_answer(self.pid.clone(), self.request_id, encode);
                 sent.inspect_err(|_| {
                     if is_first {
                         way.given_up(Fate::DeadLetter);

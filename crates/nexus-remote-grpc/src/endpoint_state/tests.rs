@@ -142,6 +142,67 @@ fn waits_double_and_a_lost_connection_waits_first() {
     assert_eq!(delays.next_delay(), Some(ms(200)));
 }
 
+/// A peer that calls is dialled at once, once in each wait; the attempts of the row and its end are where they were.
+#[test]
+fn a_call_of_the_peer_is_worth_one_attempt_beside_the_row() {
+    for lost in [true, false] {
+        let mut driven = Driven::new(no_jitter());
+        driven.state.ensure_connected(driven.now);
+        let row: &[u64] = if lost {
+            driven.state.handle_connected(driven.now, "one");
+            driven.state.handle_disconnected(driven.now, DisconnectCause::Stream("reset".into()));
+            driven.take();
+            driven.told.clear();
+            &[200, 600, 1_400, 3_000, 6_200]
+        } else {
+            driven.run(at(0), |_| Err("refused"));
+            &[0, 200, 600, 1_400, 3_000]
+        };
+        // In the first wait, in the third, and after the last attempt; some of them more than once.
+        let called = [100, 150, 700, 701, 1_399, 5_000];
+        for call in called {
+            driven.run(at(call), |_| Err("refused"));
+            driven.state.handle_called(driven.now);
+        }
+        driven.run(at(60_000), |_| Err("refused"));
+        let mut dialled = [row, &[100, 700, 5_000]].concat();
+        dialled.sort_unstable();
+        assert_eq!((driven.when("connect "), driven.when("terminated")), (dialled, vec![6_200]));
+        assert!(driven.told.last().unwrap().1.starts_with("terminated: unreachable after 5 attempts"));
+        driven.state.handle_called(driven.now);
+        assert!(driven.take().is_empty(), "nothing is wanted of it");
+    }
+    // One that succeeds ends the row as any other does.
+    let mut driven = Driven::connected(no_jitter());
+    driven.state.handle_called(driven.now);
+    assert!(driven.take().is_empty(), "it serves");
+    for _ in 0..3 {
+        let now = driven.now;
+        driven.state.handle_disconnected(now, DisconnectCause::Stream("reset".into()));
+        driven.run(now + ms(300), |_| Err("refused"));
+        driven.state.handle_called(driven.now);
+        driven.run(driven.now, |attempt| {
+            assert_eq!(attempt, 2);
+            Ok("one")
+        });
+        assert_eq!(driven.told.last().unwrap().1, "connected one again");
+        assert_eq!(driven.state.attempt(), 0);
+    }
+    // While an attempt is under way there is no other; suspended, or refused, there is none.
+    let mut under_way = Driven::new(no_jitter());
+    under_way.state.ensure_connected(under_way.now);
+    assert_eq!(under_way.take(), ["connect 1"]);
+    under_way.state.handle_called(under_way.now);
+    assert!(under_way.take().is_empty());
+    under_way.state.suspend();
+    under_way.take();
+    under_way.state.handle_called(under_way.now);
+    under_way.state.handle_blocked(under_way.now);
+    under_way.take();
+    under_way.state.handle_called(under_way.now);
+    assert!(under_way.take().is_empty());
+}
+
 /// Covers: RC-01, CFG-08
 #[test]
 fn jitter_moves_every_wait_within_its_part_and_below_the_longest() {

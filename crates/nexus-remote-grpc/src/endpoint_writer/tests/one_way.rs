@@ -1,11 +1,14 @@
 //! What becomes of watches, notices and answers when only one direction's connection breaks, and of calls at their end.
 
 use nexus_actor_core::ActorRef;
+use nexus_remote::EndpointConnectedEvent;
 use prost::Message as _;
 use tokio::time::timeout;
 
 use super::*;
-use crate::remote::tests::support::raw::{batch, sent, server_hello};
+use crate::endpoint::Endpoint as Peer;
+use crate::endpoint_state::EndpointState;
+use crate::remote::tests::support::raw::{batch, note, sent, server_hello};
 use crate::wire::batch::{Incoming, WireForm};
 use crate::wire::proto::actor;
 
@@ -33,6 +36,10 @@ async fn settle() {
 }
 
 impl Pair {
+    fn endpoint(&self) -> Arc<Peer> {
+        self.node.remote.node_for_tests().endpoint(PEER).expect("an address")
+    }
+
     /// The types of what the peer got, up to a message that is sent for it now.
     async fn told(&mut self) -> Vec<String> {
         settle().await;
@@ -143,5 +150,75 @@ async fn a_peer_for_whom_a_notice_is_given_up_is_told_goodbye() {
     assert_eq!(pair.node.remote.peer_watches(), 0);
     let heard = timeout(ms(10_000), call.next()).await.expect("a goodbye");
     assert!(matches!(heard, Ok(Some(Incoming::Disconnect))), "{heard:?}");
+    pair.node.stop().await;
+}
+
+/// Who asks by a connection that stands gets its answer, though the way back is being connected again. That begins at once
+/// when it was the asker that came back, and else when it does anyway.
+#[tokio::test(start_paused = true)]
+async fn an_answer_waits_for_the_way_back() {
+    const WAIT: Duration = ms(5_000);
+    for is_both in [true, false] {
+        let a = TestNode::start("a", local().with([fixed(5, ms(100))])).await;
+        let b = TestNode::start("b", local().with([fixed(5, WAIT)])).await;
+        let (there, back) = (Links::join(&a, &b), Links::join(&b, &a));
+        let far = a.far(&b, "echo");
+        assert!(a.ask(&far, "one").await.is_ok());
+        let mut connected = a.events::<EndpointConnectedEvent>();
+        let mut attempts = b.events::<EndpointReconnectEvent>();
+        let began = Instant::now();
+        back.cut();
+        if is_both {
+            there.cut();
+            connected.next("the way there").await;
+            assert_eq!(began.elapsed(), ms(100));
+        }
+        settle().await;
+        assert_eq!(a.ask(&far, "two").await.as_deref(), Ok("re:two"));
+        let expected = if is_both { ms(101) } else { WAIT };
+        assert_eq!((began.elapsed(), attempts.next("an attempt").await.attempt), (expected, 1));
+        assert!(attempts.try_next().is_none());
+        assert_eq!(b.system.dead_letters().count(DeadLetterReason::Unreachable), 0);
+        // What nobody waits for is refused as ever.
+        back.cut();
+        settle().await;
+        b.far(&a, "echo").tell(Echo::Count(1));
+        assert_eq!(b.system.dead_letters().count(DeadLetterReason::Unreachable), 1);
+        a.stop().await;
+        b.stop().await;
+    }
+}
+
+/// What waits for a peer is recorded when the way to it breaks. The answers wait on, while a call of the peer's own is open.
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_the_queue_outlives_the_break() {
+    let pair = Pair::start(local().with([fixed(2, ms(200))]), Manners { never_reads: true, ..NEXUS }).await;
+    let endpoint = pair.endpoint();
+    let door = Door::of(&pair.node);
+    let mut call = Some(door.call(server_hello("raw", PEER)).await.expect("it is served"));
+    let recorded = || pair.node.system.dead_letters().count(DeadLetterReason::Unreachable);
+    for is_open in [true, false] {
+        // More than the windows of the connection hold.
+        for _ in 0..40 {
+            pair.tell(Echo::Note("x".repeat(500_000)));
+        }
+        let question = batch(pair.node.remote.address(), "echo", Some((PEER, "future$1")), &[note("x")]);
+        call.as_ref().expect("it is open").send(sent(question));
+        settle().await;
+        if !is_open {
+            call = None;
+            settle().await;
+        }
+        let (waiting, before) = (endpoint.mailbox.state().len as u64, recorded());
+        assert!(waiting > 1);
+        endpoint
+            .apply(|state, now| state.handle_disconnected(now, DisconnectCause::Stream(Arc::from("cut"))));
+        settle().await;
+        let kept = u64::from(is_open);
+        assert_eq!((endpoint.mailbox.state().len as u64, recorded() - before), (kept, waiting - kept));
+        tokio::time::sleep(ms(200)).await;
+        assert!(endpoint.read(EndpointState::is_linked) && endpoint.mailbox.is_empty());
+        assert_eq!(recorded() - before, waiting - kept, "it is sent");
+    }
     pair.node.stop().await;
 }
