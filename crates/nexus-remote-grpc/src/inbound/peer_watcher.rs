@@ -10,6 +10,7 @@ use portable_atomic::{AtomicU64, Ordering};
 use crate::config::Limits;
 use crate::endpoint::Endpoint;
 use crate::endpoint::pid_entry::PidEntry;
+use crate::endpoint_state::EndpointState;
 use crate::inbound::call::end_calls;
 use crate::kinds::Turn;
 use crate::wire::proto::actor::TerminatedReason;
@@ -219,7 +220,9 @@ impl Actor for PeerWatcher {
             }
             PeerWatch::Gone { address, before } => self.watches.gone(&address, before),
             PeerWatch::Unheard { endpoint } => {
-                if self.watches.by_peer.contains_key(endpoint.address()) {
+                // Reached again by now, it is told what there is to tell, and may have had answers meanwhile.
+                let is_watching = self.watches.by_peer.contains_key(endpoint.address());
+                if is_watching && !endpoint.read(EndpointState::is_linked) {
                     end_calls(endpoint.node(), endpoint.address());
                 }
                 Vec::new()

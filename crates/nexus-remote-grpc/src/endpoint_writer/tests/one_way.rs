@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::endpoint::Endpoint as Peer;
 use crate::endpoint_state::EndpointState;
+use crate::inbound::peer_watcher::PeerWatch;
 use crate::remote::tests::support::raw::{batch, note, sent, server_hello};
 use crate::wire::batch::{Incoming, WireForm};
 use crate::wire::proto::actor;
@@ -220,5 +221,27 @@ async fn an_answer_in_the_queue_outlives_the_break() {
         assert!(endpoint.read(EndpointState::is_linked) && endpoint.mailbox.is_empty());
         assert_eq!(recorded() - before, waiting - kept, "it is sent");
     }
+    pair.node.stop().await;
+}
+
+/// That a peer cannot be told anything is seen to when the daemon gets to it. By then it may be told again.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_reached_again_is_not_told_goodbye() {
+    let mut pair = Pair::start(local(), NEXUS).await;
+    let door = Door::of(&pair.node);
+    let mut call = door.call(server_hello("raw", PEER)).await.expect("it is served");
+    let watch = actor::Watch { watcher: pid("watcher") }.encode_to_vec();
+    call.send(sent(batch(pair.node.remote.address(), "echo", None, &[("actor.Watch", watch)])));
+    settle().await;
+    assert_eq!(pair.node.remote.peer_watches(), 1);
+    assert!(pair.told().await.is_empty());
+    let endpoint = pair.endpoint();
+    let unheard = || endpoint.node().tell_watcher(PeerWatch::Unheard { endpoint: endpoint.clone() });
+    unheard();
+    assert!(timeout(ms(1_000), call.next()).await.is_err(), "its call goes on");
+    endpoint.apply(|state, now| state.handle_disconnected(now, DisconnectCause::PeerLeft));
+    unheard();
+    let heard = timeout(ms(1_000), call.next()).await.expect("a goodbye");
+    assert!(matches!(heard, Ok(Some(Incoming::Disconnect))), "{heard:?}");
     pair.node.stop().await;
 }
