@@ -194,9 +194,7 @@ impl InboundCall {
                 }
             } else if self.is_crowded && self.is_nexus {
                 // Its probes wait unread with the rest: it hears all the same that this node is there.
-                let messages = self.inbound.as_ref().map_or(0, Inbound::taken);
-                self.acknowledged = messages;
-                self.push(MessageType::Acknowledge(Acknowledge { messages }));
+                self.acknowledge(self.taken());
             }
             self.pause = None;
         }
@@ -233,11 +231,7 @@ impl InboundCall {
         match why {
             End::Goodbye | End::Replaced if matches!(self.phase, Phase::Serving) => {
                 // Behind the goodbye nothing is confirmed, and the peer would not know what has arrived.
-                let messages = self.inbound.as_ref().map_or(0, Inbound::taken);
-                if self.is_nexus && messages > self.acknowledged {
-                    self.acknowledged = messages;
-                    self.push(MessageType::Acknowledge(Acknowledge { messages }));
-                }
+                self.confirm();
                 self.push(MessageType::DisconnectRequest(DisconnectRequest {}));
                 self.phase = Phase::Leaving;
                 self.arm(LINGER);
@@ -280,7 +274,7 @@ impl InboundCall {
                     self.pause = Some(Box::pin(tokio::time::sleep(at - self.node.system.now())));
                     self.is_crowded = false;
                 }
-                self.acknowledge();
+                self.took();
             }
             Ok(Incoming::ConnectRequest(request)) => self.connect_request(request, None),
             // A node that opens a call says goodbye by hanging up; these say nothing here.
@@ -306,18 +300,36 @@ impl InboundCall {
         self.endpoint.as_ref().map_or("unknown", |endpoint| endpoint.address())
     }
 
-    /// Tells a node of ours how much was taken: at once when it is much, else a little later.
-    fn acknowledge(&mut self) {
-        let Some(inbound) = &self.inbound else { return };
+    /// Messages taken from the peer by this call.
+    fn taken(&self) -> u64 {
+        self.inbound.as_ref().map_or(0, Inbound::taken)
+    }
+
+    /// Tells a node of ours that so many were taken.
+    fn acknowledge(&mut self, messages: u64) {
+        self.acknowledged = messages;
+        if self.is_nexus {
+            self.push(MessageType::Acknowledge(Acknowledge { messages }));
+        }
+    }
+
+    /// The same of what was taken since it was told last; false when that is nothing.
+    fn confirm(&mut self) -> bool {
+        let taken = self.taken();
+        let is_more = taken > self.acknowledged;
+        if is_more {
+            self.acknowledge(taken);
+        }
+        is_more
+    }
+
+    /// Messages were taken, of which the peer is told at once when they are many, else a little later.
+    fn took(&mut self) {
         if !matches!(self.phase, Phase::Serving) {
             return;
         }
-        let taken = inbound.taken();
-        if taken - self.acknowledged >= ACKNOWLEDGE_AFTER {
-            self.acknowledged = taken;
-            if self.is_nexus {
-                self.push(MessageType::Acknowledge(Acknowledge { messages: taken }));
-            }
+        if self.taken() - self.acknowledged >= ACKNOWLEDGE_AFTER {
+            self.confirm();
         }
         if !self.timer_armed {
             self.arm(ACKNOWLEDGE_WITHIN);
@@ -551,16 +563,10 @@ impl InboundCall {
             Phase::Waiting => self.fail(Status::deadline_exceeded("no connect request in time")),
             Phase::Leaving => self.fail(Status::unavailable("this node has said goodbye")),
             Phase::Serving => {
-                let Some(inbound) = &mut self.inbound else { return };
-                let messages = inbound.taken();
-                if messages > self.acknowledged {
-                    self.acknowledged = messages;
-                    if self.is_nexus {
-                        self.push(MessageType::Acknowledge(Acknowledge { messages }));
-                    }
+                if self.confirm() {
                     // Once more: then it may have gone quiet.
                     self.arm(ACKNOWLEDGE_WITHIN);
-                } else {
+                } else if let Some(inbound) = &mut self.inbound {
                     inbound.release();
                 }
             }
@@ -598,10 +604,9 @@ impl Stream for InboundCall {
                 *waker = Some(cx.waker().clone());
             }
         }
-        let taken = |inbound: &Option<Inbound>| inbound.as_ref().map_or(0, Inbound::taken);
-        let before = taken(&this.inbound);
+        let before = this.taken();
         for _ in 0..TURN {
-            if taken(&this.inbound) - before >= TURN_ENVELOPES {
+            if this.taken() - before >= TURN_ENVELOPES {
                 break;
             }
             let end = this.control.end.lock().take();
@@ -651,7 +656,11 @@ impl Stream for InboundCall {
                 Poll::Ready(Some(Ok(bytes))) => this.message(bytes),
                 // A message that is too long, for one. Ended without an error, a Go node would not open the call again.
                 Poll::Ready(Some(Err(status))) => this.fail(status),
-                Poll::Ready(None) => this.phase = Phase::Ended,
+                Poll::Ready(None) => {
+                    // It hangs up in order, and counts what it does not hear of as unknown.
+                    this.confirm();
+                    this.phase = Phase::Ended;
+                }
                 Poll::Pending => {
                     if !this.timer_armed || this.timer.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;

@@ -9,9 +9,11 @@ use super::*;
 use crate::endpoint::Endpoint as Peer;
 use crate::endpoint_state::EndpointState;
 use crate::inbound::peer_watcher::PeerWatch;
-use crate::remote::tests::support::raw::{batch, note, sent, server_hello};
+use crate::remote::tests::support::raw::{batch, hello, note, sent, server_hello};
 use crate::wire::batch::{Incoming, WireForm};
 use crate::wire::proto::actor;
+use crate::wire::proto::remote::ServerConnection;
+use crate::wire::proto::remote::connect_request::ConnectionType;
 
 /// A peer on the wire of Go, of either generation.
 const GO: Manners = Manners { is_nexus: false, ..NEXUS };
@@ -244,4 +246,28 @@ async fn a_peer_that_is_reached_again_is_not_told_goodbye() {
     let heard = timeout(ms(1_000), call.next()).await.expect("a goodbye");
     assert!(matches!(heard, Ok(Some(Incoming::Disconnect))), "{heard:?}");
     pair.node.stop().await;
+}
+
+/// A peer that hangs up in order hears how much was taken, whatever of it it had not heard yet.
+///
+/// Covers: S108, S142
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_hears_how_much_was_taken() {
+    let node = TestNode::start("node", local()).await;
+    let door = Door::of(&node);
+    let first = hello(ConnectionType::ServerConnection(ServerConnection {
+        member_id: "raw".to_owned(),
+        address: PEER.to_owned(),
+        block_list: Vec::new(),
+        nexus: Some(super::super::NEXUS),
+    }));
+    let mut call = door.call(first).await.expect("it is served");
+    let began = Instant::now();
+    call.send(sent(batch(node.remote.address(), "echo", None, &["a", "b", "c"].map(note))));
+    call.hang_up();
+    let heard = call.next().await;
+    assert!(matches!(heard, Ok(Some(Incoming::Acknowledge(3)))), "{heard:?}");
+    assert!(matches!(call.next().await, Ok(None)));
+    assert_eq!(began.elapsed(), ms(0));
+    node.stop().await;
 }
