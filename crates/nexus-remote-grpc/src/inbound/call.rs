@@ -160,6 +160,10 @@ impl InboundCall {
     ) -> Self {
         let control = Arc::new(CallControl::new(node.next_call(), identity.is_authenticated()));
         node.calls.lock().insert(control.id, control.clone());
+        if node.is_closing() {
+            // The end of the node may have looked for calls before.
+            control.end(End::Goodbye);
+        }
         let timer = Box::pin(tokio::time::sleep(node.config.get_handshake_timeout()));
         Self {
             node,

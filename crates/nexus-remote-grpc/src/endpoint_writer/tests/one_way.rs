@@ -271,3 +271,21 @@ async fn who_hangs_up_hears_how_much_was_taken() {
     assert_eq!(began.elapsed(), ms(0));
     node.stop().await;
 }
+
+/// A call that comes while the node begins to end, too late for the goodbye to all that there were.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_meets_the_end_of_the_node_is_not_served() {
+    let node: Arc<std::sync::OnceLock<Arc<crate::node::Node>>> = Arc::default();
+    let ending = node.clone();
+    // What the application looks at comes between the two.
+    let config = local().with([ConfigOption::with_server_interceptor(move |request| {
+        assert!(ending.get().expect("it is set").begin_closing());
+        Ok(request)
+    })]);
+    let test = TestNode::start("node", config).await;
+    assert!(node.set(test.remote.node_for_tests().clone()).is_ok());
+    let _known = test.remote.node_for_tests().endpoint(PEER).expect("an address");
+    let door = Door::of(&test);
+    let status = door.call(server_hello("raw", PEER)).await.err().expect("it is not served");
+    assert_eq!(status.code(), Code::Unavailable);
+}
