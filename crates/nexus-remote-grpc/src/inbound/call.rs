@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -433,11 +433,11 @@ impl InboundCall {
         }
         let is_first = self.endpoint.is_none();
         let endpoint = self.begin(endpoint, Arc::from(member_id))?;
+        let who = if self.identity.is_authenticated() { Spelled::Proven } else { Spelled::Called };
+        endpoint.spell(&address, who);
         if is_first {
             endpoint.call_begun();
         }
-        let who = if self.identity.is_authenticated() { Spelled::Proven } else { Spelled::Called };
-        endpoint.spell(&address, who);
         Ok(())
     }
 
@@ -561,6 +561,69 @@ impl InboundCall {
         Ok(endpoint)
     }
 
+    /// Ends the call as others have said, if they have.
+    fn hear_end(&mut self) {
+        let end = self.control.end.lock().take();
+        if let Some(why) = end {
+            self.ended(why);
+        }
+    }
+
+    /// Does what the timer was set for, when it has come; true then.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.timer_armed || self.timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.timer_armed = false;
+        self.late();
+        true
+    }
+
+    /// What goes down the call next: what it has to say itself, then its end, then what waits for a client.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<OutMessage, Status>>> {
+        if let Some(message) = self.pushed.pop_front() {
+            let mut bytes = BytesMut::with_capacity(message.encoded_len());
+            // There is room.
+            let _ = message.encode(&mut bytes);
+            return Poll::Ready(Some(Ok(OutMessage::from(bytes))));
+        }
+        if let Some(status) = self.status.take() {
+            self.phase = Phase::Ended;
+            return Poll::Ready(Some(Err(status)));
+        }
+        if matches!(self.phase, Phase::Ended) {
+            return Poll::Ready(None);
+        }
+        if let Some(client) = &mut self.client
+            && let Poll::Ready(Some(message)) = client.outbound.poll_message(cx)
+        {
+            return Poll::Ready(Some(Ok(message)));
+        }
+        Poll::Pending
+    }
+
+    /// Takes one message that came up, unless the peer is to wait. Ready when something was done, of which something may have
+    /// to be said.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.claim.is_some() {
+            return if self.poll_claim(cx) { Poll::Ready(()) } else { Poll::Pending };
+        }
+        if self.is_held_up(cx) {
+            return if self.pushed.is_empty() { Poll::Pending } else { Poll::Ready(()) };
+        }
+        match ready!(Pin::new(&mut self.requests).poll_next(cx)) {
+            Some(Ok(bytes)) => self.message(bytes),
+            // A message that is too long, for one. Ended without an error, a Go node would not open the call again.
+            Some(Err(status)) => self.fail(status),
+            None => {
+                // It hangs up in order, and counts what it does not hear of as unknown.
+                self.confirm();
+                self.phase = Phase::Ended;
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// What the timer was set for.
     fn late(&mut self) {
         match self.phase {
@@ -613,65 +676,16 @@ impl Stream for InboundCall {
             if this.taken() - before >= TURN_ENVELOPES {
                 break;
             }
-            let end = this.control.end.lock().take();
-            if let Some(why) = end {
-                this.ended(why);
-            }
+            this.hear_end();
             // Not only when nothing comes: a peer that goes on sending has no more time than others.
-            if !matches!(this.phase, Phase::Serving)
-                && this.timer_armed
-                && this.timer.as_mut().poll(cx).is_ready()
-            {
-                this.timer_armed = false;
-                this.late();
+            if !matches!(this.phase, Phase::Serving) {
+                this.poll_timer(cx);
             }
-            if let Some(message) = this.pushed.pop_front() {
-                let mut bytes = BytesMut::with_capacity(message.encoded_len());
-                // There is room.
-                let _ = message.encode(&mut bytes);
-                return Poll::Ready(Some(Ok(OutMessage::from(bytes))));
+            if let Poll::Ready(item) = this.poll_down(cx) {
+                return Poll::Ready(item);
             }
-            if let Some(status) = this.status.take() {
-                this.phase = Phase::Ended;
-                return Poll::Ready(Some(Err(status)));
-            }
-            if matches!(this.phase, Phase::Ended) {
-                return Poll::Ready(None);
-            }
-            if let Some(client) = &mut this.client
-                && let Poll::Ready(Some(message)) = client.outbound.poll_message(cx)
-            {
-                return Poll::Ready(Some(Ok(message)));
-            }
-            if this.poll_claim(cx) {
-                continue;
-            }
-            let request = if this.claim.is_some() {
-                Poll::Pending
-            } else if this.is_held_up(cx) {
-                if !this.pushed.is_empty() {
-                    continue;
-                }
-                Poll::Pending
-            } else {
-                Pin::new(&mut this.requests).poll_next(cx)
-            };
-            match request {
-                Poll::Ready(Some(Ok(bytes))) => this.message(bytes),
-                // A message that is too long, for one. Ended without an error, a Go node would not open the call again.
-                Poll::Ready(Some(Err(status))) => this.fail(status),
-                Poll::Ready(None) => {
-                    // It hangs up in order, and counts what it does not hear of as unknown.
-                    this.confirm();
-                    this.phase = Phase::Ended;
-                }
-                Poll::Pending => {
-                    if !this.timer_armed || this.timer.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    this.timer_armed = false;
-                    this.late();
-                }
+            if this.poll_up(cx).is_pending() && !this.poll_timer(cx) {
+                return Poll::Pending;
             }
         }
         // Others first; then on.

@@ -62,8 +62,6 @@ impl Pair {
 /// A notice may be lost with the call that it came by, and nobody says it again. So whom it watches a peer hears at the end of
 /// a call, when a peer of Go opens none by itself, and at the beginning of the next, by which the answer is sure to come: what
 /// was said between may have gone the way of the first. Of an answer that comes twice the watcher hears once.
-///
-/// Covers: S12
 #[tokio::test(start_paused = true)]
 async fn a_peer_whose_call_breaks_is_told_again_of_watches() {
     for (manners, said) in [(NEXUS, &["actor.Watch"][..]), (GO, &["actor.Watch", "actor.Touch"])] {
@@ -102,7 +100,7 @@ async fn a_peer_whose_call_breaks_is_told_again_of_watches() {
 /// The same between two nodes of ours: the notice is in the connection that is cut, and only that one is. A client has but one
 /// connection, by which it says itself whom it watches.
 ///
-/// Covers: S12
+/// Covers: S49
 #[tokio::test(start_paused = true)]
 async fn a_notice_that_is_cut_off_on_its_way_is_heard_once() {
     for is_client in [false, true] {
