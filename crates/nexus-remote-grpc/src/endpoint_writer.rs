@@ -1,5 +1,6 @@
 //! The task that drives one endpoint: it does what the state wants done, and owns the call to the peer.
 
+pub(crate) mod call_accounts;
 mod connection_task;
 pub(crate) mod outbound;
 
@@ -28,6 +29,7 @@ use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint::{About, Endpoint, EndpointKind};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::{DisconnectCause, EndpointAction, EndpointState, TerminatedReason};
+use crate::endpoint_writer::call_accounts::CallOwner;
 use crate::endpoint_writer::connection_task::ConnectionTask;
 use crate::endpoint_writer::outbound::{Outbound, OutboundControl, TOUCH};
 use crate::endpoint_writer_mailbox::RemoteSystem;
@@ -63,6 +65,8 @@ struct Link {
     inbound: Option<Inbound>,
     /// Nothing is read until then.
     pause_until: Option<nexus_actor_core::Instant>,
+    /// However the link is let go of, what it had taken is accounted for.
+    _owner: CallOwner,
     /// Dropped last, or there would be nobody to take the end of the call.
     _connection: Connection,
 }
@@ -262,15 +266,18 @@ impl EndpointWriter {
                 // Who has asked and whose own connection stands waits for its answer, until the row is over.
                 let is_awaited =
                     endpoint.inbound.load(Ordering::Acquire) > 0 && !endpoint.read(EndpointState::is_at_rest);
+                // They are out of the mailbox: whatever becomes of one, the others are recorded.
                 endpoint.mailbox.drain_before(about.mark, |deliver, payload| {
                     if is_awaited && deliver.target.is_future() {
                         answers.push((deliver, payload.to_vec()));
                     } else {
-                        endpoint.dead(&deliver, payload.len(), reason, "the connection is lost");
+                        contained(|| {
+                            endpoint.dead(&deliver, payload.len(), reason, "the connection is lost")
+                        });
                     }
                 });
                 for (deliver, payload) in answers {
-                    endpoint.keep_answer(deliver, &payload);
+                    contained(|| endpoint.keep_answer(deliver, &payload));
                 }
             }
             EndpointAction::Suspended => self.pause(true),
@@ -380,8 +387,6 @@ impl EndpointWriter {
                 // The peer is there, and sees an orderly end. What is in the connection's buffers is still to arrive: it ends
                 // the call when it has it all.
                 self.endpoint.node().spawn(hang_up(self.endpoint.clone(), link));
-            } else {
-                self.endpoint.statistics().add_unknown(link.control.settle());
             }
         }
         // Not the one that serves: the client may have opened another one by now.
@@ -398,7 +403,7 @@ impl EndpointWriter {
         let mut is_owed = false;
         for message in endpoint.mailbox.drain_system_before(about.mark) {
             is_owed |= matches!(message, RemoteSystem::Terminated { .. });
-            endpoint.dead_system(&message, dead);
+            contained(|| endpoint.dead_system(&message, dead));
         }
         let why = match dead {
             DeadLetterReason::Blocked => AskError::Blocked,
@@ -497,7 +502,6 @@ async fn hang_up(endpoint: Arc<Endpoint>, mut link: Link) {
         }
     };
     let _ = tokio::time::timeout(endpoint.node().config.get_shutdown_flush(), ended).await;
-    endpoint.node().add_late_unknown(&endpoint, link.control.settle());
 }
 
 /// A status in words, with its causes where it was made on this side.
@@ -524,6 +528,7 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     let control = Arc::new(OutboundControl::new());
     control.push(connect_request(&node).encode_to_vec());
     let outbound = Outbound::new(endpoint.clone(), control.clone());
+    let owner = CallOwner::of(&endpoint, &control);
     let handshake = async {
         let mut responses = client.receive(outbound).await.map_err(|s| failed(describe(&s)))?.into_inner();
         let first = responses.message().await.map_err(|s| failed(describe(&s)))?;
@@ -551,7 +556,8 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     }
     let form = form_of(&endpoint, &control, is_nexus).await;
     let inbound = node.is_client.then(|| Inbound::new(&node, &endpoint, false).dialled());
-    let link = Link { responses, control, form, inbound, pause_until: None, _connection: connection };
+    let link =
+        Link { responses, control, form, inbound, pause_until: None, _owner: owner, _connection: connection };
     Ok(Box::new(Made { link, system_id: Arc::from(response.member_id), is_nexus }))
 }
 

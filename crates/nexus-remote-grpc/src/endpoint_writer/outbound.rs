@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use nexus_actor_core::lock::Lock;
+use nexus_actor_core::runtime::contained;
 use nexus_actor_core::{DeadLetterReason, Refusal};
 use portable_atomic::{AtomicU8, AtomicU64, Ordering};
 use prost::Message as _;
@@ -389,13 +390,14 @@ impl Stream for Outbound {
 }
 
 impl Drop for Outbound {
-    /// What was taken from the mailbox and never became a message, and what was sent by hand and did not go out.
+    /// What was taken from the mailbox and never became a message, and what was sent by hand and did not go out. Whatever becomes
+    /// of one, the others are recorded.
     fn drop(&mut self) {
         let endpoint = self.endpoint.clone();
         let pushed = self.control.pushed.lock().end();
         for PushedMessage { bytes, by } in pushed {
             if let PushedBy::Program { .. } = by {
-                endpoint.dead_by_hand(&bytes);
+                contained(|| endpoint.dead_by_hand(&bytes));
             }
         }
         let mut unsaid = Vec::new();
@@ -406,15 +408,22 @@ impl Drop for Outbound {
                 RemoteSystem::Terminated { .. } | RemoteSystem::Stop { .. } => unsaid.push(message),
                 // An end of a watch that is said late could end one begun since.
                 RemoteSystem::Unwatch { .. } | RemoteSystem::Touch { .. } => {
-                    endpoint.dead_system(&message, DeadLetterReason::Unreachable);
+                    contained(|| endpoint.dead_system(&message, DeadLetterReason::Unreachable));
                 }
             }
         }
         for message in endpoint.take_back(unsaid) {
-            endpoint.dead_system(&message, DeadLetterReason::Unreachable);
+            contained(|| endpoint.dead_system(&message, DeadLetterReason::Unreachable));
         }
         self.batch.drain_user(|deliver, payload| {
-            endpoint.dead(&deliver, payload.len(), DeadLetterReason::Unreachable, "the connection is lost");
+            contained(|| {
+                endpoint.dead(
+                    &deliver,
+                    payload.len(),
+                    DeadLetterReason::Unreachable,
+                    "the connection is lost",
+                );
+            });
         });
     }
 }

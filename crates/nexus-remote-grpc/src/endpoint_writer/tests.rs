@@ -16,7 +16,8 @@ use bytes::Bytes;
 use hyper::rt;
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::lock::Lock;
-use nexus_actor_core::{Actor, ActorError, AskError, DeadLetterReason, Props};
+use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
+use nexus_actor_core::{Actor, ActorError, ActorSystem, AskError, DeadLetterReason, Props};
 use nexus_remote::association::Patience;
 use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
@@ -40,10 +41,12 @@ use crate::wire::batch::WireForm;
 use crate::wire::proto::remote::DisconnectRequest;
 use crate::wire::proto::remote::remote_message::MessageType;
 use crate::wire::remoting::RemotingServer;
-use crate::{Config, ConfigOption, ResponseStatusCode};
+use crate::{Config, ConfigOption, Remote, ResponseStatusCode};
 
 /// Where the peer of these tests is. Nothing is dialled there.
 pub(crate) const PEER: &str = "127.0.0.1:9";
+/// Messages of which the windows of a connection hold a part.
+const COUNT: u64 = 40;
 /// Bytes that a connection holds.
 const BUFFER: usize = 64 * 1024;
 
@@ -129,7 +132,10 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start(config: Config, manners: Manners) -> Self {
-        let node = TestNode::start("node", config).await;
+        Self::of(TestNode::start("node", config).await, manners)
+    }
+
+    fn of(node: TestNode, manners: Manners) -> Self {
         let (accepted, connections) = mpsc::unbounded_channel();
         let (connector, asked, refuses) = Connector::new(accepted);
         let began = connector.began;
@@ -141,6 +147,21 @@ impl Pair {
 
     pub(crate) fn tell(&self, message: Echo) {
         self.node.at(PEER, "echo").tell(message);
+    }
+
+    fn endpoint(&self) -> Arc<super::Endpoint> {
+        self.node.remote.node_for_tests().endpoint(PEER).expect("an address")
+    }
+
+    /// Tells the peer more than the windows of the connection hold, `COUNT` messages, of which those that can go out have.
+    async fn fill(&self) {
+        for _ in 0..COUNT {
+            self.tell(Echo::Note("x".repeat(500_000)));
+        }
+        self.node.remote.await_reconnect(PEER).await.expect("an endpoint");
+        tokio::time::sleep(ms(1)).await;
+        let sent = self.endpoint().statistics().snapshot().sent;
+        assert!(sent > 0 && sent < COUNT, "{sent}");
     }
 
     /// Milliseconds since the beginning.
@@ -421,6 +442,52 @@ async fn a_driver_that_panics_is_replaced() {
     assert!(panicked.is_err());
     assert_eq!(pair.peer.batch().await.len(), 1);
     assert_eq!(pair.now(), 200);
+    pair.node.stop().await;
+}
+
+/// A runtime whose clock panics once, for who asks it first at that instant or later.
+#[derive(Clone)]
+struct FaultyClock(TokioRuntime, Instant, Arc<Lock<Option<Duration>>>);
+
+impl Runtime for FaultyClock {
+    fn spawn(&self, future: BoxFuture) {
+        self.0.spawn(future);
+    }
+    fn now(&self) -> nexus_actor_core::Instant {
+        let is_due = self.2.lock().take_if(|at| self.1.elapsed() >= *at).is_some();
+        assert!(!is_due, "the clock of this test panics");
+        self.0.now()
+    }
+    fn sleep_until(&self, at: nexus_actor_core::Instant) -> BoxFuture {
+        self.0.sleep_until(at)
+    }
+    fn tokio(&self) -> Option<&tokio::runtime::Handle> {
+        self.0.tokio()
+    }
+}
+
+/// What the call had in hand when its driver panics is unknown, and what waited is recorded: nothing of it is in no count.
+///
+/// Covers: S142
+#[tokio::test(start_paused = true)]
+async fn what_the_call_of_a_driver_that_panics_had_in_hand_is_counted() {
+    let panics: Arc<Lock<Option<Duration>>> = Arc::default();
+    let runtime = TokioRuntime::try_current().expect("inside of one");
+    let runtime = FaultyClock(runtime, Instant::now(), panics.clone());
+    let system = ActorSystem::builder("node").with_runtime(runtime).build().expect("a system");
+    system.register::<Echo>().expect("registered once");
+    let policy = ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(5, ms(200)));
+    let remote = Remote::start(&system, local().with([policy])).await.expect("a node");
+    let node = TestNode { system, remote, heard: Heard::default() };
+    let pair = Pair::of(node, Manners { never_reads: true, ..NEXUS });
+    let mut again = pair.node.events::<EndpointReconnectEvent>();
+    pair.fill().await;
+    // The driver looks when the peer has been silent for so long.
+    *panics.lock() = Some(ms(15_000));
+    assert_eq!(pair.at(&mut again).await.0, 15_200);
+    assert_eq!(*panics.lock(), None);
+    let last = pair.endpoint().statistics().snapshot();
+    assert_eq!((last.unknown, last.dead_letters), (last.sent, COUNT - last.sent), "{last:?}");
     pair.node.stop().await;
 }
 

@@ -22,6 +22,7 @@ use crate::endpoint::{Endpoint, EndpointKind, Spelled};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::EndpointState;
 use crate::endpoint_writer::NEXUS;
+use crate::endpoint_writer::call_accounts::CallOwner;
 use crate::endpoint_writer::outbound::{OutMessage, Outbound, OutboundControl};
 use crate::inbound::address_claim::{self, Claim, Holder, Verdict};
 use crate::inbound::listener::Guard;
@@ -149,6 +150,7 @@ struct Client {
     system_id: Arc<str>,
     outbound: Outbound,
     call: Arc<ClientCall>,
+    owner: CallOwner,
 }
 
 impl InboundCall {
@@ -491,7 +493,8 @@ impl InboundCall {
             .system
             .event_stream()
             .publish_with(|| ClientConnectedEvent { system_id: system_id.clone() });
-        self.client = Some(Client { system_id, outbound, call });
+        let owner = CallOwner::of(&endpoint, outbound.control());
+        self.client = Some(Client { system_id, outbound, call, owner });
         Ok(())
     }
 
@@ -701,12 +704,11 @@ impl Drop for InboundCall {
             guard.ended();
         }
         if let Some(client) = self.client.take() {
-            let Client { system_id, outbound, call } = client;
+            let Client { system_id, outbound, call, owner } = client;
             self.node.client_connections.remove_if(&system_id, |_, sender| sender.is_of(&call));
+            // What it leaves is recorded before the end is told, with the figures as they are then.
+            drop((outbound, owner));
             if let Some(endpoint) = &self.endpoint {
-                endpoint.statistics().add_unknown(outbound.control().settle());
-                // What it leaves is recorded before the end is told, with the figures as they are then.
-                drop(outbound);
                 endpoint.apply_call_ended(&call);
             }
         }
