@@ -207,7 +207,8 @@ pub enum AskError {
     /// The recipient dropped its `Reply` without sending.
     NoReply,
     /// The peer could not be reached, its incarnation ended before it answered, or there was no connection to it when the
-    /// deadline passed.
+    /// deadline passed. On the gRPC wire also: the connection that took the question was lost, and the peer had not said that
+    /// the question arrived; it may have.
     Unreachable,
     /// The peer's incarnation is quarantined.
     Quarantined,

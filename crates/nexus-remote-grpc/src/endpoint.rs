@@ -929,6 +929,12 @@ impl Endpoint {
             })
     }
 
+    /// The question of this node that `deliver` is, if it is one.
+    pub(crate) fn question_of(&self, deliver: &RemoteDeliver) -> Option<ReplyKey> {
+        let sender = deliver.sender.as_ref()?;
+        pending_asks::key_of(&sender.id).filter(|_| *sender.address == *self.node.address)
+    }
+
     /// Records a message toward the peer that will not arrive, and tells whoever waits for its answer.
     pub(crate) fn dead(&self, deliver: &RemoteDeliver, size: usize, reason: DeadLetterReason, detail: &str) {
         self.statistics.increment_dead_letter();

@@ -1,6 +1,6 @@
 //! The task that drives one endpoint: it does what the state wants done, and owns the call to the peer.
 
-pub(crate) mod call_accounts;
+pub(crate) mod call_owner;
 mod connection_task;
 pub(crate) mod outbound;
 
@@ -29,7 +29,7 @@ use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint::{About, Endpoint, EndpointKind};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::{DisconnectCause, EndpointAction, EndpointState, TerminatedReason};
-use crate::endpoint_writer::call_accounts::CallOwner;
+use crate::endpoint_writer::call_owner::CallOwner;
 use crate::endpoint_writer::connection_task::ConnectionTask;
 use crate::endpoint_writer::outbound::{Outbound, OutboundControl, TOUCH};
 use crate::endpoint_writer_mailbox::RemoteSystem;
@@ -525,7 +525,7 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     let service = InterceptedService::new(channel, move |request| config.intercept_call(request));
     let mut client = RemotingClient::new(service, node.limits.message_bytes);
 
-    let control = Arc::new(OutboundControl::new());
+    let control = Arc::new(OutboundControl::new(node.next_call()));
     control.push(connect_request(&node).encode_to_vec());
     let outbound = Outbound::new(endpoint.clone(), control.clone());
     let owner = CallOwner::of(&endpoint, &control);
@@ -550,6 +550,9 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
         return Err(ConnectFault::Blocked);
     }
     let is_nexus = response.nexus.is_some();
+    if is_nexus {
+        control.expect_confirmations();
+    }
     if endpoint.read(|state| state.system_id().is_some_and(|before| **before != *response.member_id)) {
         // Another process, perhaps of the other generation.
         endpoint.forget_form();

@@ -94,6 +94,8 @@ struct Asked {
     /// Connections to it that had been lost by then.
     era: u64,
     kind: AskedKind,
+    /// The call that took it, and its place among what that call took; of peers that confirm what arrived.
+    taken: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,7 +135,7 @@ impl PendingAsks {
         address: &Arc<str>,
         era: u64,
     ) -> Option<ReplyKey> {
-        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Ask })
+        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Ask, taken: None })
     }
 
     /// The same for a sign of life that the runtimes ask for.
@@ -143,7 +145,7 @@ impl PendingAsks {
         address: &Arc<str>,
         era: u64,
     ) -> Option<ReplyKey> {
-        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Touch })
+        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Touch, taken: None })
     }
 
     /// The same for the question whether the peer is there, in the place of `before`. It always has room.
@@ -155,7 +157,7 @@ impl PendingAsks {
         before: Option<ReplyKey>,
     ) -> Option<ReplyKey> {
         drop(before.and_then(|before| self.take(before)));
-        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Probe })
+        self.keep(Asked { reply, address: address.clone(), era, kind: AskedKind::Probe, taken: None })
     }
 
     fn keep(&self, asked: Asked) -> Option<ReplyKey> {
@@ -245,6 +247,25 @@ impl PendingAsks {
     pub(crate) fn give_up_touches(&self, address: &Arc<str>, era: u64) -> usize {
         self.fail_those(&AskError::Unreachable, |asked| {
             asked.kind != AskedKind::Ask && Arc::ptr_eq(&asked.address, address) && asked.era < era
+        })
+    }
+
+    /// Notes that the call of that number takes these questions, each with its place among what it has taken.
+    pub(crate) fn note_taken(&self, call: u64, questions: &[(ReplyKey, u64)]) {
+        let mut table = self.table.lock();
+        for (key, place) in questions {
+            let slot = table.slots.get_mut(key.slot as usize).filter(|slot| slot.secret == key.secret);
+            if let Some(asked) = slot.and_then(|slot| slot.ask.as_mut()) {
+                asked.taken = Some((call, *place));
+            }
+        }
+    }
+
+    /// Fails the questions that the call of that number, which is lost, had taken behind the first `confirmed` messages:
+    /// nobody knows whether they arrived.
+    pub(crate) fn fail_unconfirmed(&self, call: u64, confirmed: u64) -> usize {
+        self.fail_those(&AskError::Unreachable, |asked| {
+            asked.taken.is_some_and(|(by, place)| by == call && place > confirmed)
         })
     }
 

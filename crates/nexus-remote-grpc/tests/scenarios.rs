@@ -134,6 +134,35 @@ async fn an_address_that_is_given_up_is_begun_afresh_by_the_next_message() {
     b.stop().await;
 }
 
+/// The peer has the question in the connection's buffers and never says that it took it; the connection comes back, with the
+/// same peer. A node of ours would have said so, and nothing is known of any other.
+///
+/// Covers: S36
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_went_down_with_its_connection_does_not_wait_for_its_time() {
+    for is_nexus in [true, false] {
+        let mut server = RawServer::start(Manners { is_nexus, ..Manners::default() }).await;
+        let proxy = Proxy::to(&server.address()).await;
+        let a = node([tries(u32::MAX), ConfigOption::with_wire_form(proxy.address(), WireForm::W2)]).await;
+        let there = a.at(&proxy.address(), "echo");
+        let mut connected = a.events::<EndpointConnectedEvent>();
+        let ask = there.ask(|reply| Echo::Say("x".to_owned(), reply));
+        let question = tokio::spawn(if is_nexus { ask } else { ask.timeout(ms(200)) });
+        connected.next("the connection").await;
+        server.batch().await;
+        proxy.cut();
+        connected.next("the next connection").await;
+        let answer = within("the end of the question", question).await.expect("no panic");
+        if is_nexus {
+            assert_eq!(answer, Err(AskError::Unreachable));
+        } else {
+            assert_eq!(answer, Err(AskError::Timeout { after: ms(200) }));
+        }
+        assert_eq!(a.remote.pending_asks(), 0);
+        a.stop().await;
+    }
+}
+
 /// As in `two_dials_that_meet_are_one_endpoint_at_each_end`, with sockets, as often as it happens.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_dial_at_once() {

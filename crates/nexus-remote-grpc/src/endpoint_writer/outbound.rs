@@ -7,15 +7,17 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use nexus_actor_core::lock::Lock;
+use nexus_actor_core::remote::ReplyKey;
 use nexus_actor_core::runtime::contained;
-use nexus_actor_core::{DeadLetterReason, Refusal};
-use portable_atomic::{AtomicU8, AtomicU64, Ordering};
+use nexus_actor_core::{AskError, DeadLetterReason, Refusal};
+use portable_atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::codec::EncodeBuf;
 
 use crate::endpoint::Endpoint;
 use crate::endpoint_writer_mailbox::{MailboxBounds, OutboundBatch, RemoteSystem, TerminatedWhy};
+use crate::pending_asks::PendingAsks;
 use crate::wire::batch::{BatchWriter, Full, OutgoingEnvelope, TypeName, WireForm};
 use crate::wire::proto::actor;
 use crate::wire::proto::remote::remote_message::MessageType;
@@ -84,6 +86,10 @@ impl Pushed {
 
 /// What the owner of a call says to the stream of its messages.
 pub(crate) struct OutboundControl {
+    /// Its number, which no other call of the node has.
+    number: u64,
+    /// The peer says how much it took.
+    is_confirmed: AtomicBool,
     stage: AtomicU8,
     pushed: Lock<Pushed>,
     waker: Lock<Option<Waker>>,
@@ -97,8 +103,10 @@ pub(crate) struct OutboundControl {
 }
 
 impl OutboundControl {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(number: u64) -> Self {
         Self {
+            number,
+            is_confirmed: AtomicBool::new(false),
             stage: AtomicU8::new(HELD),
             pushed: Lock::default(),
             waker: Lock::default(),
@@ -176,6 +184,15 @@ impl OutboundControl {
         Ok(())
     }
 
+    /// The peer is of those that say how much they took. Said before anything goes out.
+    pub(crate) fn expect_confirmations(&self) {
+        self.is_confirmed.store(true, Ordering::Release);
+    }
+
+    fn handed_over(&self) -> u64 {
+        self.sent.load(Ordering::Acquire) & !SETTLED
+    }
+
     /// So many were handed to the call; whether that was too late to be [settled](Self::settle).
     fn hand_over(&self, messages: u64) -> bool {
         self.sent.fetch_add(messages, Ordering::AcqRel) & SETTLED != 0
@@ -196,13 +213,23 @@ impl OutboundControl {
     /// The peer has taken so many, in all.
     pub(crate) fn acknowledged(&self, messages: u64) {
         // What was never sent cannot have been taken.
-        let messages = messages.min(self.sent.load(Ordering::Acquire) & !SETTLED);
+        let messages = messages.min(self.handed_over());
         self.confirmed.fetch_max(messages, Ordering::AcqRel);
     }
 
-    /// How many were handed over and may not have arrived: the first time that it is asked, then none. Those that follow are
-    /// counted as they are handed over.
-    pub(crate) fn settle(&self) -> u64 {
+    /// The call is lost, or ended and heard to its end. Of the questions that it took, those that may not have arrived fail.
+    /// Returns how many messages may not have: the first time that it is asked, then none. Those that follow are counted,
+    /// and questions among them fail, as they are handed over.
+    pub(crate) fn settle(&self, asks: &PendingAsks) -> u64 {
+        let unknown = self.count_unknown();
+        if self.is_confirmed.load(Ordering::Acquire) {
+            // Of a peer that confirms nothing, all are unknown, and most are answered all the same.
+            asks.fail_unconfirmed(self.number, self.confirmed.load(Ordering::Acquire));
+        }
+        unknown
+    }
+
+    fn count_unknown(&self) -> u64 {
         // Read first: it is never above what had been sent by then.
         let confirmed = self.confirmed.load(Ordering::Acquire);
         let sent = self.sent.fetch_or(SETTLED, Ordering::AcqRel);
@@ -232,6 +259,8 @@ pub(crate) struct Outbound {
     endpoint: Arc<Endpoint>,
     control: Arc<OutboundControl>,
     batch: OutboundBatch,
+    /// Questions of this node in the message that is made, each with its place among what the call takes.
+    questions: Vec<(ReplyKey, u64)>,
     writer: BatchWriter,
     scratch: Vec<u8>,
     buffer: BytesMut,
@@ -244,6 +273,7 @@ impl Outbound {
             endpoint,
             control,
             batch: OutboundBatch::new(),
+            questions: Vec::new(),
             writer,
             scratch: Vec::new(),
             buffer: BytesMut::new(),
@@ -314,6 +344,8 @@ impl Outbound {
     /// Makes one message of what fits of the batch in hand; `None` when nothing of it could be sent.
     fn fill(&mut self, form: WireForm) -> Option<OutMessage> {
         let mut count = 0_u64;
+        let before = self.control.handed_over();
+        let is_confirmed = self.control.is_confirmed.load(Ordering::Acquire);
         while let Some(message) = self.batch.system() {
             let name = encode_system(message, &mut self.scratch);
             let mut envelope = OutgoingEnvelope::new(name, &self.scratch, message.target());
@@ -347,6 +379,9 @@ impl Outbound {
             match self.writer.push(&envelope) {
                 Ok(()) => {
                     count += 1;
+                    if is_confirmed && let Some(key) = self.endpoint.question_of(deliver) {
+                        self.questions.push((key, before + count));
+                    }
                     self.batch.pop_user();
                 }
                 Err(Full::Batch) => break,
@@ -372,12 +407,21 @@ impl Outbound {
         Some(OutMessage(self.buffer.split()))
     }
 
-    fn count_sent(&self, messages: u64) {
+    fn count_sent(&mut self, messages: u64) {
+        let node = self.endpoint.node();
+        if !self.questions.is_empty() {
+            // First: who settles the call sees them, or is seen below.
+            node.asks.note_taken(self.control.number, &self.questions);
+        }
         let is_late = self.control.hand_over(messages);
         self.endpoint.statistics().add_sent(messages);
         if is_late {
-            self.endpoint.node().add_late_unknown(&self.endpoint, messages);
+            node.add_late_unknown(&self.endpoint, messages);
+            for ask in self.questions.iter().filter_map(|(key, _)| node.asks.take(*key)) {
+                ask.fail(AskError::Unreachable);
+            }
         }
+        self.questions.clear();
     }
 }
 
@@ -470,7 +514,8 @@ mod tests {
     use crate::endpoint::pid_entry::PidEntry;
     use crate::endpoint_state::EndpointState;
     use crate::endpoint_writer_mailbox::RemoteDeliver;
-    use crate::{Config, Remote};
+    use crate::pending_asks::tests::Asker;
+    use crate::{Config, Remote, pending_asks};
 
     /// A call that is open, of a client that nobody else serves.
     async fn call() -> (Remote, Outbound) {
@@ -478,7 +523,7 @@ mod tests {
         let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
         let endpoint =
             remote.node_for_tests().endpoint_of("client-one:1", EndpointKind::Client).expect("room");
-        let outbound = Outbound::new(endpoint, Arc::new(OutboundControl::new()));
+        let outbound = Outbound::new(endpoint, Arc::new(OutboundControl::new(0)));
         outbound.control.open(WireForm::W2);
         (remote, outbound)
     }
@@ -507,7 +552,7 @@ mod tests {
         let endpoint =
             remote.node_for_tests().endpoint_of("127.0.0.1:1", EndpointKind::Dialled).expect("room");
         let call = || {
-            let outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+            let outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new(0)));
             outbound.control.open(WireForm::W2);
             outbound
         };
@@ -547,6 +592,56 @@ mod tests {
         (count.clone(), Waker::from(Arc::new(Count(count))))
     }
 
+    /// A question that went down with its call fails at once where the peer would have said that it took it; what the peer
+    /// took is answered by whichever call there is.
+    ///
+    /// Covers: S36
+    #[tokio::test]
+    async fn questions_that_a_lost_call_took_fail_unless_the_peer_has_them() {
+        for is_nexus in [true, false] {
+            let (remote, mut outbound) = call().await;
+            if is_nexus {
+                outbound.control.expect_confirmations();
+            }
+            let endpoint = outbound.endpoint.clone();
+            let asks = &endpoint.node().asks;
+            let ask = |outbound: &mut Outbound| {
+                let asker = Arc::new(Asker::default());
+                let key = asks.insert(asker.clone(), endpoint.address(), endpoint.era()).expect("room");
+                let target = Arc::new(PidEntry::new("client-one:1", "echo"));
+                let name = TypeName { package: "google.protobuf", name: "StringValue" };
+                let mut deliver = RemoteDeliver::new(target, name);
+                let sender = PidEntry::new(endpoint.node().address.clone(), pending_asks::id_of(key));
+                deliver.sender = Some(Arc::new(sender));
+                assert!(endpoint.mailbox.offer(deliver, &[]).is_ok());
+                assert_eq!(endpoint.mailbox.poll_user_mailbox(1, &mut outbound.batch), 1);
+                asker
+            };
+            take(&mut outbound, 1);
+            let taken = ask(&mut outbound);
+            assert!(outbound.fill(WireForm::W2).is_some());
+            let (second, third) = (ask(&mut outbound), ask(&mut outbound));
+            assert!(outbound.fill(WireForm::W2).is_some());
+            outbound.control.acknowledged(2);
+            let waits = ask(&mut outbound);
+            outbound.control.close();
+            outbound.control.settle(asks);
+            let told = |asker: &Asker| !asker.0.lock().is_empty();
+            assert_eq!(
+                [&taken, &second, &third, &waits].map(|asker| told(asker)),
+                [false, is_nexus, is_nexus, false]
+            );
+            // In hand when the call was closed.
+            assert!(outbound.fill(WireForm::W2).is_some());
+            assert_eq!((told(&taken), told(&waits)), (false, is_nexus));
+            assert_eq!(asks.len(), if is_nexus { 1 } else { 4 });
+            for asker in [&second, &third, &waits].iter().filter(|_| is_nexus) {
+                assert_eq!(*asker.0.lock(), [AskError::Unreachable], "once");
+            }
+            remote.shutdown(false).await;
+        }
+    }
+
     /// However the end of a call and a batch that it has in hand meet, each message of it counts once.
     ///
     /// Covers: S142
@@ -562,13 +657,13 @@ mod tests {
             if !is_late {
                 assert!(outbound.fill(WireForm::W2).is_some());
             }
-            outbound.endpoint.statistics().add_unknown(outbound.control.settle());
+            outbound.endpoint.statistics().add_unknown(outbound.control.count_unknown());
             if is_late {
                 assert!(outbound.fill(WireForm::W2).is_some());
             }
             let unknown = 5 - confirmed.min(3);
             assert_eq!(counted(&outbound), (5, unknown), "{confirmed} {is_late}");
-            assert_eq!(outbound.control.settle(), 0, "only once");
+            assert_eq!(outbound.control.count_unknown(), 0, "only once");
             remote.shutdown(false).await;
         }
     }
@@ -619,14 +714,14 @@ mod tests {
             take(&mut outbound, 2);
             assert!(outbound.fill(WireForm::W2).is_some());
             outbound.control.close();
-            assert_eq!(outbound.control.settle(), 2);
+            assert_eq!(outbound.control.count_unknown(), 2);
             outbound.control.acknowledged(late);
             assert_eq!(outbound.control.confirmed.load(Ordering::Acquire), late.min(2));
             take(&mut outbound, 1);
             assert!(outbound.fill(WireForm::W2).is_some());
             outbound.control.acknowledged(u64::MAX);
             assert_eq!(outbound.control.confirmed.load(Ordering::Acquire), 3);
-            assert_eq!((counted(&outbound), outbound.control.settle()), ((3, 1), 0));
+            assert_eq!((counted(&outbound), outbound.control.count_unknown()), ((3, 1), 0));
             remote.shutdown(false).await;
         }
     }
@@ -669,7 +764,7 @@ mod tests {
     /// A peer that takes nothing costs one count, however much it sends.
     #[test]
     fn of_counts_that_wait_the_newest_is_told() {
-        let control = OutboundControl::new();
+        let control = OutboundControl::new(0);
         assert_eq!(control.take_acknowledgement(), None);
         for taken in 1..=1_000 {
             control.acknowledge(taken);
@@ -682,7 +777,7 @@ mod tests {
     /// What a peer says it took of a pushed batch confirms nothing of what came from the mailbox.
     #[test]
     fn a_pushed_batch_counts_as_sent() {
-        let control = OutboundControl::new();
+        let control = OutboundControl::new(0);
         let bounds = MailboxBounds::default();
         // Of the call's own, which no peer counts.
         control.push(vec![1]);
@@ -695,7 +790,7 @@ mod tests {
         // Two of the mailbox.
         assert!(!control.hand_over(2));
         control.acknowledged(3);
-        assert_eq!((control.settle(), control.settle()), (2, 0));
+        assert_eq!((control.count_unknown(), control.count_unknown()), (2, 0));
         assert!(control.hand_over(1), "behind the count");
     }
 
@@ -720,7 +815,7 @@ mod tests {
     #[test]
     fn what_is_pushed_is_bounded_in_messages_and_bytes() {
         let by_messages = MailboxBounds { messages_max: 3, ..MailboxBounds::default() };
-        let control = OutboundControl::new();
+        let control = OutboundControl::new(0);
         for _ in 0..3 {
             assert_eq!(control.try_push(vec![0; 10], 0, &by_messages), Ok(()));
         }
@@ -732,7 +827,7 @@ mod tests {
 
         let by_bytes = MailboxBounds { bytes_max: 30, ..MailboxBounds::default() };
         for (before, taken) in [(29, true), (30, false), (31, false)] {
-            let control = OutboundControl::new();
+            let control = OutboundControl::new(0);
             assert_eq!(control.try_push(vec![0; before], 0, &by_bytes), Ok(()));
             let refused = Err(Refusal::QueueFull { messages: 1, bytes: before });
             assert_eq!(

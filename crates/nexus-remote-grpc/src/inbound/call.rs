@@ -22,7 +22,7 @@ use crate::endpoint::{Endpoint, EndpointKind, Spelled};
 use crate::endpoint_reader::Inbound;
 use crate::endpoint_state::EndpointState;
 use crate::endpoint_writer::NEXUS;
-use crate::endpoint_writer::call_accounts::CallOwner;
+use crate::endpoint_writer::call_owner::CallOwner;
 use crate::endpoint_writer::outbound::{OutMessage, Outbound, OutboundControl};
 use crate::inbound::address_claim::{self, Claim, Holder, Verdict};
 use crate::inbound::listener::Guard;
@@ -479,7 +479,11 @@ impl InboundCall {
         if !is_first {
             return Ok(());
         }
-        let outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+        let control = OutboundControl::new(self.node.next_call());
+        if self.is_nexus {
+            control.expect_confirmations();
+        }
+        let outbound = Outbound::new(endpoint.clone(), Arc::new(control));
         let call = Arc::new(ClientCall::new(
             self.control.clone(),
             outbound.control().clone(),
@@ -749,7 +753,7 @@ mod tests {
     }
 
     fn of(control: Arc<CallControl>) -> Arc<ClientCall> {
-        Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new()), PeerIdentity::default()))
+        Arc::new(ClientCall::new(control, Arc::new(OutboundControl::new(0)), PeerIdentity::default()))
     }
 
     fn call(number: u64) -> Arc<ClientCall> {

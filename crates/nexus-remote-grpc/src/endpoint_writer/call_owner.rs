@@ -6,7 +6,7 @@ use crate::endpoint::Endpoint;
 use crate::endpoint_writer::outbound::OutboundControl;
 
 /// Of whoever has a call, and hears what the peer says of it. However it is let go of, be it by a panic, the call takes nothing
-/// more, and what went out and is not confirmed by then is unknown.
+/// more, what went out and is not confirmed by then is unknown, and questions among it fail where the peer confirms.
 pub(crate) struct CallOwner {
     endpoint: Arc<Endpoint>,
     control: Arc<OutboundControl>,
@@ -21,6 +21,7 @@ impl CallOwner {
 impl Drop for CallOwner {
     fn drop(&mut self) {
         self.control.close();
-        self.endpoint.node().add_late_unknown(&self.endpoint, self.control.settle());
+        let node = self.endpoint.node();
+        node.add_late_unknown(&self.endpoint, self.control.settle(&node.asks));
     }
 }
