@@ -224,7 +224,7 @@ pub struct Limits {
     pub failures_burst: u32,
     /// Messages of one peer that wait in mailboxes here (L30); 262,144.
     pub mailbox_messages: usize,
-    /// Their bytes (L30); 32 MiB.
+    /// Bytes of their payloads, headers and senders' pids (L30); 32 MiB.
     pub mailbox_bytes: usize,
     /// Diagnostics requests answered in a second (L26); 5. One connection has half of them, rounded up.
     pub diagnostics_per_second: u32,

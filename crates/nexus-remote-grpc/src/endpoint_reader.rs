@@ -384,7 +384,7 @@ impl Inbound {
                     known.dirty = true;
                     self.dirty.push(at);
                 }
-                self.put(at, named.payload.len());
+                self.put(at, size_of(envelope));
             }
             Err(_) if kind == Kind::Response => {}
             // The inlet has told the asker.
@@ -427,7 +427,7 @@ impl Inbound {
             Slot::Actor(at) => {
                 self.flush_one(at);
                 self.known[at].actor.call_in_order(Box::new(move || answer.lives()));
-                self.put(at, envelope.target.id.len() + envelope.payload.len());
+                self.put(at, envelope.target.id.len() + size_of(envelope));
             }
             // Dropped, it says so.
             Slot::Asker(_) | Slot::Nobody | Slot::NotAsked => drop(answer),
@@ -685,6 +685,13 @@ impl Inbound {
     }
 }
 
+/// Bytes of what waits with a message: its headers and the way back to whoever sent it may be more than its payload.
+fn size_of(envelope: &Envelope<'_>) -> usize {
+    let header = envelope.header.map_or(0, |header| header.size());
+    let sender = envelope.sender.map_or(0, |sender| sender.address.len() + sender.id.len());
+    envelope.payload.len() + header + sender
+}
+
 /// The answer to a touch: that the actor lives, or, when it is dropped instead, that it does not.
 struct Touched {
     asker: SenderRoute,
@@ -714,19 +721,22 @@ impl Drop for Touched {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::task::{self, Waker};
 
-    use nexus_actor_core::ActorSystem;
     use nexus_actor_core::path::ActorPathScheme;
     use nexus_actor_core::pid::Pid;
+    use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, Props};
     use prost::Message as _;
 
     use super::Inbound;
+    use crate::config::Limits;
     use crate::endpoint::signs_of_life::WatchTouch;
+    use crate::remote::tests::support::{Echo, system};
     use crate::wire::batch::{BatchLimits, Incoming, decode};
     use crate::wire::proto::actor;
     use crate::wire::proto::remote::remote_message::MessageType;
-    use crate::wire::proto::remote::{MessageBatch, MessageEnvelope, RemoteMessage};
-    use crate::{Config, Remote, pending_asks};
+    use crate::wire::proto::remote::{MessageBatch, MessageEnvelope, MessageHeader, RemoteMessage};
+    use crate::{Config, ConfigOption, Remote, pending_asks};
     use nexus_actor_core::DeadLetterReason;
 
     /// One state, whichever handle is asked, and what arrives meanwhile is refused as it says.
@@ -769,6 +779,57 @@ mod tests {
         }
         assert_eq!(lost(DeadLetterReason::NoSuchActor), 2);
         remote.shutdown(false).await;
+    }
+
+    struct Idle;
+
+    impl Actor for Idle {
+        type Msg = Echo;
+        async fn receive(&mut self, _: Echo, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+            Ok(())
+        }
+    }
+
+    /// What waits in a mailbox is more than payloads: a peer that sends hardly any of these with large headers, or from senders
+    /// with long names, is not read for that either.
+    ///
+    /// Covers: L30
+    #[tokio::test]
+    async fn headers_and_senders_of_what_waits_are_counted() {
+        let mut limits = Limits::new();
+        limits.mailbox_bytes = 64 * 1024;
+        let config = Config::new("127.0.0.1", 0).with([ConfigOption::with_limits(limits)]);
+        for (header, sender, is_much) in [(0, 0, false), (500, 0, true), (0, 500, true)] {
+            let system = system("node");
+            let remote = Remote::start(&system, config.clone()).await.expect("a node");
+            system.spawn("idle", Props::from_fn(|| Idle)).expect("a free name");
+            let node = remote.node_for_tests();
+            let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
+            let mut inbound = Inbound::new(node, &endpoint, false);
+            let pid = |id: String| actor::Pid { address: String::new(), id, request_id: 0 };
+            let header_data = [("name".to_owned(), "v".repeat(header))].into();
+            let envelope = MessageEnvelope {
+                sender: i32::from(sender > 0),
+                message_header: (header > 0).then_some(MessageHeader { header_data }),
+                ..MessageEnvelope::default()
+            };
+            let batch = MessageBatch {
+                type_names: vec!["google.protobuf.StringValue".into()],
+                targets: vec![pid("idle".into())],
+                senders: vec![pid("s".repeat(sender))],
+                envelopes: vec![envelope; 200],
+            };
+            let message = RemoteMessage { message_type: Some(MessageType::MessageBatch(batch)) };
+            let Ok(Incoming::Batch(batch)) = decode(message.encode_to_vec().into(), &BatchLimits::default())
+            else {
+                panic!("a batch")
+            };
+            // It does not run before this waits.
+            inbound.batch(&batch);
+            let cx = task::Context::from_waker(Waker::noop());
+            assert_eq!(endpoint.intake.poll_room(&cx).is_pending(), is_much, "{header} {sender}");
+            remote.shutdown(false).await;
+        }
     }
 
     /// That a watched actor never existed is said once, perhaps while this node is suspended: its watcher would wait for

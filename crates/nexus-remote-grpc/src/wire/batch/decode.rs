@@ -474,6 +474,12 @@ impl<'a> HeaderView<'a> {
         self.entries == 0
     }
 
+    /// Bytes that the pairs came in.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// All pairs in the order they were sent.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let mut reader = Reader::new(self.bytes);
