@@ -214,6 +214,9 @@ pub struct Limits {
     /// Addresses that are known at once, whoever brought them up (L6); 10,000. A tenth of them is for peers that call, and a tenth
     /// as many more for those that are reached for here. One more is refused.
     pub endpoints: usize,
+    /// Dials under way (L25); 64. Half of them at most to addresses that only peers brought up, by calling or by naming them,
+    /// and an eighth of them to those of one host; each rounded down, and one at least. One more waits.
+    pub dials: usize,
     /// Connections that have not shaken hands, or have no call left of those that did, in all (L3); 128.
     pub strangers: usize,
     /// The same of one IP address, of IPv6 of one /64 (L3); 16.
@@ -252,6 +255,7 @@ impl Limits {
             inbound_calls: 8,
             named_peers: 64,
             endpoints: 10_000,
+            dials: 64,
             strangers: 128,
             strangers_per_ip: 16,
             failures_per_second: 64,

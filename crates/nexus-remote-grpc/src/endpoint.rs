@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -352,6 +353,20 @@ impl Endpoint {
     pub(crate) fn claim(&self) {
         self.source.get_or_init(|| Source::Address(self.address.clone()));
         drop(self.named_by.lock().take());
+    }
+
+    /// The host of the peer that brought it up, unless somebody here reaches for it.
+    pub(crate) fn brought_up_by(&self) -> Option<IpAddr> {
+        match self.source() {
+            Source::Host(host) if !self.is_reached_for() => Some(host),
+            Source::Host(_) | Source::Address(_) | Source::Here => None,
+        }
+    }
+
+    /// Whether somebody here has a reference to an actor there, or watches one.
+    fn is_reached_for(&self) -> bool {
+        let recipients = self.recipients.lock();
+        recipients.slots.len() > recipients.free.len() || !self.watcher.is_done()
     }
 
     /// Whether no more answers may wait for it: it exists because a peer named it, it is not connected, and as many wait as
@@ -1014,6 +1029,19 @@ impl Endpoint {
         });
     }
 
+    fn number_of(&self, recipient: Arc<PidEntry>) -> Result<u32, Refusal> {
+        let mut recipients = self.recipients.lock();
+        if let Some(number) = recipients.free.pop() {
+            recipients.slots[number as usize] = Some(recipient);
+            return Ok(number);
+        }
+        if recipients.slots.len() >= RECIPIENTS_MAX {
+            return Err(Refusal::Limit("recipients at this peer"));
+        }
+        recipients.slots.push(Some(recipient));
+        Ok((recipients.slots.len() - 1) as u32)
+    }
+
     /// Whether nobody has a use for it: no reference, no watch, no connection either way, and nothing
     /// of the peer that still waits in mailboxes.
     pub(crate) fn is_idle(&self) -> bool {
@@ -1086,17 +1114,9 @@ impl Route for Endpoint {
         self.node.check_target(&id)?;
         // It may have been forgotten since it was looked up.
         self.node.keep(self);
-        let mut recipients = self.recipients.lock();
-        let recipient = Some(self.pid_at(id));
-        if let Some(number) = recipients.free.pop() {
-            recipients.slots[number as usize] = recipient;
-            return Ok(number);
-        }
-        if recipients.slots.len() >= RECIPIENTS_MAX {
-            return Err(Refusal::Limit("recipients at this peer"));
-        }
-        recipients.slots.push(recipient);
-        Ok((recipients.slots.len() - 1) as u32)
+        let number = self.number_of(self.pid_at(id))?;
+        self.node.dials.reached_for(&self.address);
+        Ok(number)
     }
 
     fn release(&self, recipient: u32) {

@@ -520,6 +520,8 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
         return Err(ConnectFault::Blocked);
     }
     let failed = |why: String| ConnectFault::Failed(why);
+    // Until it is known whether somebody answers: who takes the connection and says nothing has a descriptor all the same.
+    let place = node.dials.place(&address, endpoint.brought_up_by()).await;
     let (channel, connection) = dial(&node, &address).await.map_err(failed)?;
     let config = node.config.clone();
     let service = InterceptedService::new(channel, move |request| config.intercept_call(request));
@@ -546,6 +548,7 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
         .await
         .map_err(|_| failed("no connect response in time".to_owned()))
         .and_then(|done| done)?;
+    drop(place);
     if response.blocked || !node.block_list.permits(&response.member_id, Some(&address)) {
         return Err(ConnectFault::Blocked);
     }

@@ -22,6 +22,7 @@ use crate::block_list::BlockList;
 use crate::client_connection::ClientResponseSender;
 use crate::config::Config;
 use crate::endpoint::pid_entry::PidEntry;
+use crate::dials::Dials;
 use crate::endpoint::{Endpoint, EndpointKind, NamedByPeer};
 use crate::inbound::call::CallControl;
 use crate::inbound::listener::Connections;
@@ -65,6 +66,7 @@ pub(crate) struct Node {
     pub(crate) suspended: Arc<AtomicBool>,
     pub(crate) calls: Lock<HashMap<u64, Arc<CallControl>>>,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) dials: Arc<Dials>,
     /// Peers that have a call open to this node.
     pub(crate) inbound_peers: AtomicU64,
     next_call: AtomicU64,
@@ -190,6 +192,7 @@ impl Node {
             suspended: Arc::new(AtomicBool::new(false)),
             calls: Lock::default(),
             connections: Arc::default(),
+            dials: Dials::new(config.get_limits().dials),
             inbound_peers: AtomicU64::new(0),
             next_call: AtomicU64::new(0),
             closing: AtomicBool::new(false),

@@ -195,6 +195,7 @@ fn limits(limits: &Limits, found: &mut Violations) {
         ("limits.inbound_calls", limits.inbound_calls),
         ("limits.named_peers", limits.named_peers),
         ("limits.endpoints", limits.endpoints),
+        ("limits.dials", limits.dials),
         ("limits.strangers", limits.strangers),
         ("limits.strangers_per_ip", limits.strangers_per_ip),
         ("limits.failures_per_second", limits.failures_per_second as usize),

@@ -1,0 +1,222 @@
+//! How many dials this node has under way, and whose turn it is (limit L25).
+//!
+//! A peer that calls says where it is dialled, and without a certificate it may say anything: so many addresses that never answer
+//! would take all descriptors of this process. Those that peers brought up share half of the places, and those of one host an
+//! eighth, so that neither keeps out whom an actor here reaches for. Others wait, and what is to be sent waits with them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nexus_actor_core::lock::Lock;
+use portable_atomic::{AtomicBool, Ordering};
+use tokio::sync::oneshot;
+
+/// Hands out the places, in the order of asking among those that may have one.
+pub(crate) struct Dials {
+    state: Lock<State>,
+    max: usize,
+    /// Somebody waits, perhaps.
+    has_waiting: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    under_way: usize,
+    /// Of them, those that peers brought up, by the host of the peer.
+    of_peers: usize,
+    by_host: HashMap<IpAddr, usize>,
+    /// Oldest first.
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    address: Arc<str>,
+    host: Option<IpAddr>,
+    granted: oneshot::Sender<Place>,
+}
+
+/// A place for one dial, given back when dropped. Not to be dropped under a lock.
+pub(crate) struct Place {
+    dials: Arc<Dials>,
+    host: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.dials.state.lock().leave(self.host);
+        self.dials.grant();
+    }
+}
+
+impl State {
+    fn has_room(&self, host: Option<IpAddr>, max: usize) -> bool {
+        self.under_way < max
+            && host.is_none_or(|host| {
+                self.of_peers < (max / 2).max(1)
+                    && self.by_host.get(&host).copied().unwrap_or_default() < (max / 8).max(1)
+            })
+    }
+
+    fn enter(&mut self, host: Option<IpAddr>) {
+        self.under_way += 1;
+        if let Some(host) = host {
+            self.of_peers += 1;
+            *self.by_host.entry(host).or_default() += 1;
+        }
+    }
+
+    fn leave(&mut self, host: Option<IpAddr>) {
+        self.under_way -= 1;
+        let Some(host) = host else { return };
+        self.of_peers -= 1;
+        if let Some(count) = self.by_host.get_mut(&host) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_host.remove(&host);
+            }
+        }
+    }
+
+    /// The next that may have a place, which it has from here on.
+    fn next(&mut self, max: usize) -> Option<Waiting> {
+        let at = self.waiting.iter().position(|waiting| self.has_room(waiting.host, max))?;
+        let next = self.waiting.remove(at);
+        self.enter(next.host);
+        Some(next)
+    }
+}
+
+impl Dials {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { state: Lock::default(), max, has_waiting: AtomicBool::new(false) })
+    }
+
+    /// Waits for a place for a dial to `address`, which a peer on `host` brought up; none where somebody here wants it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the place, or the wait for it.
+    pub(crate) async fn place(self: &Arc<Self>, address: &Arc<str>, host: Option<IpAddr>) -> Option<Place> {
+        let granted = {
+            let mut state = self.state.lock();
+            if state.has_room(host, self.max) {
+                state.enter(host);
+                return Some(Place { dials: self.clone(), host });
+            }
+            let (sender, granted) = oneshot::channel();
+            state.waiting.push(Waiting { address: address.clone(), host, granted: sender });
+            self.has_waiting.store(true, Ordering::Release);
+            granted
+        };
+        // Who waits is kept until it is granted.
+        granted.await.ok()
+    }
+
+    /// Somebody here has come to want `address`: it does not wait among those that a peer brought up any more.
+    pub(crate) fn reached_for(self: &Arc<Self>, address: &Arc<str>) {
+        if !self.has_waiting.load(Ordering::Acquire) {
+            return;
+        }
+        for waiting in &mut self.state.lock().waiting {
+            if *waiting.address == **address {
+                waiting.host = None;
+            }
+        }
+        self.grant();
+    }
+
+    fn grant(self: &Arc<Self>) {
+        loop {
+            let next = {
+                let mut state = self.state.lock();
+                state.waiting.retain(|waiting| !waiting.granted.is_closed());
+                let next = state.next(self.max);
+                self.has_waiting.store(!state.waiting.is_empty(), Ordering::Release);
+                next
+            };
+            let Some(Waiting { host, granted, .. }) = next else { return };
+            // Whoever gave up in this moment gives it back.
+            drop(granted.send(Place { dials: self.clone(), host }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::net::Ipv4Addr;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn host(number: u8) -> Option<IpAddr> {
+        Some(Ipv4Addr::new(192, 0, 2, number).into())
+    }
+
+    fn poll<F: Future<Output = Option<Place>>>(wait: Pin<&mut F>) -> Option<Place> {
+        match wait.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(place) => Some(place.expect("the dials live")),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Covers: L25
+    #[test]
+    fn places_are_shared_and_come_back() {
+        let dials = Dials::new(16);
+        let at: Arc<str> = Arc::from("a:1");
+        let place = |host| {
+            let mut wait = Box::pin(dials.place(&at, host));
+            let now = poll(wait.as_mut());
+            (wait, now)
+        };
+        // Two of one host, eight of all that peers brought up, sixteen with those of here.
+        let (mut taken, mut waiting) = (Vec::new(), Vec::new());
+        for number in 0..18 {
+            match place(host(number / 3)) {
+                (_, Some(place)) => taken.push(place),
+                (wait, None) => waiting.push(wait),
+            }
+        }
+        assert_eq!((taken.len(), waiting.len()), (8, 10));
+        let mut here: Vec<_> = (0..8).filter_map(|_| place(None).1).collect();
+        assert_eq!(here.len(), 8);
+        let (mut late, none) = place(None);
+        assert!(none.is_none(), "one more than may be");
+        // A place that comes back is of whoever asked first of those that may have it.
+        drop(taken.remove(0));
+        let first = poll(waiting[0].as_mut());
+        assert!(first.is_some() && poll(waiting[4].as_mut()).is_none() && poll(late.as_mut()).is_none());
+        drop(here.pop());
+        assert!(poll(waiting[4].as_mut()).is_none() && poll(late.as_mut()).is_some());
+        drop(first);
+        assert!(poll(waiting[4].as_mut()).is_some());
+        // Whoever gives up is passed over, and nothing is lost.
+        drop((waiting, late, taken, here));
+        let all: Vec<_> = (0..16).filter_map(|_| place(None).1).collect();
+        assert_eq!(all.len(), 16);
+        drop(all);
+        assert_eq!(dials.state.lock().under_way, 0);
+        assert!(dials.state.lock().by_host.is_empty());
+    }
+
+    /// Whom an actor here comes to reach for does not wait behind what peers brought up.
+    #[test]
+    fn who_is_reached_for_waits_for_nobody_elses_dials() {
+        let dials = Dials::new(16);
+        let (busy, wanted): (Arc<str>, Arc<str>) = (Arc::from("a:1"), Arc::from("b:1"));
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut wait = pin!(dials.place(&busy, host(1)));
+            held.extend(poll(wait.as_mut()));
+        }
+        assert_eq!(held.len(), 2);
+        let mut wait = pin!(dials.place(&wanted, host(1)));
+        assert!(poll(wait.as_mut()).is_none());
+        dials.reached_for(&busy);
+        assert!(poll(wait.as_mut()).is_none());
+        dials.reached_for(&wanted);
+        assert!(poll(wait.as_mut()).is_some());
+    }
+}
