@@ -112,7 +112,8 @@ values! {
     endpoint_writer_batch_size, get_endpoint_writer_batch_size, with_endpoint_writer_batch_size: usize = 512;
     /// Messages that wait for one address at most; 1,000,000 by default, at least 1. A bound and not a reservation.
     endpoint_writer_queue_size, get_endpoint_writer_queue_size, with_endpoint_writer_queue_size: usize = 1_000_000;
-    /// Bytes of their payloads (L15); 64 MiB by default, at least 1. Whichever bound is reached first holds.
+    /// Bytes of their payloads (L15); 64 MiB by default, at least 1. Whichever bound is reached first holds,
+    /// that of all queues together ([`Limits::queue_bytes`]) among them.
     endpoint_writer_queue_bytes, get_endpoint_writer_queue_bytes, with_endpoint_writer_queue_bytes: usize =
         64 * 1024 * 1024;
     /// Commands of peers, to watch and to spawn, that are worked off in one turn before other actors have theirs; 1,000 by
@@ -217,6 +218,10 @@ pub struct Limits {
     /// Dials under way (L25); 64. Half of them at most to addresses that only peers brought up, by calling or by naming them,
     /// and an eighth of them to those of one host; each rounded down, and one at least. One more waits.
     pub dials: usize,
+    /// Bytes that wait in the queues toward all peers together, with 128 for each message (L29); 1 GiB. From half of it on, a
+    /// queue that holds a sixteenth of it, divided by the number of queues that hold 64 KiB or more, takes nothing more, as
+    /// if it were full.
+    pub queue_bytes: usize,
     /// Connections that have not shaken hands, or have no call left of those that did, in all (L3); 128.
     pub strangers: usize,
     /// The same of one IP address, of IPv6 of one /64 (L3); 16.
@@ -256,6 +261,7 @@ impl Limits {
             named_peers: 64,
             endpoints: 10_000,
             dials: 64,
+            queue_bytes: 1024 * 1024 * 1024,
             strangers: 128,
             strangers_per_ip: 16,
             failures_per_second: 64,

@@ -216,7 +216,8 @@ impl Endpoint {
                 },
                 about: VecDeque::new(),
             }),
-            mailbox: EndpointWriterMailbox::new(node.config.mailbox_bounds(), statistics.clone()),
+            mailbox: EndpointWriterMailbox::new(node.config.mailbox_bounds(), statistics.clone())
+                .with_budget(node.queue_budget.clone()),
             statistics,
             moved: Lock::default(),
             recipients: Lock::default(),

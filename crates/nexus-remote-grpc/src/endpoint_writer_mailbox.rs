@@ -25,6 +25,7 @@ use portable_atomic::{AtomicBool, Ordering};
 use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint_writer_mailbox::payload_arena::PayloadArena;
 use crate::wire::batch::TypeName;
+use crate::queue_budget::{QueueBudget, QueueShare};
 
 /// Payload bytes of one batch, at most; one message alone may be larger. More would only wait in another place.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -349,6 +350,8 @@ struct Inner {
     /// System messages ever gone out, and those of them that were notices.
     system_gone: u64,
     notices_gone: u64,
+    /// Of what all queues of the node may hold.
+    share: QueueShare,
     /// Why user messages are not taken.
     refusal: Option<Refusal>,
     closed: bool,
@@ -386,6 +389,11 @@ impl Inner {
             system: self.system_gone + self.system.len() as u64,
             notices: self.notices_gone + self.notices.len() as u64,
         }
+    }
+
+    fn note_share(&mut self) {
+        let messages = self.user.len() + self.system.len() + self.notices.len();
+        self.share.set(messages, self.payloads.bytes() + self.system_bytes);
     }
 
     /// Messages went: who waits for the last of them may go on.
@@ -433,6 +441,7 @@ impl EndpointWriterMailbox {
                 system_bytes: 0,
                 system_gone: 0,
                 notices_gone: 0,
+                share: QueueShare::default(),
                 refusal: None,
                 closed: false,
                 level: BackpressureLevel::new(bounds.marks),
@@ -445,6 +454,12 @@ impl EndpointWriterMailbox {
         };
         mailbox.statistics.record_queue_state(bounds.messages_max as u64, 0);
         mailbox
+    }
+
+    /// The same with a part of what all queues of a node may hold.
+    pub(crate) fn with_budget(self, budget: Arc<QueueBudget>) -> Self {
+        self.inner.lock().share = QueueShare::of(budget);
+        self
     }
 
     /// Its bounds.
@@ -501,6 +516,7 @@ impl EndpointWriterMailbox {
                 let mut payload = Vec::new();
                 inner.payloads.pop_into(&mut payload);
                 inner.gone += 1;
+                inner.note_share();
                 displaced.push((oldest, payload));
             }
         }
@@ -532,6 +548,7 @@ impl EndpointWriterMailbox {
         if inner.closed
             || len >= self.bounds.system_messages_max
             || (len > 0 && inner.system_bytes + size > self.bounds.system_bytes_max)
+            || inner.share.is_full()
         {
             return Err(QueueError::OfferError(message));
         }
@@ -542,6 +559,7 @@ impl EndpointWriterMailbox {
         } else {
             inner.system.push_back(message);
         }
+        inner.note_share();
         wakes.receiver = inner.receiver.take();
         Ok(())
     }
@@ -559,10 +577,13 @@ impl EndpointWriterMailbox {
             if matches!(message, RemoteSystem::Terminated { .. }) {
                 // What it was to wait for went before it.
                 inner.notices.push_front((0, message));
+                inner.notices_gone = inner.notices_gone.saturating_sub(1);
             } else {
                 inner.system.push_front(message);
+                inner.system_gone = inner.system_gone.saturating_sub(1);
             }
         }
+        inner.note_share();
         wakes.receiver = inner.receiver.take();
         Vec::new()
     }
@@ -806,6 +827,7 @@ impl EndpointWriterMailbox {
         {
             drained.push(notice);
         }
+        inner.note_share();
         inner.note_empty(&mut wakes);
         drop(inner);
         drained
@@ -861,7 +883,8 @@ impl EndpointWriterMailbox {
     /// An empty queue takes one message whatever its bounds, save one of no messages at all.
     fn is_full(&self, inner: &Inner) -> bool {
         inner.user.len() >= self.bounds.messages_max
-            || (!inner.user.is_empty() && inner.payloads.bytes() >= self.bounds.bytes_max)
+            || (!inner.user.is_empty()
+                && (inner.payloads.bytes() >= self.bounds.bytes_max || inner.share.is_full()))
     }
 
     fn take_system(inner: &mut Inner, max: usize, batch: &mut OutboundBatch) -> usize {
@@ -873,6 +896,7 @@ impl EndpointWriterMailbox {
             let Some(message) = notice.or_else(|| inner.pop_system()) else { break };
             batch.system.push_back(message);
         }
+        inner.note_share();
         batch.system.len() - before
     }
 
@@ -909,6 +933,7 @@ impl EndpointWriterMailbox {
     fn note_level(&self, inner: &mut Inner, wakes: &mut Wakes) {
         let (messages, bytes) = (inner.user.len(), inner.payloads.bytes());
         self.statistics.record_queue_state(self.bounds.messages_max as u64, messages as u64);
+        inner.note_share();
         if messages < self.quiet_messages
             && bytes < self.quiet_bytes
             && inner.level.signal() == BackpressureSignal::Normal

@@ -30,6 +30,8 @@ use crate::inbound::peer_watcher::{PeerWatch, PeerWatcherRef};
 use crate::kinds::{ActivatorRef, Kinds};
 use crate::pending_asks::{self, PendingAsks};
 use crate::wire::batch::BatchLimits;
+use crate::endpoint::pid_entry::PidEntry;
+use crate::queue_budget::QueueBudget;
 
 /// Of the endpoints that may exist whatever peers do, one in so many is kept for peers that have called; and as many more may exist
 /// for those that are reached for here.
@@ -67,6 +69,7 @@ pub(crate) struct Node {
     pub(crate) calls: Lock<HashMap<u64, Arc<CallControl>>>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) dials: Arc<Dials>,
+    pub(crate) queue_budget: Arc<QueueBudget>,
     /// Peers that have a call open to this node.
     pub(crate) inbound_peers: AtomicU64,
     next_call: AtomicU64,
@@ -193,6 +196,7 @@ impl Node {
             calls: Lock::default(),
             connections: Arc::default(),
             dials: Dials::new(config.get_limits().dials),
+            queue_budget: QueueBudget::new(config.get_limits().queue_bytes),
             inbound_peers: AtomicU64::new(0),
             next_call: AtomicU64::new(0),
             closing: AtomicBool::new(false),

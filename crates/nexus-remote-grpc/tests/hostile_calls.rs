@@ -1,4 +1,4 @@
-//! Peers that take more than their share of a node: of its dials.
+//! Peers that take more than their share of a node: of its dials, of the memory of its queues.
 
 mod support;
 
@@ -70,5 +70,37 @@ async fn a_peer_has_few_dials_under_way() {
     // Who hangs up makes room for the next.
     held.remove(0);
     held.push(within("the next dial", accepted.recv()).await);
+    within("the end", a.remote.shutdown(false)).await;
+}
+
+/// Who calls in many names, asks in each of them what is answered at length, and takes no answer, fills the queues of none of
+/// them: what waits for all is bounded, and a good peer has its part of it.
+///
+/// Covers: L29
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_many_names_is_bounded_in_all() {
+    const BYTES: usize = 4 * 1024 * 1024;
+    let mut limits = Limits::new();
+    limits.queue_bytes = BYTES;
+    let a = TestNode::start("a", local().with([ConfigOption::with_limits(limits)])).await;
+    let id = "n".repeat(500);
+    let mut calls = Vec::new();
+    for _ in 0..8 {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = silent.local_addr().expect("bound").to_string();
+        let mut call = RawCall::shake(a.remote.address(), server_hello("raw", &address)).await;
+        for _ in 0..2 {
+            call.send(sent(unknown(&a, &id, &address, 4_096)));
+        }
+        // Behind what was sent before: when it is refused, all of that has been answered.
+        call.send(server_hello("raw", "127.0.0.1:1"));
+        call.end().await;
+        calls.push((silent, call));
+    }
+    let waiting: u64 = a.remote.manager().endpoints().iter().map(|one| one.statistics.queue_size).sum();
+    let bytes = waiting as usize * (id.len() + 128);
+    assert!((BYTES / 2..=BYTES).contains(&bytes), "{bytes} bytes wait");
+    let good = TestNode::start("good", local()).await;
+    serves(&a, &good).await;
     within("the end", a.remote.shutdown(false)).await;
 }

@@ -196,6 +196,7 @@ fn limits(limits: &Limits, found: &mut Violations) {
         ("limits.named_peers", limits.named_peers),
         ("limits.endpoints", limits.endpoints),
         ("limits.dials", limits.dials),
+        ("limits.queue_bytes", limits.queue_bytes),
         ("limits.strangers", limits.strangers),
         ("limits.strangers_per_ip", limits.strangers_per_ip),
         ("limits.failures_per_second", limits.failures_per_second as usize),
