@@ -24,8 +24,8 @@ use portable_atomic::{AtomicBool, Ordering};
 
 use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint_writer_mailbox::payload_arena::PayloadArena;
-use crate::wire::batch::TypeName;
 use crate::queue_budget::{QueueBudget, QueueShare};
+use crate::wire::batch::TypeName;
 
 /// Payload bytes of one batch, at most; one message alone may be larger. More would only wait in another place.
 const BATCH_BYTES: usize = 1024 * 1024;

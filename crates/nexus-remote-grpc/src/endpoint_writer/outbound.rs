@@ -685,7 +685,7 @@ mod tests {
         let stop = |id: &str| RemoteSystem::Stop { target: pid(id) };
         let is_recorded = || system.dead_letters().count(DeadLetterReason::Unreachable);
         let hand = || {
-            let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+            let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new(0)));
             for message in [notice("a"), stop("b"), notice("c"), stop("d")] {
                 outbound.batch.push_system(message);
             }

@@ -648,7 +648,7 @@ async fn a_connection_that_is_lost_takes_nothing_more() {
         state.ensure_connected(now);
         state.handle_connected(now, "there");
     });
-    let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+    let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new(0)));
     outbound.control().open(WireForm::W2);
     let mut cx = Context::from_waker(Waker::noop());
     let there = node.at(PEER, "echo");

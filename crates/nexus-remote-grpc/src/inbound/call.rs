@@ -892,7 +892,7 @@ mod tests {
     async fn nothing_goes_to_a_client_behind_the_goodbye() {
         let (remote, endpoint, id, mut driver) = client_and_driver().await;
         let control = Arc::new(CallControl::new(0, false));
-        let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new()));
+        let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new(0)));
         let call =
             Arc::new(ClientCall::new(control.clone(), outbound.control().clone(), PeerIdentity::default()));
         assert!(endpoint.apply_accepted(None, &call, &id));

@@ -6,7 +6,6 @@ use prost::Message as _;
 use tokio::time::timeout;
 
 use super::*;
-use crate::endpoint::Endpoint as Peer;
 use crate::endpoint_state::EndpointState;
 use crate::inbound::peer_watcher::PeerWatch;
 use crate::remote::tests::support::raw::{batch, hello, note, sent, server_hello};
@@ -39,10 +38,6 @@ async fn settle() {
 }
 
 impl Pair {
-    fn endpoint(&self) -> Arc<Peer> {
-        self.node.remote.node_for_tests().endpoint(PEER).expect("an address")
-    }
-
     /// The types of what the peer got, up to a message that is sent for it now.
     async fn told(&mut self) -> Vec<String> {
         settle().await;
