@@ -176,8 +176,14 @@ impl EndpointWriter {
     async fn work(&mut self) {
         loop {
             self.act_on_all();
-            if self.link.is_none() && self.attempt.is_none() && self.endpoint.rest() {
-                return;
+            if self.link.is_none() && self.attempt.is_none() {
+                // An end empties the queue. Nobody else would say so, or lift what the state refuses because it was full.
+                while let Some(change) = self.endpoint.mailbox.take_throttle() {
+                    self.throttled(change);
+                }
+                if self.endpoint.rest() {
+                    return;
+                }
             }
             match self.next().await {
                 Turn::Woken => {}

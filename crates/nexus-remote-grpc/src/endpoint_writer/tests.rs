@@ -19,7 +19,9 @@ use nexus_actor_core::lock::Lock;
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
 use nexus_actor_core::{Actor, ActorError, ActorSystem, AskError, DeadLetterReason, Props};
 use nexus_remote::association::Patience;
-use nexus_remote::{EndpointReconnectEvent, EndpointTerminatedEvent};
+use nexus_remote::{
+    BackpressureLevel, EndpointReconnectEvent, EndpointTerminatedEvent, EndpointThrottledEvent,
+};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -547,6 +549,37 @@ async fn a_queue_that_stays_critical_is_throttled_at_the_instant() {
     tokio::task::yield_now().await;
     pair.tell(Echo::Count(21));
     assert_eq!(letters.try_next().map(|letter| letter.reason()), Some(DeadLetterReason::Limit));
+    pair.node.stop().await;
+}
+
+/// What filled the queue of an address that is given up is recorded, and there is room again: the level says so, and the next
+/// message connects.
+///
+/// Covers: BP-14
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_given_up_while_throttled_takes_messages_again() {
+    let config = local().with([
+        ConfigOption::with_auto_throttle(Some(ms(50))),
+        ConfigOption::with_endpoint_writer_queue_size(100),
+        ConfigOption::with_backpressure_warning_threshold(0.05),
+        ConfigOption::with_backpressure_critical_threshold(0.1),
+        ConfigOption::with_endpoint_reconnect_policy(ReconnectPolicy::fixed(1, ms(100))),
+    ]);
+    let mut pair = Pair::start(config, NEXUS).await;
+    pair.refuses.store(true, Ordering::Release);
+    let mut terminated = pair.node.events::<EndpointTerminatedEvent>();
+    let mut levels = pair.node.events::<EndpointThrottledEvent>();
+    // Kept, so that the endpoint is.
+    let there = pair.node.at(PEER, "echo");
+    for number in 0..20 {
+        there.tell(Echo::Count(number));
+    }
+    assert_eq!(pair.at(&mut terminated).await.0, 100);
+    levels.find("normal", |event| event.level == BackpressureLevel::Normal).await;
+    assert_eq!(pair.now(), 100);
+    pair.refuses.store(false, Ordering::Release);
+    there.tell(Echo::Count(20));
+    assert_eq!(pair.peer.batch().await.len(), 1);
     pair.node.stop().await;
 }
 
