@@ -93,7 +93,8 @@ pub(crate) enum Notice<M> {
     Signal(Signal),
     /// Stop when everything before this has been handled.
     Stop,
-    /// Run this when everything before it has been handled. It takes a message's place in a bounded mailbox.
+    /// Run this when everything before it has been handled. It takes a message's place in a bounded mailbox that has room,
+    /// and gives it up as a message does.
     Call(Box<dyn FnOnce() + Send>),
     /// A timer's deadline passed; delivered if the timer still is of that generation.
     Timer { slot: u64, generation: u64 },
@@ -318,10 +319,11 @@ impl<M> Mailbox<M> {
                 && user.len() >= bounds.capacity
             {
                 match bounds.overflow {
-                    Overflow::RefuseNewest => {
+                    Overflow::DropOldest if !is_call(&entry) => displaced = remove_oldest_message(user),
+                    // No message is given up for what is none.
+                    Overflow::DropOldest | Overflow::RefuseNewest => {
                         return Err((entry, Refusal::MailboxFull { capacity: bounds.capacity }));
                     }
-                    Overflow::DropOldest => displaced = remove_oldest_message(user),
                 }
             }
             if user.capacity() == 0 {
@@ -635,6 +637,10 @@ fn counts<M>(entry: &Entry<M>) -> bool {
         Entry::User(_) => true,
         Entry::Notice(notice) => matches!(**notice, Notice::Headed { .. } | Notice::Call(_)),
     }
+}
+
+fn is_call<M>(entry: &Entry<M>) -> bool {
+    matches!(entry, Entry::Notice(notice) if matches!(**notice, Notice::Call(_)))
 }
 
 /// Only a message, or what takes a message's place, is given up for another; a termination notice or a timer never is.

@@ -204,14 +204,8 @@ impl<M: Send + 'static> AnyCell for Cell<M> {
 
     fn call_in_order(&self, call: Box<dyn FnOnce() + Send>) -> bool {
         match &self.body {
-            Body::Local(local) => match local.mailbox.push(Entry::Notice(Box::new(Notice::Call(call)))) {
-                Ok(None) => true,
-                Ok(Some(displaced)) => {
-                    self.displaced(displaced);
-                    true
-                }
-                Err(_) => false,
-            },
+            // Nothing is displaced for it.
+            Body::Local(local) => local.mailbox.push(Entry::Notice(Box::new(Notice::Call(call)))).is_ok(),
             Body::Remote(_) => false,
             Body::Named(named) => named.current().is_some_and(|now| now.call_in_order(call)),
             Body::Adapter(adapter) => adapter.target.call_in_order(call),
@@ -267,10 +261,12 @@ impl AnyRef {
     }
 
     /// Runs `call` on the actor's turn once all that was sent to it before has been handled, and says whether it was
-    /// taken on: not by an actor that has stopped, is of another node, or has a bounded mailbox that is full.
+    /// taken on: not by an actor that has stopped, is of another node, or has a bounded mailbox that is full, whatever
+    /// that does with messages.
     ///
-    /// It takes a message's place in the mailbox and is dropped unrun where a message would become a dead letter. It
-    /// must not block; its panic is not the actor's.
+    /// It takes a message's place in the mailbox and is dropped unrun where a message would become a dead letter: with the
+    /// actor's end, or as the oldest in a full mailbox that gives up its oldest. It must not block; its panic is not the
+    /// actor's.
     pub fn call_in_order(&self, call: Box<dyn FnOnce() + Send>) -> bool {
         self.0.call_in_order(call)
     }
