@@ -268,7 +268,7 @@ impl Inbound {
             self.uncounted.0 = self.uncounted.0.saturating_sub(messages);
             self.uncounted.1 = self.uncounted.1.saturating_sub(bytes);
             let waiting = self.endpoint.intake.put(messages, bytes);
-            // Dropped unrun where the messages went to no mailbox either.
+            // Dropped unrun where the messages went to no mailbox either. One that is bounded, and full, needs no other bound.
             self.known[at].actor.call_in_order(Box::new(move || drop(waiting)));
         }
     }
@@ -415,7 +415,7 @@ impl Inbound {
             id: envelope.target.id.to_owned(),
             request_id: 0,
         };
-        let answer = Touched { asker, who: Some(who) };
+        let mut answer = Touched { asker, who: Some(who), actor: None };
         match slot {
             Slot::Activator => answer.lives(),
             // It may live, so nothing is said.
@@ -426,8 +426,11 @@ impl Inbound {
             }
             Slot::Actor(at) => {
                 self.flush_one(at);
-                self.known[at].actor.call_in_order(Box::new(move || answer.lives()));
-                self.put(at, envelope.target.id.len() + size_of(envelope));
+                let actor = self.known[at].actor.clone();
+                answer.actor = Some(actor.clone());
+                if actor.call_in_order(Box::new(move || answer.lives())) {
+                    self.put(at, envelope.target.id.len() + size_of(envelope));
+                }
             }
             // Dropped, it says so.
             Slot::Asker(_) | Slot::Nobody | Slot::NotAsked => drop(answer),
@@ -692,10 +695,12 @@ fn size_of(envelope: &Envelope<'_>) -> usize {
     envelope.payload.len() + header + sender
 }
 
-/// The answer to a touch: that the actor lives, or, when it is dropped instead, that it does not.
+/// The answer to a touch: that the actor lives, or, when it is dropped instead because there is none or it has ended, that it
+/// does not.
 struct Touched {
     asker: SenderRoute,
     who: Option<actor::Pid>,
+    actor: Option<AnyRef>,
 }
 
 impl Touched {
@@ -712,7 +717,11 @@ impl Touched {
 
 impl Drop for Touched {
     fn drop(&mut self) {
-        if let Some(who) = self.who.take() {
+        let Some(who) = self.who.take() else { return };
+        if self.actor.as_ref().is_some_and(|actor| !actor.is_terminated()) {
+            // Its mailbox was full, or it was given up there for a newer message.
+            self.asker.tell(&actor::Touched { who: Some(who) });
+        } else {
             self.asker.tell(&actor::DeadLetterResponse { target: Some(who) });
         }
     }
@@ -730,14 +739,83 @@ mod tests {
 
     use super::Inbound;
     use crate::config::Limits;
+    use crate::endpoint::Endpoint;
     use crate::endpoint::signs_of_life::WatchTouch;
+    use crate::endpoint_writer_mailbox::OutboundBatch;
     use crate::remote::tests::support::{Echo, system};
-    use crate::wire::batch::{BatchLimits, Incoming, decode};
+    use crate::wire::batch::{Batch, BatchLimits, Incoming, decode};
     use crate::wire::proto::actor;
     use crate::wire::proto::remote::remote_message::MessageType;
     use crate::wire::proto::remote::{MessageBatch, MessageEnvelope, MessageHeader, RemoteMessage};
     use crate::{Config, ConfigOption, Remote, pending_asks};
-    use nexus_actor_core::DeadLetterReason;
+    use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, DeadLetterReason, MailboxConfig, Props};
+
+    /// Takes what it is sent.
+    struct Idle;
+
+    impl Actor for Idle {
+        type Msg = u8;
+        async fn receive(&mut self, _: u8, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
+            Ok(())
+        }
+    }
+
+    /// So many messages of one type without payload from the peer's actor `asker` for the actor `id`.
+    fn batch(type_name: &str, id: &str, count: usize) -> Batch {
+        let pid = |id: &str| actor::Pid { id: id.into(), ..actor::Pid::default() };
+        let batch = MessageBatch {
+            type_names: vec![type_name.into()],
+            targets: vec![pid(id)],
+            senders: vec![pid("asker")],
+            envelopes: vec![MessageEnvelope { sender: 1, ..MessageEnvelope::default() }; count],
+        };
+        let message = RemoteMessage { message_type: Some(MessageType::MessageBatch(batch)) };
+        match decode(message.encode_to_vec().into(), &BatchLimits::default()) {
+            Ok(Incoming::Batch(batch)) => batch,
+            other => panic!("no batch: {other:?}"),
+        }
+    }
+
+    /// The types of the user messages that wait for the peer; they wait no more.
+    fn said(endpoint: &Endpoint) -> Vec<String> {
+        let mut batch = OutboundBatch::new();
+        endpoint.mailbox.poll_user_mailbox(10, &mut batch);
+        std::iter::from_fn(|| batch.pop_user()).map(|deliver| deliver.type_name.to_string()).collect()
+    }
+
+    /// A touch finds no room in the mailbox, or is given up there for a message: the actor lives all the same.
+    #[tokio::test]
+    async fn an_actor_whose_mailbox_is_full_lives() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let node = remote.node_for_tests();
+        let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
+        let mut inbound = Inbound::new(node, &endpoint, false);
+        let one = MailboxConfig::bounded(1);
+        let spawn = |name, mailbox| {
+            system.spawn(name, Props::from_fn(|| Idle).with_mailbox(mailbox)).expect("a free name")
+        };
+        // The runtime has one thread, so no actor takes anything before this awaits.
+        for (name, mailbox) in [("refuses", one), ("drops", one.drop_oldest())] {
+            let full = spawn(name, mailbox);
+            full.tell(1);
+            inbound.batch(&batch("actor.Touch", name, 1));
+            assert_eq!(said(&endpoint), ["actor.Touched"], "{name}");
+            assert_eq!(full.mailbox_len(), 1, "{name}");
+        }
+        let overtaken = spawn("overtaken", one.drop_oldest());
+        inbound.batch(&batch("actor.Touch", "overtaken", 1));
+        assert!(said(&endpoint).is_empty(), "it is asked in its turn");
+        overtaken.tell(1);
+        assert_eq!(said(&endpoint), ["actor.Touched"]);
+        let stopped = spawn("stopped", one);
+        inbound.batch(&batch("actor.Touch", "stopped", 1));
+        stopped.stop();
+        stopped.stopped().await;
+        assert_eq!(said(&endpoint), ["actor.DeadLetterResponse"]);
+        assert_eq!(system.dead_letters().count(DeadLetterReason::MailboxFull), 0);
+        remote.shutdown(false).await;
+    }
 
     /// One state, whichever handle is asked, and what arrives meanwhile is refused as it says.
     ///
@@ -781,9 +859,9 @@ mod tests {
         remote.shutdown(false).await;
     }
 
-    struct Idle;
+    struct EchoTaker;
 
-    impl Actor for Idle {
+    impl Actor for EchoTaker {
         type Msg = Echo;
         async fn receive(&mut self, _: Echo, _: &mut Context<'_, Self>) -> Result<(), ActorError> {
             Ok(())
@@ -802,7 +880,7 @@ mod tests {
         for (header, sender, is_much) in [(0, 0, false), (500, 0, true), (0, 500, true)] {
             let system = system("node");
             let remote = Remote::start(&system, config.clone()).await.expect("a node");
-            system.spawn("idle", Props::from_fn(|| Idle)).expect("a free name");
+            system.spawn("idle", Props::from_fn(|| EchoTaker)).expect("a free name");
             let node = remote.node_for_tests();
             let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
             let mut inbound = Inbound::new(node, &endpoint, false);
