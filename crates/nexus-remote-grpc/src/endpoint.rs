@@ -809,7 +809,7 @@ impl Endpoint {
         if self.kind == EndpointKind::Client
             && self.read(EndpointState::connection_state) == ConnectionState::Closed
         {
-            return;
+            return self.dead_system(&message, DeadLetterReason::Unreachable);
         }
         match self.mailbox.offer_system(message) {
             Ok(()) => self.want(),

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorPathScheme, Authority};
 use nexus_actor_core::pid::Pid;
+use nexus_actor_core::remote::Route as _;
 use nexus_actor_core::remote::{ReplyKey, Route as _};
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
 use nexus_actor_core::serialization::SerializerId;
 use nexus_actor_core::{ActorSystem, AskError, CorrelationId, Instant, Refusal};
+use nexus_actor_core::{ActorSystem, AskError, DeadLetterReason, Instant, Refusal};
 use nexus_remote::{EndpointSource as _, EndpointTerminatedEvent};
 use portable_atomic::Ordering;
 
@@ -348,6 +350,22 @@ async fn an_endpoint_that_comes_late_is_closed() {
         tokio::task::yield_now().await;
     }
     assert!(node.endpoints.is_empty());
+}
+
+/// What the runtimes say to a client that has gone has no way to it: who asks is told, and a stop is recorded.
+#[tokio::test]
+async fn what_is_said_to_a_client_that_is_gone_is_not_kept() {
+    let (system, remote, node) = start().await;
+    let endpoint = node.endpoint_of(&client_address("one"), EndpointKind::Client).expect("room");
+    let there = Pid::new(endpoint.address().clone(), "x");
+    let path = there.to_path(ActorPathScheme::Protoactor, "").expect("a path");
+    let asker = Arc::new(Asker::default());
+    endpoint.lookup(&path, "", asker.clone());
+    assert_eq!(*asker.0.lock(), [AskError::Unreachable]);
+    assert_eq!(node.asks.len(), 0);
+    endpoint.stop(&path);
+    assert_eq!(system.dead_letters().count(DeadLetterReason::Unreachable), 1);
+    remote.shutdown(false).await;
 }
 
 /// What was written in a peer's name neither hides nor replaces what it has proved.
