@@ -862,6 +862,10 @@ impl Endpoint {
             answer.fail(AskError::Full);
             return None;
         };
+        if let Some(me) = self.arc() {
+            // Whoever waits no longer frees its place.
+            answer.pending_at(Some((me, key)));
+        }
         Some(self.touch_of(id.clone(), key))
     }
 

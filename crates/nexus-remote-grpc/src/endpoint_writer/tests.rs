@@ -508,6 +508,20 @@ async fn an_attempt_that_is_given_up_leaves_no_connection() {
     pair.node.stop().await;
 }
 
+/// Nobody answers whether an actor is there: the question is kept as long as somebody waits, be it given up or timed out.
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_is_over_leaves_no_question() {
+    let seldom = HeartbeatConfig { interval: ms(60_000), timeout: ms(180_000) };
+    let pair = Pair::start(local().with([ConfigOption::with_endpoint_heartbeat(seldom)]), NEXUS).await;
+    let path = format!("protoactor://{PEER}/user/echo");
+    let lookup = || pair.node.system.lookup::<Echo>(&path);
+    assert!(tokio::time::timeout(ms(100), lookup()).await.is_err(), "nobody answers");
+    assert_eq!(pair.node.remote.pending_asks(), 0);
+    assert!(matches!(lookup().await, Err(AskError::Timeout { .. })));
+    assert_eq!(pair.node.remote.pending_asks(), 0);
+    pair.node.stop().await;
+}
+
 /// What is queued for a peer that has left, while the node is suspended, is sent when it goes on.
 #[tokio::test(start_paused = true)]
 async fn a_message_for_who_left_during_a_suspension_connects_after_it() {
