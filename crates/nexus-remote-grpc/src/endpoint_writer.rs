@@ -40,7 +40,7 @@ use crate::inbound::peer_watcher::PeerWatch;
 use crate::kinds::ACTIVATOR;
 use crate::log;
 use crate::node::Node;
-use crate::pending_asks;
+use crate::pending_asks::{self, PendingAsks};
 use crate::wire::batch::{self, BatchWriter, Incoming, OutgoingEnvelope, WireForm};
 use crate::wire::proto::remote::remote_message::MessageType;
 use crate::wire::proto::remote::{
@@ -680,6 +680,7 @@ async fn form_of(endpoint: &Arc<Endpoint>, control: &OutboundControl, is_nexus: 
     let Some(key) = node.asks.insert(Arc::new(FormProbe(endpoint.clone())), address, endpoint.era()) else {
         return otherwise();
     };
+    let _question = FormQuestion { asks: &node.asks, key };
     control.push(form_probe(node, endpoint.spelling(), &pending_asks::id_of(key)));
     let learned = async {
         loop {
@@ -692,9 +693,19 @@ async fn form_of(endpoint: &Arc<Endpoint>, control: &OutboundControl, is_nexus: 
             learned.await;
         }
     };
-    let form = tokio::time::timeout(FORM_PROBE, learned).await.unwrap_or_else(|_| otherwise());
-    node.asks.take(key);
-    form
+    tokio::time::timeout(FORM_PROBE, learned).await.unwrap_or_else(|_| otherwise())
+}
+
+/// The question for the form, withdrawn when nobody waits for its answer any more: the attempt may be given up meanwhile.
+struct FormQuestion<'a> {
+    asks: &'a PendingAsks,
+    key: ReplyKey,
+}
+
+impl Drop for FormQuestion<'_> {
+    fn drop(&mut self) {
+        drop(self.asks.take(self.key));
+    }
 }
 
 /// A touch of the peer's activator in the older form. A node of that form answers that it lives. One of the newer form takes

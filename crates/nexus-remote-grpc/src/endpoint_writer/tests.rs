@@ -522,6 +522,19 @@ async fn a_lookup_that_is_over_leaves_no_question() {
     pair.node.stop().await;
 }
 
+/// An attempt that is given up while it asks for the form of the wire waits for no answer.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_given_up_leaves_no_question() {
+    let mut pair = Pair::start(local(), Manners::default()).await;
+    pair.tell(Echo::Count(1));
+    pair.peer.until("actor.Touch").await;
+    assert_eq!(pair.node.remote.pending_asks(), 1);
+    pair.node.remote.suspend();
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(pair.node.remote.pending_asks(), 0);
+    pair.node.stop().await;
+}
+
 /// What is queued for a peer that has left, while the node is suspended, is sent when it goes on.
 #[tokio::test(start_paused = true)]
 async fn a_message_for_who_left_during_a_suspension_connects_after_it() {
