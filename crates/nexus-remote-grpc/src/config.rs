@@ -120,7 +120,8 @@ values! {
     /// default, at least 1. The turn of an actor ends earlier where the core says so.
     endpoint_manager_batch_size, get_endpoint_manager_batch_size, with_endpoint_manager_batch_size: usize = 1_000;
     /// Commands of peers that wait to be worked off; 1,000,000 by default, at least `endpoint_manager_batch_size`. One more
-    /// is refused: a spawn as unavailable, a watch as of nobody.
+    /// is refused: a spawn as unavailable, a watch as of nobody. The stop of an actor that its peer may have spawned itself is
+    /// recorded as *mailbox full*.
     endpoint_manager_queue_size, get_endpoint_manager_queue_size, with_endpoint_manager_queue_size: usize = 1_000_000;
 
     /// Attempts before an address is given up, the first included; 5 by default, at least 1.

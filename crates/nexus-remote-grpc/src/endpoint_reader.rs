@@ -527,6 +527,10 @@ impl Inbound {
         let Some(activator) = activator else {
             return self.node.system.dead_letters().record(denied);
         };
+        if activator.mailbox_len() >= self.node.config.get_endpoint_manager_queue_size() {
+            let detail = "too many commands of peers wait";
+            return self.lost(envelope, DeadLetterReason::MailboxFull, detail);
+        }
         // Of what it spawned itself a peer that has shown who it is may dispose.
         let node = self.node.clone();
         let stopped = actor.clone();
@@ -747,6 +751,7 @@ mod tests {
     use crate::wire::proto::actor;
     use crate::wire::proto::remote::remote_message::MessageType;
     use crate::wire::proto::remote::{MessageBatch, MessageEnvelope, MessageHeader, RemoteMessage};
+    use crate::wire::proto::remote::{MessageBatch, MessageEnvelope, RemoteMessage};
     use crate::{Config, ConfigOption, Remote, pending_asks};
     use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, DeadLetterReason, MailboxConfig, Props};
 
@@ -814,6 +819,26 @@ mod tests {
         stopped.stopped().await;
         assert_eq!(said(&endpoint), ["actor.DeadLetterResponse"]);
         assert_eq!(system.dead_letters().count(DeadLetterReason::MailboxFull), 0);
+        remote.shutdown(false).await;
+    }
+
+    /// What peers ask the activator waits within its bound, whoever asks and whatever it is.
+    #[tokio::test]
+    async fn stops_of_a_peer_wait_within_the_bound_of_commands() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let config = Config::new("127.0.0.1", 0).with([
+            ConfigOption::with_endpoint_manager_batch_size(1),
+            ConfigOption::with_endpoint_manager_queue_size(2),
+        ]);
+        let remote = Remote::start(&system, config).await.expect("a node");
+        let node = remote.node_for_tests();
+        let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
+        let mut inbound = Inbound::new(node, &endpoint, true);
+        let idle = system.spawn("idle", Props::from_fn(|| Idle)).expect("a free name");
+        inbound.batch(&batch("actor.Stop", "idle", 5));
+        assert_eq!(node.activator.get().expect("started").mailbox_len(), 2);
+        assert_eq!(system.dead_letters().count(DeadLetterReason::MailboxFull), 3);
+        assert!(!idle.is_terminated());
         remote.shutdown(false).await;
     }
 
