@@ -365,7 +365,10 @@ impl Outbound {
                 }
             }
         }
-        while let Some((deliver, payload)) = self.batch.user() {
+        // Behind the last of them: they may need more than this message.
+        while self.batch.system().is_none()
+            && let Some((deliver, payload)) = self.batch.user()
+        {
             let envelope = OutgoingEnvelope {
                 type_name: deliver.type_name,
                 payload,
@@ -515,6 +518,8 @@ mod tests {
     use crate::endpoint_state::EndpointState;
     use crate::endpoint_writer_mailbox::RemoteDeliver;
     use crate::pending_asks::tests::Asker;
+    use crate::wire::batch::{BatchLimits, Incoming, decode};
+    use crate::{Config, Remote};
     use crate::{Config, Remote, pending_asks};
 
     /// A call that is open, of a client that nobody else serves.
@@ -724,6 +729,30 @@ mod tests {
             assert_eq!((counted(&outbound), outbound.control.count_unknown()), ((3, 1), 0));
             remote.shutdown(false).await;
         }
+    }
+
+    /// What the runtimes say goes ahead of user messages, however many messages of the wire it takes.
+    #[tokio::test]
+    async fn what_the_runtimes_say_goes_first_when_it_fills_a_message() {
+        let (remote, mut outbound) = call().await;
+        outbound.writer = BatchWriter::new(BatchLimits { message_bytes: 400, ..BatchLimits::default() });
+        for id in ["a", "b"] {
+            let target = Arc::new(PidEntry::new("client-one:1", id.repeat(200)));
+            outbound.batch.push_system(RemoteSystem::Stop { target });
+        }
+        let name = TypeName { package: "google.protobuf", name: "Empty" };
+        let user = RemoteDeliver::new(Arc::new(PidEntry::new("client-one:1", "echo")), name);
+        assert!(outbound.endpoint.mailbox.offer(user, &[]).is_ok());
+        assert_eq!(outbound.endpoint.mailbox.poll_user_mailbox(1, &mut outbound.batch), 1);
+        for expected in [vec!["actor.Stop"], vec!["actor.Stop", "google.protobuf.Empty"]] {
+            let OutMessage(bytes) = outbound.fill(WireForm::W2).expect("a message");
+            let Ok(Incoming::Batch(batch)) = decode(bytes.freeze(), &BatchLimits::default()) else {
+                panic!("no batch");
+            };
+            let names: Vec<_> = batch.envelopes().flatten().map(|envelope| envelope.type_name).collect();
+            assert_eq!(names, expected);
+        }
+        remote.shutdown(false).await;
     }
 
     /// The mailbox is closed with the node, while the answer that was heard last is not yet confirmed.
