@@ -1,5 +1,6 @@
 //! Keeps the listener of a node alive.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -78,27 +79,36 @@ impl EndpointSupervisor {
         Ok(config.serve(server))
     }
 
-    pub(crate) async fn run(mut self, listener: TcpListener) {
+    pub(crate) async fn run(self, listener: TcpListener) {
+        self.keep(listener, |listener| self.serve(listener)).await;
+    }
+
+    /// Has `serve` serve `listener`. When that fails, or no listener can be had, it is bound again after a wait.
+    async fn keep<F>(&self, listener: TcpListener, serve: impl Fn(TcpListener) -> F)
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let mut stop = self.stop.clone();
         let mut listener = Some(listener);
         let mut delays = ReconnectPolicy { max_retries: u32::MAX, ..ReconnectPolicy::default() }
             .delays(self.node.random());
-        while !*self.stop.borrow() {
+        while !*stop.borrow() {
             let bound = match listener.take() {
-                Some(bound) => bound,
-                None => match TcpListener::bind(self.address).await {
-                    Ok(bound) => bound,
-                    Err(error) => {
-                        log::listener_failed(&self.node.address, &error.to_string());
-                        let wait = delays.next_delay().unwrap_or(Duration::from_secs(5));
-                        tokio::select! {
-                            () = tokio::time::sleep(wait) => continue,
-                            _ = self.stop.changed() => return,
-                        }
-                    }
-                },
+                Some(bound) => Ok(bound),
+                None => TcpListener::bind(self.address).await.map_err(|error| error.to_string()),
             };
-            if let Err(error) = self.serve(bound).await {
+            let served = match bound {
+                Ok(bound) => serve(bound).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
                 log::listener_failed(&self.node.address, &error);
+                // Also where there was a listener: what ended it may end the next one at once.
+                let wait = delays.next_delay().unwrap_or(Duration::from_secs(5));
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    _ = stop.changed() => return,
+                }
             }
         }
     }
@@ -125,5 +135,41 @@ impl EndpointSupervisor {
             }
         }
         .map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::remote::tests::support::{TestNode, local, own_host};
+
+    /// A listener that cannot be served is bound again and again, ever more seldom.
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_while_a_listener_cannot_be_served() {
+        let node = TestNode::start("node", local()).await;
+        let listener = TcpListener::bind((own_host(), 0)).await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (stop, stopped) = watch::channel(false);
+        let supervisor = EndpointSupervisor::new(node.remote.node_for_tests().clone(), address, stopped);
+        let served: RefCell<Vec<Instant>> = RefCell::default();
+        let serve = |bound: TcpListener| {
+            assert_eq!(bound.local_addr().expect("bound"), address);
+            served.borrow_mut().push(Instant::now());
+            if served.borrow().len() == 4 {
+                stop.send_replace(true);
+            }
+            std::future::ready(Err("it fails".to_owned()))
+        };
+        supervisor.keep(listener, serve).await;
+        let waits: Vec<_> = served.borrow().windows(2).map(|two| (two[1] - two[0]).as_millis()).collect();
+        for (wait, expected) in waits.iter().zip([160..=240, 320..=480, 640..=960]) {
+            assert!(expected.contains(wait), "{waits:?}");
+        }
+        assert_eq!(waits.len(), 3);
+        node.stop().await;
     }
 }

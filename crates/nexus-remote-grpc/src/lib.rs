@@ -92,7 +92,7 @@
 //! | `attempt failed` | debug | `address`, `why` | a dial, call or handshake did not succeed |
 //! | `unexpected message` | debug | `address`, `what` | a message or envelope that cannot be read, or that nobody sends this way |
 //! | `accept failed` | warn | `error` | the operating system gave no connection; it is asked again after 100 ms |
-//! | `the listener failed` | error | `address`, `error` | it is bound again, with growing waits |
+//! | `the listener failed` | error | `address`, `error` | it could not be bound or served: it is bound again, with growing waits |
 //! | `start` | warn | `warning` | what an operator should know at every start: plain text beyond this host, peers that may stop actors |
 //!
 //! [`Message::PROTOBUF`]: nexus_actor_core::serialization::Message::PROTOBUF
