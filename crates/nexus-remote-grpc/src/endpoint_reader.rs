@@ -169,13 +169,7 @@ impl Inbound {
         if let Some(form) = batch.form() {
             self.endpoint.note_form(form, self.is_authenticated || self.is_dialled);
         }
-        self.slots.clear();
-        self.slots.resize(batch.target_count(), Slot::NotAsked);
-        self.senders.clear();
-        self.senders.resize(batch.sender_count(), None);
-        self.kinds.clear();
-        self.kinds
-            .extend((0..batch.type_name_count()).map(|at| batch.type_name(at).map_or(Kind::User, Kind::of)));
+        self.prepare(batch);
         let system = self.node.system.clone();
         self.system = 0;
         self.overfull = self.endpoint.intake.is_overfull();
@@ -205,6 +199,33 @@ impl Inbound {
         }
         if self.known.len() > KNOWN_MAX {
             self.forget_known();
+        }
+    }
+
+    /// Empty tables for `batch`.
+    fn prepare(&mut self, batch: &Batch) {
+        self.slots.clear();
+        self.slots.resize(batch.target_count(), Slot::NotAsked);
+        self.senders.clear();
+        self.senders.resize(batch.sender_count(), None);
+        self.kinds.clear();
+        self.kinds
+            .extend((0..batch.type_name_count()).map(|at| batch.type_name(at).map_or(Kind::User, Kind::of)));
+    }
+
+    /// Records a batch that came by a way that none goes. Nothing of it is taken, and who asks by it is told.
+    pub(crate) fn astray(&mut self, batch: &Batch, way: &str) {
+        self.prepare(batch);
+        self.endpoint.statistics().add_received(batch.len() as u64);
+        for item in batch.envelopes() {
+            match item {
+                Ok(envelope) => {
+                    // What the runtimes say is no question: to one of theirs, that nobody lives there is an answer.
+                    let kind = if self.kind(&envelope) == Kind::User { Kind::User } else { Kind::Response };
+                    self.refuse(&envelope, kind, DeadLetterReason::Denied, way);
+                }
+                Err(fault) => self.faulty(batch, &fault),
+            }
         }
     }
 

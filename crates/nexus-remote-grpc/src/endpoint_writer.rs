@@ -484,6 +484,7 @@ impl EndpointWriter {
                     // Nobody sends batches this way to a node that listens.
                     let what = "a batch down a call that this node opened";
                     log::unexpected(&self.endpoint.source(), self.endpoint.address(), what);
+                    Inbound::new(self.endpoint.node(), &self.endpoint, false).astray(&batch, what);
                 }
             }
             Ok(Incoming::ConnectResponse(_) | Incoming::ConnectRequest(_) | Incoming::Empty) => {}

@@ -37,7 +37,7 @@ use crate::config::Limits;
 use crate::endpoint_state::{DisconnectCause, HeartbeatConfig, ReconnectPolicy};
 use crate::endpoint_supervisor::EndpointSupervisor;
 use crate::inbound::service::EndpointReader;
-use crate::remote::tests::support::raw::{MESSAGE_BYTES, Manners, RawCall, RawServer, message};
+use crate::remote::tests::support::raw::{self, MESSAGE_BYTES, Manners, RawCall, RawServer, message};
 use crate::remote::tests::support::{Echo, Events, Heard, TestNode, Watch, Watcher, local};
 use crate::wire::batch::WireForm;
 use crate::wire::proto::remote::DisconnectRequest;
@@ -533,6 +533,22 @@ async fn an_attempt_that_is_given_up_leaves_no_question() {
     tokio::time::sleep(ms(1)).await;
     assert_eq!(pair.node.remote.pending_asks(), 0);
     pair.node.stop().await;
+}
+
+/// Nobody sends a batch down a call that a listening node opened. What comes there all the same is recorded, and who asks by
+/// it is told.
+#[tokio::test]
+async fn a_batch_down_a_call_of_a_listening_node_is_recorded() {
+    let node = TestNode::start("node", local()).await;
+    let endpoint = node.remote.node_for_tests().endpoint(PEER).expect("an address");
+    let mut writer = super::EndpointWriter { endpoint: endpoint.clone(), link: None, attempt: None };
+    let notes = [raw::note("a"), raw::note("b")];
+    let batch = raw::batch(node.remote.address(), "echo", Some((PEER, "asker")), &notes);
+    writer.hear(Ok(Some(raw::sent(batch))));
+    assert_eq!(node.system.dead_letters().count(DeadLetterReason::Denied), 2);
+    assert_eq!((endpoint.mailbox.state().len, endpoint.statistics().snapshot().received), (2, 2));
+    assert_eq!(node.heard.len(), 0);
+    node.stop().await;
 }
 
 /// What is queued for a peer that has left, while the node is suspended, is sent when it goes on.
