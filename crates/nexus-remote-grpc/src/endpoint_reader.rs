@@ -120,6 +120,9 @@ impl Drop for Inbound {
     /// What the peer has waiting here outlives its call.
     fn drop(&mut self) {
         self.count_all();
+        if self.is_dialled {
+            self.endpoint.intake.forget(self.call);
+        }
     }
 }
 
@@ -152,6 +155,11 @@ impl Inbound {
     pub(crate) const fn dialled(mut self) -> Self {
         self.is_dialled = true;
         self
+    }
+
+    /// The number of the call, by which its driver waits for room as long as this is there.
+    pub(crate) const fn call(&self) -> u64 {
+        self.call
     }
 
     /// When the next batch may be read, where that is not now; once.
@@ -860,6 +868,31 @@ mod tests {
         assert_eq!(node.activator.get().expect("started").mailbox_len(), 2);
         assert_eq!(system.dead_letters().count(DeadLetterReason::MailboxFull), 3);
         assert!(!idle.is_terminated());
+        remote.shutdown(false).await;
+    }
+
+    /// A call that this node opened, and that waits for room, leaves nothing that would wake its driver.
+    #[tokio::test]
+    async fn a_dialled_call_that_ends_leaves_no_waker() {
+        struct Quiet;
+        impl std::task::Wake for Quiet {
+            fn wake(self: Arc<Self>) {}
+        }
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start_client(&system, Config::default()).await.expect("a node");
+        let node = remote.node_for_tests();
+        let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
+        let crowd = endpoint.intake.put(node.config.get_limits().mailbox_messages, 0);
+        let quiet = Arc::new(Quiet);
+        let waker = std::task::Waker::from(quiet.clone());
+        let inbound = Inbound::new(node, &endpoint, false).dialled();
+        for _ in 0..2 {
+            let cx = std::task::Context::from_waker(&waker);
+            assert!(endpoint.intake.poll_room_of(inbound.call(), &cx).is_pending());
+        }
+        drop((inbound, waker));
+        assert_eq!(Arc::strong_count(&quiet), 1);
+        drop(crowd);
         remote.shutdown(false).await;
     }
 

@@ -221,11 +221,11 @@ impl EndpointWriter {
                         link.pause_until = None;
                     }
                     // To a node that listens nothing comes this way that takes room: goodbyes, acknowledgements, the end.
-                    if link.inbound.is_some() {
+                    if let Some(call) = link.inbound.as_ref().map(Inbound::call) {
                         // The answer to a question may be among what is not read.
                         tokio::select! {
                             biased;
-                            () = poll_fn(|cx| endpoint.intake.poll_room(cx)) => {}
+                            () = poll_fn(|cx| endpoint.intake.poll_room_of(call, cx)) => {}
                             () = endpoint.node().asks.question_to(endpoint.address()) => {}
                         }
                     }
@@ -382,7 +382,9 @@ impl EndpointWriter {
         self.attempt = None;
         let give_up_touches =
             |endpoint: &Endpoint| endpoint.node().asks.give_up_touches(endpoint.address(), about.era);
-        if let Some(link) = self.link.take() {
+        if let Some(mut link) = self.link.take() {
+            // Nothing more is taken of it, and nobody is to be woken for it.
+            link.inbound = None;
             log::disconnected(&self.endpoint, cause);
             link.control.close();
             give_up_touches(&self.endpoint);

@@ -18,9 +18,6 @@ const CHUNK: usize = 256;
 /// Bytes of them.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The reader of the call that this node opened: there is one, and the calls of the peer have lower numbers.
-const DIALLED: u64 = u64::MAX;
-
 /// What one peer has waiting here, over all its calls.
 pub(crate) struct Intake {
     messages: AtomicUsize,
@@ -82,12 +79,7 @@ impl Intake {
         self.is_over(2)
     }
 
-    /// Ready when more may be read from the call that this node opened.
-    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_room_of(DIALLED, cx)
-    }
-
-    /// Ready when more may be read from the peer's call of that number, until [`forget`](Self::forget).
+    /// Ready when more may be read from the call of that number. It is woken then, until [`forget`](Self::forget).
     pub(crate) fn poll_room_of(&self, call: u64, cx: &Context<'_>) -> Poll<()> {
         if !self.is_over(1) {
             return Poll::Ready(());
@@ -185,17 +177,17 @@ mod tests {
         });
         let mut cx = Context::from_waker(Waker::noop());
         let few = intake.put(9, 99);
-        assert!(intake.poll_room(&cx).is_ready());
+        assert!(intake.poll_room_of(0, &cx).is_ready());
         let one = intake.put(1, 0);
-        assert!(intake.poll_room(&cx).is_pending() && !intake.is_overfull());
+        assert!(intake.poll_room_of(0, &cx).is_pending() && !intake.is_overfull());
         let more = intake.put(10, 0);
         assert!(intake.is_overfull());
         drop((few, more));
-        assert!(intake.poll_room(&cx).is_ready());
+        assert!(intake.poll_room_of(0, &cx).is_ready());
         let bytes = intake.put(1, 100);
         let (woken, waker) = counting();
         cx = Context::from_waker(&waker);
-        assert!(intake.poll_room(&cx).is_pending() && intake.poll_room(&cx).is_pending());
+        assert!(intake.poll_room_of(0, &cx).is_pending() && intake.poll_room_of(0, &cx).is_pending());
         drop(one);
         assert_eq!(woken.load(Ordering::SeqCst), 0);
         drop(bytes);
