@@ -30,7 +30,14 @@ async fn spawn_here(node: &Arc<Node>, name: &str, kind: &str) -> Result<Pid, Spa
         // Whoever gave up does not wait for it.
         answer: Box::new(move |spawned| drop(sender.send(spawned))),
     }));
-    let Spawned { status, actor } = spawned.await.map_err(|_| failed(AskError::Stopped))?;
+    let after = node.config.get_call_timeout();
+    let Spawned { status, actor } = tokio::select! {
+        biased;
+        spawned = spawned => spawned.map_err(|_| failed(AskError::Stopped))?,
+        () = node.system.runtime().sleep_until(node.system.now() + after) => {
+            return Err(failed(AskError::Timeout { after }));
+        }
+    };
     match (status, actor.map(|actor| node.pid_of(&actor))) {
         (ResponseStatusCode::Ok, Some(pid)) => Ok(pid),
         (status, pid) => Err(SpawnRemoteError::Status { status, pid }),

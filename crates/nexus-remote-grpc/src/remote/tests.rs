@@ -367,6 +367,25 @@ async fn spawn_remote_unknown_kind_returns_error() {
     b.stop().await;
 }
 
+/// An activator that does not get on is waited for as long as one elsewhere.
+///
+/// Covers: CFG-16
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spawn_on_this_node_ends_in_time() {
+    let in_time = ConfigOption::with_call_timeout(Duration::from_millis(50));
+    let node = TestNode::start("node", local().with([in_time])).await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let activator = node.remote.node_for_tests().activator.get().expect("started").to_any();
+    assert!(activator.call_in_order(Box::new(move || {
+        let _ = held.recv();
+    })));
+    let spawned = within("the answer", node.remote.spawn_remote(node.remote.address(), "echo")).await;
+    assert_eq!(spawned.expect_err("nobody answers").status(), ResponseStatusCode::Timeout);
+    drop(release);
+    within("the answer", node.remote.spawn_remote(node.remote.address(), "echo")).await.expect("spawned");
+    node.stop().await;
+}
+
 /// Covers: RC-04, RC-11
 #[tokio::test(flavor = "multi_thread")]
 async fn remote_reconnect_after_server_restart() {
