@@ -59,7 +59,7 @@ const SCRATCH_KEPT: usize = 64 * 1024;
 
 /// How the other side is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndpointKind {
+pub(crate) enum EndpointKind {
     /// By a call that this node opens to its address.
     Dialled,
     /// By the call that it opened: it does not listen.

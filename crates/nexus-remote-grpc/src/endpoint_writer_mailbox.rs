@@ -644,7 +644,8 @@ impl EndpointWriterMailbox {
     }
 
     /// Takes up to `max` system messages that wait, and returns how many.
-    pub fn poll_system_mailbox(&self, max: usize, batch: &mut OutboundBatch) -> usize {
+    #[cfg(test)]
+    pub(crate) fn poll_system_mailbox(&self, max: usize, batch: &mut OutboundBatch) -> usize {
         let mut wakes = Wakes::default();
         let mut inner = self.inner.lock();
         let taken = Self::take_system(&mut inner, max, batch);
