@@ -245,7 +245,8 @@ impl ClientResponseSender {
 
     /// Sends `message` ahead of the batches that wait. What is sent like this waits in a queue of its own, which holds as much
     /// as the queue of one endpoint ([`Config::mailbox_bounds`](crate::Config::mailbox_bounds)) and always refuses the newest.
-    /// What has not gone out when the call ends is recorded as dead letters, one for each message of a batch.
+    /// While the node is [suspended](crate::Remote::suspend) it stays there. What has not gone out when the call ends is
+    /// recorded as dead letters, one for each message of a batch.
     ///
     /// # Errors
     /// Nothing is queued then.

@@ -374,8 +374,12 @@ impl Remote {
         self.0.manager.await_reconnect(address).await
     }
 
-    /// Stops all traffic: what arrives is recorded, what is sent waits within the bounds of the queues. What the runtimes say
-    /// of watches and of who lives is taken all the same, so that the books are right when it goes on; answers wait.
+    /// Stops all traffic: what arrives is recorded, what is sent waits within the bounds of the queues, also what is sent to a
+    /// client by hand. What the runtimes say of watches and of who lives is taken all the same, so that the books are right when
+    /// it goes on; answers wait.
+    ///
+    /// Connections stay, and peers may open others: handshakes, goodbyes and the counts of what was taken are no traffic. What
+    /// a connection had taken before is on its way.
     pub fn suspend(&self) {
         if !self.0.node.suspended.swap(true, Ordering::AcqRel) {
             self.follow_suspension();

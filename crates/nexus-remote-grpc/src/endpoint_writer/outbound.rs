@@ -15,7 +15,7 @@ use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::codec::EncodeBuf;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointKind};
 use crate::endpoint_writer_mailbox::{MailboxBounds, OutboundBatch, RemoteSystem, TerminatedWhy};
 use crate::pending_asks::PendingAsks;
 use crate::wire::batch::{BatchWriter, Full, OutgoingEnvelope, TypeName, WireForm};
@@ -293,6 +293,10 @@ impl Outbound {
                 *waker = Some(cx.waker().clone());
             }
         }
+        if self.endpoint.kind() == EndpointKind::Client && self.endpoint.is_suspended() {
+            // Down the call of a client goes only what the program sends: what is sent by hand waits as what is queued does.
+            return if self.control.is_closed() { Poll::Ready(None) } else { Poll::Pending };
+        }
         let pushed = self.control.pushed.lock().pop();
         if let Some(PushedMessage { bytes, by }) = pushed {
             if let PushedBy::Program { envelopes } = by {
@@ -513,7 +517,6 @@ mod tests {
     use nexus_actor_core::{ActorSystem, Refusal};
 
     use super::*;
-    use crate::endpoint::EndpointKind;
     use crate::endpoint::pid_entry::PidEntry;
     use crate::endpoint_state::EndpointState;
     use crate::endpoint_writer_mailbox::RemoteDeliver;
@@ -752,6 +755,33 @@ mod tests {
             let names: Vec<_> = batch.envelopes().flatten().map(|envelope| envelope.type_name).collect();
             assert_eq!(names, expected);
         }
+        remote.shutdown(false).await;
+    }
+
+    /// A suspension holds what the program sends by hand as it holds what is queued.
+    #[tokio::test]
+    async fn what_is_sent_by_hand_waits_for_the_end_of_a_suspension() {
+        let (remote, mut outbound) = call().await;
+        let mut cx = Context::from_waker(Waker::noop());
+        let by_hand = |outbound: &Outbound| {
+            assert_eq!(outbound.control.try_push(vec![1], 0, &MailboxBounds::default()), Ok(()));
+        };
+        by_hand(&outbound);
+        remote.suspend();
+        by_hand(&outbound);
+        assert!(outbound.poll_message(&mut cx).is_pending());
+        remote.resume();
+        for _ in 0..2 {
+            assert!(matches!(outbound.poll_message(&mut cx), Poll::Ready(Some(_))));
+        }
+        assert!(outbound.poll_message(&mut cx).is_pending());
+        by_hand(&outbound);
+        remote.suspend();
+        outbound.control.close();
+        assert!(
+            matches!(outbound.poll_message(&mut cx), Poll::Ready(None)),
+            "the end of a call is no traffic"
+        );
         remote.shutdown(false).await;
     }
 

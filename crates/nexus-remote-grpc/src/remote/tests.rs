@@ -234,6 +234,20 @@ async fn what_was_sent_by_hand_and_never_went_out_is_recorded() {
     server.stop().await;
 }
 
+/// The end of a suspension lets go what was sent by hand meanwhile, without anything else that would.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_by_hand_during_a_suspension_arrives_after_it() {
+    let (server, client, _) = server_and_client([]).await;
+    server.remote.suspend();
+    let by_hand = raw::batch("", "echo", None, &[raw::note("by hand")]);
+    let by_hand = RemoteMessage { message_type: Some(MessageType::MessageBatch(by_hand)) };
+    assert_eq!(server.remote.manager().send_to_client(client.remote.system_id(), &by_hand), Ok(()));
+    server.remote.resume();
+    client.heard.until("what waited", |all| all == ["by hand"]).await;
+    client.stop().await;
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn client_connection_backpressure() {
     let (server, client, address) =
