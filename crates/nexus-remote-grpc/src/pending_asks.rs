@@ -239,12 +239,19 @@ impl PendingAsks {
     /// Fails those questions of the endpoint that `address` is the text of which were asked before so many connections to it were
     /// lost; returns how many there were.
     pub(crate) fn fail_before(&self, address: &Arc<str>, era: u64, why: &AskError) -> usize {
+        if !self.waits_for(address) {
+            // The table may be long, and everybody waits for its lock.
+            return 0;
+        }
         self.fail_those(why, |asked| Arc::ptr_eq(&asked.address, address) && asked.era < era)
     }
 
     /// Gives up the signs of life that were asked for by connections that are lost: their answers may be lost as well,
     /// and they are asked for again.
     pub(crate) fn give_up_touches(&self, address: &Arc<str>, era: u64) -> usize {
+        if !self.waits_for(address) {
+            return 0;
+        }
         self.fail_those(&AskError::Unreachable, |asked| {
             asked.kind != AskedKind::Ask && Arc::ptr_eq(&asked.address, address) && asked.era < era
         })
