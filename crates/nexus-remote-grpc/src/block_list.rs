@@ -7,6 +7,8 @@ use std::sync::{Arc, Weak};
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::Authority;
 
+use crate::config;
+
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -44,12 +46,9 @@ struct Lists {
     last_listener: u64,
 }
 
-/// An address in its one spelling, anything else as it is.
+/// As [`config::canonical`], kept in the lists.
 fn canonical(entry: &str) -> Arc<str> {
-    match entry.parse::<Authority>() {
-        Ok(authority) => Arc::from(authority.to_string()),
-        Err(_) => Arc::from(entry),
-    }
+    Arc::from(config::canonical(entry))
 }
 
 impl Lists {
