@@ -995,11 +995,7 @@ impl Endpoint {
             RemoteSystem::Watch { target, .. } => {
                 self.watcher.terminated(&target.id, &TerminationReason::Unreachable);
             }
-            RemoteSystem::Touch { sender, .. } => {
-                if let Some(ask) = pending_asks::key_of(&sender.id).and_then(|key| self.node.asks.take(key)) {
-                    ask.fail(AskError::from_reason(reason));
-                }
-            }
+            RemoteSystem::Touch { sender, .. } => self.fail_asker(&sender.address, &sender.id, reason),
             RemoteSystem::Terminated { watcher, .. } if reason == DeadLetterReason::QueueFull => {
                 // Its node lives, and waits for it.
                 self.record_system("actor.Terminated", watcher, reason);
