@@ -767,7 +767,6 @@ mod tests {
 
     use nexus_actor_core::path::ActorPathScheme;
     use nexus_actor_core::pid::Pid;
-    use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, Props};
     use prost::Message as _;
 
     use super::Inbound;
@@ -780,7 +779,6 @@ mod tests {
     use crate::wire::proto::actor;
     use crate::wire::proto::remote::remote_message::MessageType;
     use crate::wire::proto::remote::{MessageBatch, MessageEnvelope, MessageHeader, RemoteMessage};
-    use crate::wire::proto::remote::{MessageBatch, MessageEnvelope, RemoteMessage};
     use crate::{Config, ConfigOption, Remote, pending_asks};
     use nexus_actor_core::{Actor, ActorError, ActorSystem, Context, DeadLetterReason, MailboxConfig, Props};
 
@@ -875,7 +873,7 @@ mod tests {
     #[tokio::test]
     async fn a_dialled_call_that_ends_leaves_no_waker() {
         struct Quiet;
-        impl std::task::Wake for Quiet {
+        impl task::Wake for Quiet {
             fn wake(self: Arc<Self>) {}
         }
         let system = ActorSystem::builder("node").build().expect("a system");
@@ -884,10 +882,10 @@ mod tests {
         let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
         let crowd = endpoint.intake.put(node.config.get_limits().mailbox_messages, 0);
         let quiet = Arc::new(Quiet);
-        let waker = std::task::Waker::from(quiet.clone());
+        let waker = Waker::from(quiet.clone());
         let inbound = Inbound::new(node, &endpoint, false).dialled();
         for _ in 0..2 {
-            let cx = std::task::Context::from_waker(&waker);
+            let cx = task::Context::from_waker(&waker);
             assert!(endpoint.intake.poll_room_of(inbound.call(), &cx).is_pending());
         }
         drop((inbound, waker));
@@ -984,7 +982,7 @@ mod tests {
             // It does not run before this waits.
             inbound.batch(&batch);
             let cx = task::Context::from_waker(Waker::noop());
-            assert_eq!(endpoint.intake.poll_room(&cx).is_pending(), is_much, "{header} {sender}");
+            assert_eq!(endpoint.intake.poll_room_of(0, &cx).is_pending(), is_much, "{header} {sender}");
             remote.shutdown(false).await;
         }
     }

@@ -4,8 +4,8 @@ mod support;
 
 use nexus_remote_grpc::ConfigOption;
 use nexus_remote_grpc::config::Limits;
-use nexus_remote_grpc::proto::actor;
-use nexus_remote_grpc::proto::remote::{MessageBatch, MessageEnvelope};
+use nexus_remote_grpc::wire::proto::actor;
+use nexus_remote_grpc::wire::proto::remote::{MessageBatch, MessageEnvelope};
 use support::raw::{RawCall, sent, server_hello};
 use support::{Echo, TestNode, local, within};
 use tokio::net::TcpListener;

@@ -522,7 +522,6 @@ mod tests {
     use crate::endpoint_writer_mailbox::RemoteDeliver;
     use crate::pending_asks::tests::Asker;
     use crate::wire::batch::{BatchLimits, Incoming, decode};
-    use crate::{Config, Remote};
     use crate::{Config, Remote, pending_asks};
 
     /// A call that is open, of a client that nobody else serves.

@@ -541,7 +541,7 @@ async fn an_attempt_that_is_given_up_leaves_no_question() {
 async fn a_batch_down_a_call_of_a_listening_node_is_recorded() {
     let node = TestNode::start("node", local()).await;
     let endpoint = node.remote.node_for_tests().endpoint(PEER).expect("an address");
-    let mut writer = super::EndpointWriter { endpoint: endpoint.clone(), link: None, attempt: None };
+    let mut writer = EndpointWriter::new(endpoint.clone());
     let notes = [raw::note("a"), raw::note("b")];
     let batch = raw::batch(node.remote.address(), "echo", Some((PEER, "asker")), &notes);
     writer.hear(Ok(Some(raw::sent(batch))));

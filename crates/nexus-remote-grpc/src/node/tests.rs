@@ -6,12 +6,11 @@ use std::sync::Arc;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::path::{ActorPathScheme, Authority};
 use nexus_actor_core::pid::Pid;
+use nexus_actor_core::remote::ReplyKey;
 use nexus_actor_core::remote::Route as _;
-use nexus_actor_core::remote::{ReplyKey, Route as _};
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
 use nexus_actor_core::serialization::SerializerId;
-use nexus_actor_core::{ActorSystem, AskError, CorrelationId, Instant, Refusal};
-use nexus_actor_core::{ActorSystem, AskError, DeadLetterReason, Instant, Refusal};
+use nexus_actor_core::{ActorSystem, AskError, CorrelationId, DeadLetterReason, Instant, Refusal};
 use nexus_remote::{EndpointSource as _, EndpointTerminatedEvent};
 use portable_atomic::Ordering;
 
