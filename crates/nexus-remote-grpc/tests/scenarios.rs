@@ -163,6 +163,35 @@ async fn a_question_that_went_down_with_its_connection_does_not_wait_for_its_tim
     }
 }
 
+/// The end of a watched actor is said once, by the peer's own call, and may go down with that. Our own connection stands:
+/// the peer is asked again as soon as it has a call again, whichever of the two is seen first.
+///
+/// Covers: S64
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_are_told_again_when_the_call_of_the_peer_was_lost() {
+    let mut server = RawServer::start(Manners { is_nexus: true, ..Manners::default() }).await;
+    let a = node([]).await;
+    let bound = a.remote.bound_address().expect("it listens").to_string();
+    let hello = || server_hello("raw", &server.address());
+    let (first_hello, second_hello, third_hello) = (hello(), hello(), hello());
+    let first = RawCall::shake(&bound, first_hello).await;
+    let (watching, seen) = watcher(&a, "watcher");
+    watching.tell(Watch::Begin(a.at(&server.address(), "echo")));
+    seen.until("the watch", |all| all.len() == 1).await;
+    within("the watch", server.until("actor.Watch")).await;
+    // The next call comes when the first one is over, ...
+    drop(first);
+    let second = RawCall::shake(&bound, second_hello).await;
+    within("the watch again", server.until("actor.Watch")).await;
+    // ... or before.
+    let third = RawCall::shake(&bound, third_hello).await;
+    drop(second);
+    within("the watch once more", server.until("actor.Watch")).await;
+    assert_eq!(seen.len(), 1, "a lost call alone is no death");
+    drop(third);
+    a.stop().await;
+}
+
 /// As in `two_dials_that_meet_are_one_endpoint_at_each_end`, with sockets, as often as it happens.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_dial_at_once() {
