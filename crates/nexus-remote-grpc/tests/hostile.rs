@@ -345,8 +345,9 @@ async fn floods_of_frames_cost_their_connection() {
 async fn a_peer_that_takes_nothing_is_cut() {
     let ms = std::time::Duration::from_millis;
     let a = node([
-        ConfigOption::with_endpoint_heartbeat_interval(ms(200)),
-        ConfigOption::with_endpoint_heartbeat_timeout(ms(400)),
+        ConfigOption::with_endpoint_heartbeat_interval(ms(500)),
+        // Enough for a busy machine to introduce it and look.
+        ConfigOption::with_endpoint_heartbeat_timeout(ms(3_000)),
     ])
     .await;
     // When it counts as silent.
@@ -376,7 +377,8 @@ async fn connections_without_calls_are_those_of_strangers() {
     let mut limits = Limits::new();
     limits.strangers_per_ip = 2;
     let few = vec![ConfigOption::with_limits(limits), ConfigOption::with_handshake_timeout(ms(20_000))];
-    let short = vec![ConfigOption::with_handshake_timeout(ms(300))];
+    // In which a busy machine shakes hands, too.
+    let short = vec![ConfigOption::with_handshake_timeout(ms(3_000))];
     for (options, left) in [(few, 2), (short, 0)] {
         let a = node(options).await;
         let link = Proxy::to(a.remote.address()).await;
@@ -431,13 +433,14 @@ async fn connections_that_come_to_nothing_are_counted() {
 /// Covers: T3, T4
 #[tokio::test(flavor = "multi_thread")]
 async fn little_is_read_of_a_stranger() {
-    let (a, good) = pair([]).await;
+    // Not its time is what ends it.
+    let timeout = ConfigOption::with_handshake_timeout(std::time::Duration::from_secs(3_600));
+    let (a, good) = pair([timeout]).await;
     let mut frames = Frames::open(&a).await;
     // Its windows are those of the node from here on.
     frames.until(Frames::SETTINGS).await;
     assert!(frames.put(Frames::SETTINGS, 1, 0, &[]).await);
     // The beginning of a message that is not too long, and never ends.
-    let mut sent = 0;
     let mut begun = [0; 16 * 1024];
     begun[1..5].copy_from_slice(&(4_000_000_u32).to_be_bytes());
     let mut is_open = true;
@@ -448,9 +451,13 @@ async fn little_is_read_of_a_stranger() {
     for number in 0..16 * 16 {
         is_open = is_open && frames.put(Frames::DATA, 0, 2 * (number % 16) + 1, &begun).await;
         begun[..5].fill(0);
-        sent += begun.len();
     }
-    assert!(!is_open, "{sent} bytes are taken");
+    // What the sockets hold may have been all of it.
+    let mut rest = vec![0; 64 * 1024];
+    within("the end of the connection", async {
+        while frames.0.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+    })
+    .await;
     as_before(a, good).await;
 }
 
