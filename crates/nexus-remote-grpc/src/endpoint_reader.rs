@@ -489,6 +489,11 @@ impl Inbound {
             }
             // It lives as long as this node.
             Slot::Activator => {}
+            // Its end, if it had one just now, is for the daemon to tell: this peer may have watched it by an earlier call.
+            Slot::Nobody if !self.node.watcher_is_full() => {
+                let endpoint = self.endpoint.clone();
+                self.node.tell_watcher(PeerWatch::Missing { id, watcher, endpoint, call: self.call });
+            }
             Slot::Asker(_) | Slot::Nobody | Slot::NotAsked => {
                 self.endpoint.send_terminated(&watcher, &id, actor::TerminatedReason::NotFound);
             }
@@ -772,8 +777,10 @@ mod tests {
     use super::Inbound;
     use crate::config::Limits;
     use crate::endpoint::Endpoint;
+    use crate::endpoint::pid_entry::PidEntry;
     use crate::endpoint::signs_of_life::WatchTouch;
-    use crate::endpoint_writer_mailbox::OutboundBatch;
+    use crate::endpoint_writer_mailbox::{OutboundBatch, RemoteSystem, TerminatedWhy};
+    use crate::inbound::peer_watcher::PeerWatch;
     use crate::remote::tests::support::{Echo, system};
     use crate::wire::batch::{Batch, BatchLimits, Incoming, decode};
     use crate::wire::proto::actor;
@@ -985,6 +992,68 @@ mod tests {
             assert_eq!(endpoint.intake.poll_room_of(0, &cx).is_pending(), is_much, "{header} {sender}");
             remote.shutdown(false).await;
         }
+    }
+
+    /// A peer that watches again, by a new call, an actor that has just ended hears of that end, and not that there never was
+    /// such an actor.
+    #[tokio::test]
+    async fn who_ended_just_now_is_not_said_never_to_have_been() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let one_by_one = ConfigOption::with_endpoint_manager_batch_size(1);
+        let config = Config::new("127.0.0.1", 0).with([one_by_one]);
+        let remote = Remote::start(&system, config).await.expect("a node");
+        let node = remote.node_for_tests();
+        let endpoint = node.endpoint("127.0.0.1:1").expect("an address");
+        let actor = system.spawn("watched", Props::from_fn(|| Idle)).expect("a free name").to_any();
+        let pid =
+            |address: &str, id: &str| actor::Pid { address: address.into(), id: id.into(), request_id: 0 };
+        // Each by a call of its own.
+        let watch = |id: &str| {
+            let watch = actor::Watch { watcher: Some(pid("", "watcher")) };
+            let batch = MessageBatch {
+                type_names: vec!["actor.Watch".into()],
+                targets: vec![pid(remote.address(), id)],
+                senders: Vec::new(),
+                envelopes: vec![MessageEnvelope {
+                    message_data: watch.encode_to_vec(),
+                    ..MessageEnvelope::default()
+                }],
+            };
+            let message = RemoteMessage { message_type: Some(MessageType::MessageBatch(batch)) };
+            let Ok(Incoming::Batch(batch)) = decode(message.encode_to_vec().into(), &BatchLimits::default())
+            else {
+                panic!("a batch")
+            };
+            Inbound::new(node, &endpoint, false).batch(&batch);
+        };
+        watch("watched");
+        while remote.peer_watches() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The daemon has much else to do before it hears of the end.
+        for number in 0..1_000 {
+            let id = Arc::from(number.to_string());
+            let watcher = Arc::new(PidEntry::new("127.0.0.1:1", "watcher"));
+            node.tell_watcher(PeerWatch::Unwatch { id, watcher, address: endpoint.address().clone() });
+        }
+        actor.stop();
+        actor.stopped().await;
+        watch("watched");
+        watch("nobody");
+        assert_eq!(remote.peer_watches(), 1, "the daemon has not heard of the end");
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            for message in endpoint.mailbox.drain_system() {
+                let RemoteSystem::Terminated { who, why, .. } = message else { panic!("{message:?}") };
+                told.push((who.id.to_string(), why));
+            }
+            tokio::task::yield_now().await;
+        }
+        // What comes second about an actor is about one that the peer does not watch any more.
+        let why = |id: &str| told.iter().find(|(who, _)| who == id).map(|(_, why)| *why);
+        assert_eq!(why("watched"), Some(TerminatedWhy::Stopped), "{told:?}");
+        assert_eq!(why("nobody"), Some(TerminatedWhy::NotFound), "{told:?}");
+        remote.shutdown(false).await;
     }
 
     /// That a watched actor never existed is said once, perhaps while this node is suspended: its watcher would wait for

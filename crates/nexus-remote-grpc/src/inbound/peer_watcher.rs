@@ -19,6 +19,8 @@ use crate::wire::proto::actor::TerminatedReason;
 pub(crate) enum PeerWatch {
     /// A peer's actor watches one here, which it calls `id`, and said so by the call of that number.
     Watch { actor: AnyRef, id: Arc<str>, watcher: Arc<PidEntry>, endpoint: Arc<Endpoint>, call: u64 },
+    /// A peer's actor watches one here that is not there, or not any more.
+    Missing { id: Arc<str>, watcher: Arc<PidEntry>, endpoint: Arc<Endpoint>, call: u64 },
     /// It does not any more.
     Unwatch { id: Arc<str>, watcher: Arc<PidEntry>, address: Arc<str> },
     /// A peer is gone, and with it all its watchers. What calls with this number or a higher one have said since stays.
@@ -101,6 +103,16 @@ impl PeerWatches {
         self.by_actor.entry(actor.clone()).or_default().insert((address.clone(), by.name.clone()));
         self.total += 1;
         if watchers == 0 { Noted::First } else { Noted::Further }
+    }
+
+    /// Whether an end is still to be told by that name, as a peer hears that watches again by that call.
+    fn awaits(&mut self, by: &ByPeer, call: u64) -> bool {
+        let peer = self.by_peer.get_mut(by.endpoint.address());
+        let Some(same) = peer.and_then(|peer| peer.watched.get_mut(&by.name)) else { return false };
+        for one in same {
+            one.call = one.call.max(call);
+        }
+        true
     }
 
     /// Returns those that nobody watches any more.
@@ -212,6 +224,13 @@ impl Actor for PeerWatcher {
                     Noted::First => cx.watch_any(&actor),
                     Noted::Further | Noted::Again => {}
                     Noted::TooMany => by.tell(TerminatedReason::NotFound),
+                }
+                Vec::new()
+            }
+            PeerWatch::Missing { id, watcher, endpoint, call } => {
+                let by = ByPeer { name: Name { id, watcher }, endpoint };
+                if !self.watches.awaits(&by, call) {
+                    by.tell(TerminatedReason::NotFound);
                 }
                 Vec::new()
             }
@@ -370,7 +389,13 @@ mod tests {
         assert_eq!(watches.watch(&second, &by(2), 4, &limits), Noted::First);
         assert_eq!(watches.watch(&second, &by(2), 5, &limits), Noted::Again);
         assert_eq!(watches.watch(&third, &by(3), 5, &limits), Noted::First);
+        // By a call that begins as one of the actors has ended and its end is not known yet.
+        let fourth = spawn("fourth");
+        assert_eq!(watches.watch(&fourth, &by(4), 4, &limits), Noted::First);
+        assert!(watches.awaits(&by(4), 5) && !watches.awaits(&by(5), 5));
         assert_eq!(watches.gone(endpoint.address(), 5), [first]);
+        assert_eq!(watches.terminated(&fourth).len(), 1);
+        assert!(!watches.awaits(&by(4), 5), "it is told");
         assert_eq!(watches.total, 2);
         assert_eq!(watches.gone(endpoint.address(), 5), []);
         assert_eq!(watches.gone(endpoint.address(), 6).len(), 2);
