@@ -217,7 +217,8 @@ pub struct Limits {
     /// as many more for those that are reached for here. One more is refused.
     pub endpoints: usize,
     /// Dials under way (L25); 64. Half of them at most to addresses that only peers brought up, by calling or by naming them,
-    /// and an eighth of them to those of one host; each rounded down, and one at least. One more waits.
+    /// and a quarter of them to those of one host; each rounded down, and one at least. One more waits, and while one waits a
+    /// dial that a peer brought up has two seconds to be answered.
     pub dials: usize,
     /// Bytes that wait in the queues toward all peers together, with 128 for each message (L29); 1 GiB. From half of it on, a
     /// queue that holds a sixteenth of it, divided by the number of queues that hold 64 KiB or more, takes nothing more, as

@@ -1,16 +1,21 @@
 //! How many dials this node has under way, and whose turn it is (limit L25).
 //!
 //! A peer that calls says where it is dialled, and without a certificate it may say anything: so many addresses that never answer
-//! would take all descriptors of this process. Those that peers brought up share half of the places, and those of one host an
-//! eighth, so that neither keeps out whom an actor here reaches for. Others wait, and what is to be sent waits with them.
+//! would take all descriptors of this process. Those that peers brought up share half of the places, and those of one host a
+//! quarter, so that neither keeps out whom an actor here reaches for. Others wait, and what is to be sent waits with them; while they
+//! do, a dial that a peer brought up has two seconds to be answered.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nexus_actor_core::lock::Lock;
 use portable_atomic::{AtomicBool, Ordering};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+
+/// How long a dial that a peer brought up keeps a place that others wait for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Hands out the places, in the order of asking among those that may have one.
 pub(crate) struct Dials {
@@ -18,6 +23,8 @@ pub(crate) struct Dials {
     max: usize,
     /// Somebody waits, perhaps.
     has_waiting: AtomicBool,
+    /// One more waits.
+    more: Notify,
 }
 
 #[derive(Default)]
@@ -42,6 +49,23 @@ pub(crate) struct Place {
     host: Option<IpAddr>,
 }
 
+impl Place {
+    /// Ready when it has been kept long enough, if a peer brought it up and others wait for it.
+    pub(crate) async fn is_overdue(&self) {
+        let Some(host) = self.host else { return std::future::pending().await };
+        tokio::time::sleep(PATIENCE).await;
+        loop {
+            let more = self.dials.more.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            if self.dials.state.lock().is_wanted(host, self.dials.max) {
+                return;
+            }
+            more.await;
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.dials.state.lock().leave(self.host);
@@ -54,7 +78,7 @@ impl State {
         self.under_way < max
             && host.is_none_or(|host| {
                 self.of_peers < (max / 2).max(1)
-                    && self.by_host.get(&host).copied().unwrap_or_default() < (max / 8).max(1)
+                    && self.by_host.get(&host).copied().unwrap_or_default() < (max / 4).max(1)
             })
     }
 
@@ -78,6 +102,14 @@ impl State {
         }
     }
 
+    /// Whether another would have the place of a dial that counts for `host`.
+    fn is_wanted(&mut self, host: IpAddr, max: usize) -> bool {
+        self.leave(Some(host));
+        let is_wanted = self.waiting.iter().any(|waiting| self.has_room(waiting.host, max));
+        self.enter(Some(host));
+        is_wanted
+    }
+
     /// The next that may have a place, which it has from here on.
     fn next(&mut self, max: usize) -> Option<Waiting> {
         let at = self.waiting.iter().position(|waiting| self.has_room(waiting.host, max))?;
@@ -89,7 +121,12 @@ impl State {
 
 impl Dials {
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { state: Lock::default(), max, has_waiting: AtomicBool::new(false) })
+        Arc::new(Self {
+            state: Lock::default(),
+            max,
+            has_waiting: AtomicBool::new(false),
+            more: Notify::new(),
+        })
     }
 
     /// Waits for a place for a dial to `address`, which a peer on `host` brought up; none where somebody here wants it.
@@ -108,6 +145,7 @@ impl Dials {
             self.has_waiting.store(true, Ordering::Release);
             granted
         };
+        self.more.notify_waiters();
         // Who waits is kept until it is granted.
         granted.await.ok()
     }
@@ -171,10 +209,10 @@ mod tests {
             let now = poll(wait.as_mut());
             (wait, now)
         };
-        // Two of one host, eight of all that peers brought up, sixteen with those of here.
+        // Four of one host, eight of all that peers brought up, sixteen with those of here.
         let (mut taken, mut waiting) = (Vec::new(), Vec::new());
         for number in 0..18 {
-            match place(host(number / 3)) {
+            match place(host(number / 6)) {
                 (_, Some(place)) => taken.push(place),
                 (wait, None) => waiting.push(wait),
             }
@@ -191,6 +229,8 @@ mod tests {
         drop(here.pop());
         assert!(poll(waiting[4].as_mut()).is_none() && poll(late.as_mut()).is_some());
         drop(first);
+        // Given back at once, it goes on to the next host.
+        assert!(poll(waiting[1].as_mut()).is_some());
         assert!(poll(waiting[4].as_mut()).is_some());
         // Whoever gives up is passed over, and nothing is lost.
         drop((waiting, late, taken, here));
@@ -207,16 +247,38 @@ mod tests {
         let dials = Dials::new(16);
         let (busy, wanted): (Arc<str>, Arc<str>) = (Arc::from("a:1"), Arc::from("b:1"));
         let mut held = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..4 {
             let mut wait = pin!(dials.place(&busy, host(1)));
             held.extend(poll(wait.as_mut()));
         }
-        assert_eq!(held.len(), 2);
+        assert_eq!(held.len(), 4);
         let mut wait = pin!(dials.place(&wanted, host(1)));
         assert!(poll(wait.as_mut()).is_none());
         dials.reached_for(&busy);
         assert!(poll(wait.as_mut()).is_none());
         dials.reached_for(&wanted);
+        assert!(poll(wait.as_mut()).is_some());
+    }
+
+    /// A dial that a peer brought up and that is not answered makes room, if somebody waits whom that helps.
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_kept_for_a_while_when_others_wait() {
+        let dials = Dials::new(16);
+        let at: Arc<str> = Arc::from("a:1");
+        let mut held = Vec::new();
+        for number in [1, 1, 1, 1, 2] {
+            held.extend(dials.place(&at, host(number)).await);
+        }
+        let began = tokio::time::Instant::now();
+        let first = held.remove(0);
+        assert!(tokio::time::timeout(10 * PATIENCE, first.is_overdue()).await.is_err(), "nobody waits");
+        let mut wait = pin!(dials.place(&at, host(1)));
+        assert!(poll(wait.as_mut()).is_none());
+        first.is_overdue().await;
+        assert_eq!(began.elapsed(), 11 * PATIENCE);
+        let other = held.pop().expect("of another host");
+        assert!(tokio::time::timeout(10 * PATIENCE, other.is_overdue()).await.is_err(), "it helps nobody");
+        drop(first);
         assert!(poll(wait.as_mut()).is_some());
     }
 }

@@ -531,32 +531,47 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     let failed = |why: String| ConnectFault::Failed(why);
     // Until it is known whether somebody answers: who takes the connection and says nothing has a descriptor all the same.
     let place = node.dials.place(&address, endpoint.brought_up_by()).await;
-    let (channel, connection) = dial(&node, &address).await.map_err(failed)?;
-    let config = node.config.clone();
-    let service = InterceptedService::new(channel, move |request| config.intercept_call(request));
-    let mut client = RemotingClient::new(service, node.limits.message_bytes);
-
-    let control = Arc::new(OutboundControl::new(node.next_call()));
-    control.push(connect_request(&node).encode_to_vec());
-    let outbound = Outbound::new(endpoint.clone(), control.clone());
-    let owner = CallOwner::of(&endpoint, &control);
-    let handshake = async {
-        let mut responses = client.receive(outbound).await.map_err(|s| failed(describe(&s)))?.into_inner();
-        let first = responses.message().await.map_err(|s| failed(describe(&s)))?;
-        let Some(first) = first else {
-            return Err(failed("the peer ended the call instead of answering".to_owned()));
-        };
-        match batch::decode(first, &node.limits) {
-            Ok(Incoming::ConnectResponse(response)) => Ok((responses, response)),
-            Ok(Incoming::Disconnect) => Err(failed("the peer is shutting down".to_owned())),
-            Ok(other) => Err(failed(format!("invalid connect response: {}", kind_of(&other)))),
-            Err(fault) => Err(failed(format!("invalid connect response: {fault}"))),
+    let overdue = async {
+        match &place {
+            Some(place) => place.is_overdue().await,
+            None => std::future::pending().await,
         }
     };
-    let (responses, response) = tokio::time::timeout(node.config.get_handshake_timeout(), handshake)
-        .await
-        .map_err(|_| failed("no connect response in time".to_owned()))
-        .and_then(|done| done)?;
+    let reached = async {
+        let (channel, connection) = dial(&node, &address).await.map_err(failed)?;
+        let config = node.config.clone();
+        let service = InterceptedService::new(channel, move |request| config.intercept_call(request));
+        let mut client = RemotingClient::new(service, node.limits.message_bytes);
+
+        let control = Arc::new(OutboundControl::new(node.next_call()));
+        control.push(connect_request(&node).encode_to_vec());
+        let outbound = Outbound::new(endpoint.clone(), control.clone());
+        let owner = CallOwner::of(&endpoint, &control);
+        let handshake = async {
+            let mut responses =
+                client.receive(outbound).await.map_err(|s| failed(describe(&s)))?.into_inner();
+            let first = responses.message().await.map_err(|s| failed(describe(&s)))?;
+            let Some(first) = first else {
+                return Err(failed("the peer ended the call instead of answering".to_owned()));
+            };
+            match batch::decode(first, &node.limits) {
+                Ok(Incoming::ConnectResponse(response)) => Ok((responses, response)),
+                Ok(Incoming::Disconnect) => Err(failed("the peer is shutting down".to_owned())),
+                Ok(other) => Err(failed(format!("invalid connect response: {}", kind_of(&other)))),
+                Err(fault) => Err(failed(format!("invalid connect response: {fault}"))),
+            }
+        };
+        let (responses, response) = tokio::time::timeout(node.config.get_handshake_timeout(), handshake)
+            .await
+            .map_err(|_| failed("no connect response in time".to_owned()))
+            .and_then(|done| done)?;
+        Ok((connection, control, owner, responses, response))
+    };
+    let (connection, control, owner, responses, response) = tokio::select! {
+        biased;
+        reached = reached => reached?,
+        () = overdue => return Err(failed("no answer while others wait to be dialled".to_owned())),
+    };
     drop(place);
     if response.blocked || !node.block_list.permits(&response.member_id, Some(&address)) {
         return Err(ConnectFault::Blocked);
