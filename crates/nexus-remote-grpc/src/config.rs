@@ -224,6 +224,11 @@ pub struct Limits {
     /// queue that holds a sixteenth of it, divided by the number of queues that hold 64 KiB or more, takes nothing more, as
     /// if it were full.
     pub queue_bytes: usize,
+    /// Bytes that are kept of messages whose end has not come, of all calls that peers opened, without the first 64 KiB of each
+    /// (L9); 256 MiB. Beyond it the connection on which the oldest of them was begun is closed.
+    pub unfinished_bytes: usize,
+    /// How long the end of a message that was begun may be waited for (L9); 10 s. A call on which it takes longer is ended.
+    pub message_time: Duration,
     /// Connections that have not shaken hands, or have no call left of those that did, in all (L3); 128.
     pub strangers: usize,
     /// The same of one IP address, of IPv6 of one /64 (L3); 16.
@@ -264,6 +269,8 @@ impl Limits {
             endpoints: 10_000,
             dials: 64,
             queue_bytes: 1024 * 1024 * 1024,
+            unfinished_bytes: 256 * 1024 * 1024,
+            message_time: Duration::from_secs(10),
             strangers: 128,
             strangers_per_ip: 16,
             failures_per_second: 64,

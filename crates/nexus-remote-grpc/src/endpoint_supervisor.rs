@@ -121,10 +121,12 @@ impl EndpointSupervisor {
             let _ = stop.wait_for(|stop| *stop).await;
             strangers.close_all();
         };
+        let limits = self.node.config.get_limits();
         let service = RemotingServer::new(
             Arc::new(EndpointReader::new(self.node.clone())),
             self.node.limits.message_bytes,
-        );
+        )
+        .with_unfinished(limits.unfinished_bytes, limits.message_time);
         let server = Self::server(&self.node)?;
         let incoming = Incoming::new(listener, self.strangers.clone());
         match self.node.config.get_mutual_tls() {

@@ -125,6 +125,7 @@ mod pending_asks;
 mod queue_budget;
 pub mod remote;
 pub mod status;
+mod unfinished;
 pub mod wire;
 
 pub use client_connection::{ClientConnection, ClientResponseSender};

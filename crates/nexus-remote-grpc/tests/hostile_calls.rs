@@ -1,4 +1,5 @@
-//! Peers that take more than their share of a node: of its dials, of the memory of its queues.
+//! Peers that take more than their share of a node: of its dials, of the memory of its queues, of what it keeps of messages
+//! that do not end.
 
 mod support;
 
@@ -6,14 +7,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use nexus_remote_grpc::ConfigOption;
 use nexus_remote_grpc::config::Limits;
 use nexus_remote_grpc::wire::proto::actor;
 use nexus_remote_grpc::wire::proto::remote::{MessageBatch, MessageEnvelope};
-use support::raw::{RawCall, sent, server_hello};
+use support::raw::{RawCall, client_hello, sent, server_hello};
 use support::{Echo, TestNode, local, within};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 fn pid(address: &str, id: &str) -> actor::Pid {
@@ -119,5 +121,103 @@ async fn what_waits_for_many_names_is_bounded_in_all() {
     assert!((BYTES / 2..=BYTES).contains(&bytes), "{bytes} bytes wait");
     let good = TestNode::start("good", local()).await;
     serves(&a, &good).await;
+    within("the end", a.remote.shutdown(false)).await;
+}
+
+/// A peer of HTTP/2 that has introduced itself by one call and has begun a message on it, and as many more calls with the same.
+struct Beginner {
+    ups: Vec<h2::SendStream<Bytes>>,
+    answer: h2::RecvStream,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+impl Beginner {
+    const MESSAGE: usize = 1024 * 1024;
+
+    async fn begin(node: &TestNode, name: &str, calls: usize, bytes: usize) -> Self {
+        let socket = TcpStream::connect(node.remote.address()).await.expect("a connection");
+        let (mut client, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
+        let ended = tokio::spawn(async move { drop(connection.await) });
+        let mut ups = Vec::new();
+        let mut answers = Vec::new();
+        for number in 0..calls {
+            client = client.ready().await.expect("a call more");
+            let request = http::Request::post("http://node/remote.Remoting/Receive")
+                .header("content-type", "application/grpc")
+                .body(())
+                .expect("a request");
+            let (answer, mut up) = client.send_request(request, false).expect("a call");
+            let hello = client_hello(&format!("{name}-{number}"));
+            let mut message = vec![0];
+            message.extend((hello.len() as u32).to_be_bytes());
+            message.extend(&hello[..]);
+            up.send_data(message.into(), false).expect("taken");
+            let mut answer = within("an answer", answer).await.expect("an answer").into_body();
+            within("a response", answer.data()).await.expect("some").expect("a response");
+            let mut begun = vec![0; bytes];
+            begun[1..5].copy_from_slice(&(Self::MESSAGE as u32).to_be_bytes());
+            up.send_data(begun.into(), false).expect("taken");
+            ups.push(up);
+            answers.push(answer);
+        }
+        Self { ups, answer: answers.swap_remove(0), ended }
+    }
+}
+
+/// Who begins messages and ends none has little kept of them: the connection on which the oldest was begun is closed when all
+/// are too much, and whoever ends what it has begun is not touched.
+///
+/// Covers: L9, T4
+#[tokio::test(flavor = "multi_thread")]
+async fn little_is_kept_of_messages_that_do_not_end() {
+    let mut limits = Limits::new();
+    limits.unfinished_bytes = 4 * Beginner::MESSAGE;
+    let a = TestNode::start("a", local().with([ConfigOption::with_limits(limits)])).await;
+    let good = TestNode::start("good", local()).await;
+    serves(&a, &good).await;
+    let first = Beginner::begin(&a, "first", 3, Beginner::MESSAGE).await;
+    let mut others = Vec::new();
+    for number in 0..3 {
+        others.push(Beginner::begin(&a, &format!("other-{number}"), 1, Beginner::MESSAGE).await);
+    }
+    within("the end of the oldest", first.ended).await.expect("no panic");
+    assert!(others.iter().all(|other| !other.ended.is_finished()));
+    // One that ends is a batch of nobody known, and no end of its call.
+    let Beginner { ups, .. } = &mut others[0];
+    ups[0].send_data(vec![0; 5].into(), false).expect("taken");
+    let large = "x".repeat(500_000);
+    assert_eq!(good.ask(&good.far(&a, "echo"), &large).await.expect("an answer").len(), 3 + large.len());
+    within("the end", a.remote.shutdown(false)).await;
+}
+
+/// However little of it comes, and however often: a message that was begun has its time.
+///
+/// Covers: L9, T3
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_was_begun_has_its_time() {
+    let mut limits = Limits::new();
+    limits.message_time = std::time::Duration::from_millis(300);
+    let a = TestNode::start("a", local().with([ConfigOption::with_limits(limits)])).await;
+    let good = TestNode::start("good", local()).await;
+    serves(&a, &good).await;
+    for bytes in [5, 100_000] {
+        let mut slow = Beginner::begin(&a, "slow", 1, bytes).await;
+        let (up, answer) = (&mut slow.ups[0], &mut slow.answer);
+        let trailers = within("the end of the call", async {
+            let mut drops = tokio::time::interval(std::time::Duration::from_millis(20));
+            loop {
+                tokio::select! {
+                    _ = drops.tick() => drop(up.send_data(vec![0].into(), false)),
+                    more = answer.data() => match more {
+                        Some(more) => drop(more.expect("a connection")),
+                        None => return answer.trailers().await.expect("a connection"),
+                    },
+                }
+            }
+        });
+        let trailers = trailers.await.expect("a status");
+        assert_eq!(trailers["grpc-status"], "4", "{bytes} bytes: {trailers:?}");
+        serves(&a, &good).await;
+    }
     within("the end", a.remote.shutdown(false)).await;
 }

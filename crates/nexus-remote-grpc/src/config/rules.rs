@@ -181,6 +181,9 @@ fn bounds(config: &Config, found: &mut Violations) {
 }
 
 fn limits(limits: &Limits, found: &mut Violations) {
+    let time = limits.message_time;
+    let rule = "must be above zero and at most an hour";
+    found.require(!time.is_zero() && time <= HOUR, "limits.message_time", &time, rule);
     for (name, value) in [
         ("limits.system_messages", limits.system_messages),
         ("limits.system_bytes", limits.system_bytes),
@@ -197,6 +200,7 @@ fn limits(limits: &Limits, found: &mut Violations) {
         ("limits.endpoints", limits.endpoints),
         ("limits.dials", limits.dials),
         ("limits.queue_bytes", limits.queue_bytes),
+        ("limits.unfinished_bytes", limits.unfinished_bytes),
         ("limits.strangers", limits.strangers),
         ("limits.strangers_per_ip", limits.strangers_per_ip),
         ("limits.failures_per_second", limits.failures_per_second as usize),

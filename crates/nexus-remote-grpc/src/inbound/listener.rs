@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TlsConnectInfo};
 
 use crate::endpoint_writer::CONNECTION_WINDOW;
 use crate::inbound::diagnostics::Answered;
@@ -271,7 +271,7 @@ impl Guard {
         self.ip
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.wake();
     }
@@ -287,6 +287,14 @@ impl Guard {
 /// What a call can ask of the connection it came by.
 #[derive(Clone)]
 pub(crate) struct ConnectionInfo(pub(crate) Arc<Guard>);
+
+impl ConnectionInfo {
+    /// The connection that a request came by, encrypted or not.
+    pub(crate) fn guard_of(extensions: &http::Extensions) -> Option<Arc<Guard>> {
+        let tls = extensions.get::<TlsConnectInfo<Self>>().map(TlsConnectInfo::get_ref);
+        tls.or_else(|| extensions.get::<Self>()).map(|info| info.0.clone())
+    }
+}
 
 /// An accepted connection.
 pub(crate) struct Guarded {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -20,6 +21,8 @@ use tonic::server::{NamedService, StreamingService, UnaryService};
 use tonic::{GrpcMethod, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use crate::inbound::listener::ConnectionInfo;
+use crate::unfinished::{Unfinished, Watched};
 use crate::wire::proto::remote::{
     GetProcessDiagnosticsRequest, GetProcessDiagnosticsResponse, ListProcessesRequest, ListProcessesResponse,
 };
@@ -29,6 +32,11 @@ const SERVICE: &str = "remote.Remoting";
 const RECEIVE: &str = "/remote.Remoting/Receive";
 const LIST_PROCESSES: &str = "/remote.Remoting/ListProcesses";
 const GET_PROCESS_DIAGNOSTICS: &str = "/remote.Remoting/GetProcessDiagnostics";
+
+/// Bytes of messages whose end has not come, of all calls (L9).
+const UNFINISHED_BYTES: usize = 256 * 1024 * 1024;
+/// How long the end of a message may be waited for (L9).
+const MESSAGE_TIME: Duration = Duration::from_secs(10);
 
 /// What answers the calls of peers.
 pub trait Remoting: Send + Sync + 'static {
@@ -70,19 +78,30 @@ pub struct RemotingServer<T> {
     remoting: Arc<T>,
     message_bytes: usize,
     settings: BufferSettings,
+    unfinished: Arc<Unfinished>,
 }
 
 impl<T: Remoting> RemotingServer<T> {
     /// Serves `remoting`. No message over `message_bytes` is accepted or sent (L7); a longer one ends its call.
     #[must_use]
     pub fn new(remoting: Arc<T>, message_bytes: usize) -> Self {
-        Self { remoting, message_bytes, settings: BufferSettings::default() }
+        let unfinished = Unfinished::new(UNFINISHED_BYTES, MESSAGE_TIME);
+        Self { remoting, message_bytes, settings: BufferSettings::default(), unfinished }
     }
 
     /// With other sizes of buffers.
     #[must_use]
     pub fn with_buffers(mut self, settings: BufferSettings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// With other bounds on what is kept of messages whose end has not come (L9): `bytes` of all calls together, 256 MiB unless it
+    /// is said, not counting the first 64 KiB of each, and `time` for each message, 10 s unless it is said. Beyond the
+    /// first the connection of the message that was begun first is closed, beyond the second the call ends.
+    #[must_use]
+    pub fn with_unfinished(mut self, bytes: usize, time: Duration) -> Self {
+        self.unfinished = Unfinished::new(bytes, time);
         self
     }
 }
@@ -93,6 +112,7 @@ impl<T> Clone for RemotingServer<T> {
             remoting: Arc::clone(&self.remoting),
             message_bytes: self.message_bytes,
             settings: self.settings,
+            unfinished: Arc::clone(&self.unfinished),
         }
     }
 }
@@ -124,8 +144,11 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let method = Method(Arc::clone(&self.remoting));
         let (bytes, settings) = (self.message_bytes, self.settings);
+        let unfinished = Arc::clone(&self.unfinished);
         match request.uri().path() {
             RECEIVE => Box::pin(async move {
+                let guard = ConnectionInfo::guard_of(request.extensions());
+                let request = request.map(|body| Watched::new(body, &unfinished, guard));
                 let mut grpc = tonic::server::Grpc::new(RawCodec::<T::Outgoing>::with_settings(settings))
                     .apply_max_message_size_config(Some(bytes), Some(bytes));
                 Ok(grpc.streaming(method, request).await)
