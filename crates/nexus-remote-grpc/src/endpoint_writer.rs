@@ -2,6 +2,7 @@
 
 pub(crate) mod call_owner;
 mod connection_task;
+pub(crate) mod dials;
 pub(crate) mod outbound;
 
 use std::future::{Future, poll_fn};

@@ -8,6 +8,7 @@
 //! behind the user messages that were queued before it: the last words of an actor are not overtaken by its end.
 
 mod payload_arena;
+pub(crate) mod queue_budget;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,7 +25,7 @@ use portable_atomic::{AtomicBool, Ordering};
 
 use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint_writer_mailbox::payload_arena::PayloadArena;
-use crate::queue_budget::{QueueBudget, QueueShare};
+use crate::endpoint_writer_mailbox::queue_budget::{QueueBudget, QueueShare};
 use crate::wire::batch::TypeName;
 
 /// Payload bytes of one batch, at most; one message alone may be larger. More would only wait in another place.

@@ -107,7 +107,6 @@ pub mod block_list;
 pub mod client_connection;
 pub mod config;
 pub mod config_option;
-mod dials;
 pub mod endpoint;
 pub mod endpoint_manager;
 mod endpoint_reader;
@@ -122,10 +121,8 @@ mod log;
 mod mutual_tls;
 mod node;
 mod pending_asks;
-mod queue_budget;
 pub mod remote;
 pub mod status;
-mod unfinished;
 pub mod wire;
 
 pub use client_connection::{ClientConnection, ClientResponseSender};

@@ -21,15 +21,15 @@ use tokio::runtime::Handle;
 use crate::block_list::BlockList;
 use crate::client_connection::ClientResponseSender;
 use crate::config::Config;
-use crate::dials::Dials;
 use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint::{Endpoint, EndpointKind, NamedByPeer};
+use crate::endpoint_writer::dials::Dials;
+use crate::endpoint_writer_mailbox::queue_budget::QueueBudget;
 use crate::inbound::call::CallControl;
 use crate::inbound::listener::Connections;
 use crate::inbound::peer_watcher::{PeerWatch, PeerWatcherRef};
 use crate::kinds::{ActivatorRef, Kinds};
 use crate::pending_asks::{self, PendingAsks};
-use crate::queue_budget::QueueBudget;
 use crate::wire::batch::BatchLimits;
 
 /// Of the endpoints that may exist whatever peers do, one in so many is kept for peers that have called; and as many more may exist

@@ -8,3 +8,4 @@ pub(crate) mod listener;
 pub(crate) mod peer_identity;
 pub(crate) mod peer_watcher;
 pub(crate) mod service;
+pub(crate) mod unfinished;

@@ -1,4 +1,4 @@
-//! What goes over the wire, and nothing of what it leads to: the schema, batches read and written by hand, gRPC's framing.
+//! What goes over the wire: the schema, batches read and written by hand, gRPC's framing and its service.
 
 pub mod batch;
 pub mod proto;

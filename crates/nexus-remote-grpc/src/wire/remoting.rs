@@ -22,7 +22,7 @@ use tonic::{GrpcMethod, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::inbound::listener::ConnectionInfo;
-use crate::unfinished::{Unfinished, Watched};
+use crate::inbound::unfinished::{Unfinished, Watched};
 use crate::wire::proto::remote::{
     GetProcessDiagnosticsRequest, GetProcessDiagnosticsResponse, ListProcessesRequest, ListProcessesResponse,
 };

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::codegen::StdError;
 
-use crate::listener::Guard;
+use crate::inbound::listener::Guard;
 
 /// What of each message is not counted (limit L8).
 const FREE: usize = 64 * 1024;
