@@ -159,6 +159,8 @@ struct Life {
     terminated: bool,
     /// What had not ended when the shutdown's time was up.
     left: Vec<String>,
+    /// When the shutdown's time is up.
+    deadline: Option<Instant>,
     /// Who waits for the system to terminate.
     waiting: Vec<Waker>,
     /// Who waits for a guardian to end.
@@ -680,6 +682,13 @@ impl ActorSystem {
         self.0.life.lock().terminated
     }
 
+    /// When the time of the shutdown is up; `None` before it has begun. All that runs in its course shares that time: what may
+    /// take long ends before it, or is reported as left.
+    #[must_use]
+    pub fn shutdown_deadline(&self) -> Option<Instant> {
+        self.0.life.lock().deadline
+    }
+
     /// Begins the coordinated shutdown, once; later calls change nothing. Waits for nothing.
     ///
     /// In order: what the application registered before the actors, `/user`, the extensions in reverse order
@@ -747,6 +756,7 @@ impl ActorSystem {
 
     async fn run_shutdown(&self) -> Vec<String> {
         let deadline = self.now() + self.0.config.shutdown_timeout;
+        self.0.life.lock().deadline = Some(deadline);
         let mut left = Vec::new();
         self.0.shutdown.run(ShutdownPhase::BeforeActors, self, deadline, &mut left).await;
         self.stop_guardian("user", deadline, &mut left).await;

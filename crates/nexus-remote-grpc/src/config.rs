@@ -162,7 +162,8 @@ values! {
     handshake_timeout, get_handshake_timeout, with_handshake_timeout: Duration = Duration::from_secs(10);
     /// The time for one unary call, and for the answer to a remote spawn; 10 s by default, above zero, at most a day.
     call_timeout, get_call_timeout, with_call_timeout: Duration = Duration::from_secs(10);
-    /// The time for queues to empty at shutdown (L28); 3 s by default, at most `shutdown_timeout`.
+    /// The time for queues to empty at shutdown (L28); 3 s by default, at most `shutdown_timeout`, of which the last three eighths,
+    /// 1.5 s at most, are not for it.
     shutdown_flush, get_shutdown_flush, with_shutdown_flush: Duration = Duration::from_secs(3);
     /// The time for the whole shutdown (L28); 10 s by default, above zero, at most an hour.
     shutdown_timeout, get_shutdown_timeout, with_shutdown_timeout: Duration = Duration::from_secs(10);

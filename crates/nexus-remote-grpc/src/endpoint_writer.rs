@@ -511,7 +511,10 @@ async fn hang_up(endpoint: Arc<Endpoint>, mut link: Link) {
             }
         }
     };
-    let _ = tokio::time::timeout(endpoint.node().config.get_shutdown_flush(), ended).await;
+    tokio::select! {
+        _ = tokio::time::timeout(endpoint.node().config.get_shutdown_flush(), ended) => {}
+        _ = endpoint.node().was_cut() => {}
+    }
 }
 
 /// A status in words, with its causes where it was made on this side.

@@ -17,6 +17,7 @@ use nexus_remote::endpoint_statistics::EndedEndpoints;
 use nexus_remote::{EndpointStatistics, EndpointStatisticsSnapshot};
 use portable_atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::block_list::BlockList;
 use crate::client_connection::ClientResponseSender;
@@ -73,6 +74,8 @@ pub(crate) struct Node {
     pub(crate) inbound_peers: AtomicU64,
     next_call: AtomicU64,
     closing: AtomicBool,
+    /// At the end of the node, when peers have had their time: by when all that is left is to be told.
+    cut: watch::Sender<Option<tokio::time::Instant>>,
     runtime: Handle,
     random: Lock<fastrand::Rng>,
     /// Tasks under way, for the end of the node.
@@ -199,6 +202,7 @@ impl Node {
             inbound_peers: AtomicU64::new(0),
             next_call: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            cut: watch::Sender::new(None),
             runtime,
             random: Lock::new(random),
             tasks: Arc::default(),
@@ -232,6 +236,23 @@ impl Node {
     /// True the first time.
     pub(crate) fn begin_closing(&self) -> bool {
         !self.closing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Peers have had their time: whatever waits for one of them ends, and all that is left is told by then.
+    pub(crate) fn cut(&self, told_by: tokio::time::Instant) {
+        self.cut.send_replace(Some(told_by));
+        // A peer that hangs does not take part in the orderly end of its connection.
+        self.connections.cut();
+    }
+
+    /// Waits until that has been said.
+    pub(crate) async fn was_cut(&self) -> tokio::time::Instant {
+        let mut cut = self.cut.subscribe();
+        // The sender lives in `self`.
+        match cut.wait_for(Option::is_some).await.map(|told_by| *told_by) {
+            Ok(Some(told_by)) => told_by,
+            _ => std::future::pending().await,
+        }
     }
 
     pub(crate) fn is_suspended(&self) -> bool {

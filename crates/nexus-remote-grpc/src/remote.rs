@@ -429,7 +429,9 @@ impl Remote {
     }
 
     /// Ends the node; final. With `graceful` what waits is sent first, for as long as the configuration says, and peers are
-    /// told goodbye in the way that each generation of Go nodes understands. Actors that peers have spawned here stop too. A
+    /// told goodbye in the way that each generation of Go nodes understands. Whatever peers do, it is over within
+    /// [`Config::get_shutdown_timeout`], and in the shutdown of its system within seven eighths of what is left of that one's time
+    /// ([`ActorSystem::shutdown_deadline`]), if that is less; of either up to 1.5 s are not for what waits. Actors that peers have spawned here stop too. A
     /// second call waits for the first. Afterwards another node can be started on the system, unless such an actor is still
     /// busy when `shutdown_timeout` is over.
     ///
@@ -450,9 +452,10 @@ impl Inner {
     async fn end(&self, graceful: bool) {
         let node = &self.node;
         let config = &node.config;
-        let deadline = tokio::time::Instant::now() + config.get_shutdown_timeout();
+        let time = EndTime::of(node);
         if graceful {
-            let _ = tokio::time::timeout(config.get_shutdown_flush(), self.flushed()).await;
+            let until = time.flush.min(tokio::time::Instant::now() + config.get_shutdown_flush());
+            let _ = tokio::time::timeout_at(until, self.flushed()).await;
         }
         // A client heeds nothing behind the goodbye: what waits for it is recorded instead.
         for endpoint in node.all_endpoints() {
@@ -472,12 +475,9 @@ impl Inner {
         // The server lets go of a connection when its calls have ended, or is dropped with its task.
         self.stop.send_replace(true);
         let lingered = tokio::time::Instant::now() + LINGER + GRACE;
-        let _ = tokio::time::timeout_at(deadline.min(lingered), node.tasks.all_done()).await;
-        // A peer that hangs does not take part in the orderly end of its connection.
-        node.connections.cut();
-        let _ =
-            tokio::time::timeout_at(deadline.max(tokio::time::Instant::now() + GRACE), node.tasks.all_done())
-                .await;
+        let _ = tokio::time::timeout_at(time.cut.min(lingered), node.tasks.all_done()).await;
+        node.cut(tokio::time::Instant::now() + time.step / 2);
+        let _ = tokio::time::timeout_at(time.tasks, node.tasks.all_done()).await;
         node.asks.fail_everything(&AskError::Shutdown);
         drop(self.listener.lock().take());
         node.system.remove_actor_ref_provider(&self.provider);
@@ -487,9 +487,8 @@ impl Inner {
             actor.stop();
         }
         // The next node of this system takes their names.
-        let deadline = deadline.max(tokio::time::Instant::now() + GRACE);
         for actor in [&watcher, &activator].into_iter().flatten() {
-            let _ = tokio::time::timeout_at(deadline, actor.stopped()).await;
+            let _ = tokio::time::timeout_at(time.actors, actor.stopped()).await;
         }
         node.forget_all();
         node.statistics.clear();
@@ -522,6 +521,31 @@ impl nexus_remote::EndpointSource for Remote {
 
 /// What the end of a connection may take after all has been said.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// By when each step of the end of a node is over, whatever peers do.
+struct EndTime {
+    /// What is kept for each step behind the first.
+    step: Duration,
+    /// What waits is sent.
+    flush: tokio::time::Instant,
+    /// Peers have ended their calls; those that have not are cut.
+    cut: tokio::time::Instant,
+    tasks: tokio::time::Instant,
+    actors: tokio::time::Instant,
+}
+
+impl EndTime {
+    fn of(node: &Node) -> Self {
+        let mut time = node.config.get_shutdown_timeout();
+        if let Some(deadline) = node.system.shutdown_deadline() {
+            // An eighth is for what its shutdown has yet to do behind this node.
+            time = time.min((deadline - node.system.now()) / 8 * 7);
+        }
+        let step = GRACE.min(time / 8);
+        let actors = tokio::time::Instant::now() + time;
+        Self { step, flush: actors - 3 * step, cut: actors - 2 * step, tasks: actors - step, actors }
+    }
+}
 
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -326,7 +326,8 @@ async fn shutdown_timeout_is_the_longest_that_peers_are_waited_for() {
         let began = Instant::now();
         within("the end", a.remote.shutdown(true)).await;
         let took = began.elapsed();
-        assert!(took >= ms(whole) && took <= ms(whole + 500), "{took:?}");
+        // The last two eighths are for what is left when they are cut.
+        assert!(took >= ms(whole / 4 * 3) && took <= ms(whole), "{took:?}");
         tokio::time::resume();
         a.stop().await;
     }

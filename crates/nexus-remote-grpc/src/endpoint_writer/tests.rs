@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt;
+use nexus_actor_core::coordinated_shutdown::ShutdownPhase;
 use nexus_actor_core::dead_letter::DeadLetterEvent;
 use nexus_actor_core::lock::Lock;
 use nexus_actor_core::runtime::{BoxFuture, Runtime, TokioRuntime};
@@ -665,6 +666,50 @@ async fn the_end_of_a_node_comes_at_once_when_all_is_taken() {
     }
     assert_eq!(pair.node.system.dead_letters().count(DeadLetterReason::Shutdown), 0);
     pair.node.stop().await;
+}
+
+/// Whatever peers do, a node has ended when its own time is over, and when its system's is: what an application takes of that
+/// is not there for the node. Nothing of it goes on, and all that it had is accounted for.
+///
+/// Covers: S109
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_node_is_within_its_time_and_that_of_its_system() {
+    // What the system may take, what the application takes of that, and what the node may take for its queues and in all.
+    for (all, taken, flush, own) in [
+        (60_000, 0, 3_000, 10_000),
+        (60_000, 0, 10_000, 10_000),
+        (60_000, 0, 1_000, 1_000),
+        (10_000, 0, 10_000, 10_000),
+        (10_000, 6_000, 3_000, 10_000),
+        (10_000, 8_000, 3_000, 10_000),
+        (10_000, 9_900, 10_000, 10_000),
+    ] {
+        let system = ActorSystem::builder("node").with_shutdown_timeout(ms(all)).build().expect("a system");
+        system.register::<Echo>().expect("registered once");
+        let config = local().with([
+            ConfigOption::with_shutdown_flush(ms(flush)),
+            ConfigOption::with_shutdown_timeout(ms(own)),
+        ]);
+        let remote = Remote::start(&system, config).await.expect("a node");
+        let node = TestNode { system: system.clone(), remote: remote.clone(), heard: Heard::default() };
+        let door = Door::of(&node);
+        // One that never reads, nor ends the call; and a client that does not hang up when it is told goodbye.
+        let pair = Pair::of(node, Manners { never_reads: true, ..NEXUS });
+        pair.fill().await;
+        let client = door.call(raw::client_hello("raw")).await.expect("a call");
+        let endpoint = pair.endpoint();
+        let phase = ShutdownPhase::BeforeActors;
+        system.coordinated_shutdown().add_task(phase, "drain", move || tokio::time::sleep(ms(taken)));
+        let began = Instant::now();
+        let what = format!("{all} {taken} {flush} {own}");
+        assert_eq!(system.shutdown().await.map_err(|error| error.to_string()), Ok(()), "{what}");
+        let took = began.elapsed();
+        assert!(took <= ms(all.min(taken + own)), "{what}: {took:?}");
+        assert_eq!(remote.tasks(), 0, "{what}");
+        let last = endpoint.statistics().snapshot();
+        assert_eq!((last.unknown, last.dead_letters), (last.sent, COUNT - last.sent), "{what}: {last:?}");
+        drop(client);
+    }
 }
 
 /// What waits for a peer that is given up meanwhile is waited for until then.
