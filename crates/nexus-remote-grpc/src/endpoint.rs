@@ -400,7 +400,8 @@ impl Endpoint {
     /// A call of the peer ended or another one began: a termination that it told may have been lost with the call, and
     /// nobody says it again. The peer is told again of everybody who is watched, and answers for those who are gone.
     pub(crate) fn tell_watches_again(&self) {
-        if !self.watcher.is_done() {
+        // Of an end that is not carried out yet the books still have those who are about to be told of it.
+        if !self.watcher.is_done() && !self.read(EndpointState::is_at_rest) {
             self.watcher.tell_again();
             self.want_if_waiting();
         }
@@ -782,6 +783,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether the peer's own connection stands while the one to it is made again: who has asked by that one waits for its
+    /// answer, until the row is over.
+    pub(crate) fn are_answers_awaited(&self) -> bool {
+        self.kind == EndpointKind::Dialled
+            && self.inbound.load(Ordering::Acquire) > 0
+            && !self.read(EndpointState::is_at_rest)
+    }
+
     /// Puts an answer that a broken connection left back into the queue.
     pub(crate) fn keep_answer(&self, deliver: RemoteDeliver, payload: &[u8]) {
         let displaced = match self.mailbox.offer_answer(deliver, payload) {
@@ -889,9 +898,11 @@ impl Endpoint {
         }
     }
 
-    /// Whether the call that sends by `control` is the one that takes what waits.
+    /// Whether the call that sends by `control` is the one that takes what waits. Asked under the lock of what it takes from:
+    /// what is queued after the node was suspended, say, is not taken by who looked before.
     pub(crate) fn is_served_by(&self, control: &Arc<OutboundControl>) -> bool {
         !control.is_closed()
+            && !self.is_suspended()
             && match self.kind {
                 EndpointKind::Dialled => !self.is_lost.load(Ordering::Acquire),
                 EndpointKind::Client => self.client_calls.is_served_by(control),
@@ -952,7 +963,12 @@ impl Endpoint {
     /// The question of this node that `deliver` is, if it is one.
     pub(crate) fn question_of(&self, deliver: &RemoteDeliver) -> Option<ReplyKey> {
         let sender = deliver.sender.as_ref()?;
-        pending_asks::key_of(&sender.id).filter(|_| *sender.address == *self.node.address)
+        self.own_key(&sender.address, &sender.id)
+    }
+
+    /// The key of the asker of this node whose id at `address` that is.
+    fn own_key(&self, address: &str, id: &str) -> Option<ReplyKey> {
+        pending_asks::key_of(id).filter(|_| *address == *self.node.address)
     }
 
     /// Records a message toward the peer that will not arrive, and tells whoever waits for its answer.
@@ -981,10 +997,7 @@ impl Endpoint {
 
     /// Tells whoever sent a message as `id` at `address` that it will not arrive, if that is somebody here who asked.
     pub(crate) fn fail_asker(&self, address: &str, id: &str, reason: DeadLetterReason) {
-        if let Some(key) = pending_asks::key_of(id)
-            && *address == *self.node.address
-            && let Some(ask) = self.node.asks.take(key)
-        {
+        if let Some(ask) = self.own_key(address, id).and_then(|key| self.node.asks.take(key)) {
             ask.fail(AskError::from_reason(reason));
         }
     }

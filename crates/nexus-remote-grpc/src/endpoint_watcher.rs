@@ -215,6 +215,10 @@ impl EndpointWatcher {
                 let is_watched = !entry.watchers.is_empty();
                 *live += usize::from(is_watched);
                 if entry.told.is_some() {
+                    if !is_watched && entry.turn.is_none() {
+                        // The next one heard of a watch that is none any more.
+                        untold.push(id.clone());
+                    }
                     return true;
                 }
                 if is_watched {

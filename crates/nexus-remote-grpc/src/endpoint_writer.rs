@@ -270,9 +270,7 @@ impl EndpointWriter {
             EndpointAction::Disconnect { cause } => self.disconnect(&cause, about),
             EndpointAction::Discard { reason } => {
                 let mut answers = Vec::new();
-                // Who has asked and whose own connection stands waits for its answer, until the row is over.
-                let is_awaited =
-                    endpoint.inbound.load(Ordering::Acquire) > 0 && !endpoint.read(EndpointState::is_at_rest);
+                let is_awaited = endpoint.are_answers_awaited();
                 // They are out of the mailbox: whatever becomes of one, the others are recorded.
                 endpoint.mailbox.drain_before(about.mark, |deliver, payload| {
                     if is_awaited && deliver.target.is_future() {

@@ -56,6 +56,14 @@ impl Table {
         self.readers.retain(|(of, _)| !Arc::ptr_eq(of, address));
     }
 
+    /// When nothing waits, what a burst took is given back.
+    fn give_back(&mut self) {
+        if self.free.len() == self.slots.len() {
+            self.slots = Vec::new();
+            self.free = Vec::new();
+        }
+    }
+
     /// One question less.
     fn count_down(&mut self, asked: &Asked) {
         let limited = usize::from(asked.kind != AskedKind::Probe);
@@ -222,11 +230,7 @@ impl PendingAsks {
         let asked = slot.ask.take()?;
         table.count_down(&asked);
         table.free.push(key.slot);
-        if table.free.len() == table.slots.len() {
-            // Nothing waits: what a burst took is given back.
-            table.slots = Vec::new();
-            table.free = Vec::new();
-        }
+        table.give_back();
         Some(asked.reply)
     }
 
@@ -290,6 +294,7 @@ impl PendingAsks {
             for asked in &failed {
                 table.count_down(asked);
             }
+            table.give_back();
         }
         let count = failed.len();
         for asked in failed {

@@ -91,6 +91,20 @@ async fn what_the_peer_hears_last_is_how_it_stands() {
     assert_eq!(it.books.len(), 1);
 }
 
+/// The end of a process is carried out late: the next one has heard of a watch that began before, and hears its end.
+#[tokio::test]
+async fn the_next_process_hears_the_end_of_a_watch_that_went_with_the_last() {
+    let it = Books::new(10);
+    it.watch("a", 0);
+    let mut told = Vec::new();
+    it.books.take(&Context::from_waker(Waker::noop()), 10, 1, || true, &mut told);
+    assert_eq!(told, [watch("a")]);
+    it.books.process_gone(1);
+    assert!(!it.books.is_done());
+    assert_eq!(it.take(10), [unwatch("a")]);
+    assert!(it.books.is_done());
+}
+
 /// The same from several threads, with one that takes: the last word of each actor is the truth.
 #[tokio::test]
 async fn what_the_peer_hears_last_is_how_it_stands_however_they_meet() {

@@ -90,6 +90,9 @@ pub(crate) struct OutboundControl {
     number: u64,
     /// The peer says how much it took.
     is_confirmed: AtomicBool,
+    /// Questions whose place among what was taken is noted. Set before they are handed over, so who [settles](SETTLED) later
+    /// sees it.
+    has_questions: AtomicBool,
     stage: AtomicU8,
     pushed: Lock<Pushed>,
     waker: Lock<Option<Waker>>,
@@ -107,6 +110,7 @@ impl OutboundControl {
         Self {
             number,
             is_confirmed: AtomicBool::new(false),
+            has_questions: AtomicBool::new(false),
             stage: AtomicU8::new(HELD),
             pushed: Lock::default(),
             waker: Lock::default(),
@@ -222,8 +226,9 @@ impl OutboundControl {
     /// and questions among them fail, as they are handed over.
     pub(crate) fn settle(&self, asks: &PendingAsks) -> u64 {
         let unknown = self.count_unknown();
-        if self.is_confirmed.load(Ordering::Acquire) {
-            // Of a peer that confirms nothing, all are unknown, and most are answered all the same.
+        // Of a peer that confirms nothing none is noted: all are unknown, and most are answered all the same. And the table may
+        // be long: it is looked through only for who has some.
+        if self.has_questions.load(Ordering::Acquire) {
             asks.fail_unconfirmed(self.number, self.confirmed.load(Ordering::Acquire));
         }
         unknown
@@ -418,6 +423,7 @@ impl Outbound {
         let node = self.endpoint.node();
         if !self.questions.is_empty() {
             // First: who settles the call sees them, or is seen below.
+            self.control.has_questions.store(true, Ordering::Release);
             node.asks.note_taken(self.control.number, &self.questions);
         }
         let is_late = self.control.hand_over(messages);
@@ -466,8 +472,12 @@ impl Drop for Outbound {
         for message in endpoint.take_back(unsaid) {
             contained(|| endpoint.dead_system(&message, DeadLetterReason::Unreachable));
         }
+        let is_awaited = endpoint.are_answers_awaited();
         self.batch.drain_user(|deliver, payload| {
             contained(|| {
+                if is_awaited && deliver.target.is_future() {
+                    return endpoint.keep_answer(deliver, payload);
+                }
                 endpoint.dead(
                     &deliver,
                     payload.len(),
@@ -710,6 +720,49 @@ mod tests {
         drop(hand());
         assert!(endpoint.mailbox.is_empty());
         assert_eq!(is_recorded(), 2, "the stops");
+        remote.shutdown(false).await;
+    }
+
+    /// An answer that a broken connection had in hand waits for the next one while the asker's own connection stands.
+    #[tokio::test]
+    async fn an_answer_in_hand_waits_for_who_is_there() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let endpoint =
+            remote.node_for_tests().endpoint_of("127.0.0.1:1", EndpointKind::Dialled).expect("room");
+        endpoint.apply(EndpointState::ensure_connected);
+        for (calls, waits) in [(0, 0), (1, 1)] {
+            for id in ["future$1", "somebody"] {
+                let target = Arc::new(PidEntry::new("127.0.0.1:1", id));
+                let name = TypeName { package: "google.protobuf", name: "StringValue" };
+                assert!(endpoint.mailbox.offer(RemoteDeliver::new(target, name), &[]).is_ok());
+            }
+            let mut outbound = Outbound::new(endpoint.clone(), Arc::new(OutboundControl::new(0)));
+            assert_eq!(endpoint.mailbox.poll_user_mailbox(2, &mut outbound.batch), 2);
+            endpoint.inbound.store(calls, Ordering::Release);
+            let before = system.dead_letters().count(DeadLetterReason::Unreachable);
+            drop(outbound);
+            assert_eq!(endpoint.mailbox.state().len, waits as usize);
+            assert_eq!(system.dead_letters().count(DeadLetterReason::Unreachable) - before, 2 - waits);
+        }
+        endpoint.inbound.store(0, Ordering::Release);
+        remote.shutdown(false).await;
+    }
+
+    /// The end of a call tells a peer that has ended nothing again, though those who watched there are not told yet.
+    #[tokio::test]
+    async fn a_peer_at_rest_is_not_dialled_for_watches() {
+        let system = ActorSystem::builder("node").build().expect("a system");
+        let remote = Remote::start(&system, Config::new("127.0.0.1", 0)).await.expect("a node");
+        let node = remote.node_for_tests();
+        let endpoint = node.endpoint_of("127.0.0.1:1", EndpointKind::Dialled).expect("room");
+        let watcher = node.activator.get().expect("started").to_any();
+        let path = watcher.path().clone();
+        assert!(endpoint.watcher().watch(&"a".into(), &path, watcher, endpoint.era()));
+        endpoint.tell_watches_again();
+        assert!(endpoint.read(EndpointState::is_at_rest));
+        endpoint.apply(EndpointState::ensure_connected);
+        assert!(!endpoint.read(EndpointState::is_at_rest));
         remote.shutdown(false).await;
     }
 
