@@ -8,8 +8,8 @@
 //! [`ActorRef`]s.
 //!
 //! It knows nothing of cluster membership, and of the native wire only the events, figures and backpressure marks that both
-//! share. Delivery is at most once and in order for each pair of actors; the wire has no acknowledgements, so what a broken
-//! stream had taken is counted as unknown and not sent again.
+//! share. Delivery is at most once, and in order for each pair of actors as long as one connection lasts; the wire has no
+//! acknowledgements, so what a broken stream had taken is counted as unknown and not sent again.
 //!
 //! ```
 //! use nexus_actor_core::pid::Pid;
