@@ -107,7 +107,7 @@ fn a_node_shows_its_endpoints_over_http() {
     let mut node = Node::start_with(&options, "listening ");
     let url = listening(&mut node.out, "http ");
     let show = |arguments: &[&str]| run(&[&["endpoints", &url], arguments].concat());
-    assert_eq!(text(&show(&[]).stdout), "no endpoints: this node has spoken with nobody\n");
+    assert_eq!(text(&show(&[]).stdout), "no endpoints now; those that ended are in the totals of /metrics\n");
     assert_eq!(json(&show(&["--json"]))["endpoints"].as_array().map(Vec::len), Some(0));
     let answer = json(&run(&["ping", &node.address, "--count", "3", "--interval", "0ms", "--json"]));
     assert_eq!(number(&answer, "lost"), 0.0);

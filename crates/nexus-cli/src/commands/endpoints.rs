@@ -36,7 +36,7 @@ pub(crate) async fn run(options: EndpointsOptions) -> anyhow::Result<()> {
     if options.json {
         console::line(text.trim_end())?;
     } else if endpoints.endpoints.is_empty() {
-        console::line("no endpoints: this node has spoken with nobody")?;
+        console::line("no endpoints now; those that ended are in the totals of /metrics")?;
     } else {
         console::line(table(&endpoints.endpoints, Style::stdout()).trim_end())?;
     }
