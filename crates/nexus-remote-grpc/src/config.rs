@@ -335,7 +335,8 @@ impl Config {
     /// What a protoactor-go node does where it differs from the defaults: 5 tries 2 s apart, batches of 1,000, a queue of
     /// 1,000,000, peers may stop any actor, the wire of its released versions.
     ///
-    /// It goes on to refuse what would end a Go process, keeps its bounds in bytes, and notices a silent peer.
+    /// It goes on to refuse what would end a Go process, keeps its bounds in bytes, and notices a silent peer. Like the
+    /// defaults it listens on `127.0.0.1`, on a port that is free: add `with_host` and `with_port`.
     #[must_use]
     pub fn protoactor_parity() -> Self {
         let wait = Duration::from_secs(2);

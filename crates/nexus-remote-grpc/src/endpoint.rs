@@ -35,7 +35,7 @@ use tokio::sync::Notify;
 use crate::client_connection::ClientCalls;
 use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint::signs_of_life::{Found, SignOfLife, WatchTouch};
-use crate::endpoint_state::{ConnectionState, EndpointAction, EndpointState};
+use crate::endpoint_state::{ConnectionState, DisconnectCause, EndpointAction, EndpointState};
 use crate::endpoint_watcher::{EndpointWatcher, ToTell};
 use crate::endpoint_writer;
 use crate::endpoint_writer::outbound::OutboundControl;
@@ -127,6 +127,8 @@ pub struct Endpoint {
     pub(crate) inbound: AtomicU64,
     /// It has opened one before.
     has_called: AtomicBool,
+    /// When it last shook hands by a call of its own and did not refuse this node: calls with lower numbers are older; 0 if never.
+    welcomed: AtomicU64,
     /// The question whether the peer is there that was asked last.
     probe: Lock<Option<ReplyKey>>,
     /// The peer counts among those that have a call open here. Held by a call that comes to stay, and by one that leaves.
@@ -235,6 +237,7 @@ impl Endpoint {
             form_learned: Notify::new(),
             inbound: AtomicU64::new(0),
             has_called: AtomicBool::new(false),
+            welcomed: AtomicU64::new(0),
             probe: Lock::default(),
             has_calls: Lock::default(),
             questions: AtomicUsize::new(0),
@@ -395,6 +398,23 @@ impl Endpoint {
         if self.has_called.swap(true, Ordering::AcqRel) {
             self.tell_watches_again();
         }
+    }
+
+    /// The peer shakes hands by a call of its own and does not refuse this node. To be said before it is looked whether the
+    /// endpoint is blocked: a refusal that comes at the same time is seen there, or sees this.
+    pub(crate) fn welcome(&self) {
+        self.welcomed.fetch_max(self.node.calls_begun(), Ordering::AcqRel);
+    }
+
+    /// The peer refused this node, by the call of that number. Where it has shaken hands by a call of its own since, the refusal
+    /// is older than that and only came late: the peer is asked again at once. By a call that began later it is believed.
+    pub(crate) fn refused(&self, state: &mut EndpointState, now: Instant, by: u64) {
+        if by >= self.welcomed.load(Ordering::Acquire) {
+            return state.handle_disconnected(now, DisconnectCause::Blocked);
+        }
+        let why = "it refused this node, and has called it since";
+        state.handle_disconnected(now, DisconnectCause::Stream(Arc::from(why)));
+        state.handle_called(now);
     }
 
     /// A call of the peer ended or another one began: a termination that it told may have been lost with the call, and

@@ -202,7 +202,10 @@ impl EndpointManager {
     /// A reference to the actor that `pid` names.
     ///
     /// # Errors
-    /// When the pid names no node, or `M` has no form on this wire.
+    /// When the pid names no node, or `M` has no form on this wire; when the way there is refused, with [`Refusal::Blocked`]
+    /// while this node refuses that one or is refused by it.
+    ///
+    /// [`Refusal::Blocked`]: nexus_actor_core::Refusal::Blocked
     pub fn resolve<M: Message>(&self, pid: &Pid) -> Result<ActorRef<M>, ResolveError> {
         let path = path_of(pid)?;
         let found = self.node.system.resolve_path(&path)?;

@@ -89,7 +89,10 @@ struct Made {
 
 enum ConnectFault {
     Failed(String),
+    /// This node refuses the peer.
     Blocked,
+    /// The peer refused this node, by the call of that number.
+    Refused(u64),
 }
 
 type Attempt = Pin<Box<dyn Future<Output = Result<Box<Made>, ConnectFault>> + Send>>;
@@ -333,6 +336,7 @@ impl EndpointWriter {
                 self.endpoint.apply(|state, now| match fault {
                     _ if !state.is_under_way(number) => {}
                     ConnectFault::Blocked => state.handle_blocked(now),
+                    ConnectFault::Refused(by) => self.endpoint.refused(state, now, by),
                     ConnectFault::Failed(why) => state.handle_connect_failed(now, why),
                 });
             }
@@ -466,7 +470,14 @@ impl EndpointWriter {
         };
         match batch::decode(bytes, &self.endpoint.node().limits) {
             Ok(Incoming::Disconnect) => lost(DisconnectCause::PeerLeft),
-            Ok(Incoming::ConnectResponse(response)) if response.blocked => lost(DisconnectCause::Blocked),
+            Ok(Incoming::ConnectResponse(response)) if response.blocked => {
+                let by = self.link.as_ref().map_or(u64::MAX, |link| link.control.number());
+                endpoint.apply(|state, now| {
+                    if endpoint.era() == era {
+                        endpoint.refused(state, now, by);
+                    }
+                });
+            }
             Ok(Incoming::Acknowledge(messages)) => {
                 if let Some(link) = &self.link {
                     link.control.acknowledged(messages);
@@ -575,8 +586,11 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
         () = overdue => return Err(failed("no answer while others wait to be dialled".to_owned())),
     };
     drop(place);
-    if response.blocked || !node.block_list.permits(&response.member_id, Some(&address)) {
+    if !node.block_list.permits(&response.member_id, Some(&address)) {
         return Err(ConnectFault::Blocked);
+    }
+    if response.blocked {
+        return Err(ConnectFault::Refused(control.number()));
     }
     let is_nexus = response.nexus.is_some();
     if is_nexus {

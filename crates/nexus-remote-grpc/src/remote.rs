@@ -266,7 +266,10 @@ impl Remote {
     /// A reference to the actor that `pid` names, here or elsewhere.
     ///
     /// # Errors
-    /// When the pid names no node, or `M` has no form on this wire.
+    /// When the pid names no node, or `M` has no form on this wire; when the way there is refused, with [`Refusal::Blocked`]
+    /// while this node refuses that one or is refused by it.
+    ///
+    /// [`Refusal::Blocked`]: nexus_actor_core::Refusal::Blocked
     pub fn resolve<M: Message>(&self, pid: &Pid) -> Result<ActorRef<M>, ResolveError> {
         self.0.manager.resolve(pid)
     }

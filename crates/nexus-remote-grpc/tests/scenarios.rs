@@ -18,11 +18,14 @@ use nexus_remote_grpc::config::Limits;
 use nexus_remote_grpc::endpoint_state::{ConnectionState, HeartbeatConfig, ReconnectPolicy};
 use nexus_remote_grpc::wire::batch::{Incoming, WireForm};
 use nexus_remote_grpc::wire::proto::actor;
-use nexus_remote_grpc::wire::proto::remote::MessageEnvelope;
+use nexus_remote_grpc::wire::proto::remote::remote_message::MessageType;
+use nexus_remote_grpc::wire::proto::remote::{ConnectResponse, MessageEnvelope};
 use nexus_remote_grpc::{Config, ConfigOption};
 use prost::Message as _;
 use support::proxy::Proxy;
-use support::raw::{Manners, RawCall, RawServer, batch, client_hello, eventually, note, sent, server_hello};
+use support::raw::{
+    Manners, RawCall, RawServer, batch, client_hello, eventually, message, note, sent, server_hello,
+};
 use support::{Echo, Heard, TestNode, Watch, Watcher, local, nowhere, own_host, within};
 
 const fn ms(millis: u64) -> std::time::Duration {
@@ -694,6 +697,29 @@ async fn a_block_cuts_refuses_and_is_lifted_without_a_restart() {
         a.stop().await;
         b.stop().await;
     }
+}
+
+/// A peer that blocks this node and takes it off again says so on two connections, of which the older may be the slower.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_is_older_than_a_call_of_the_peer_is_asked_about_again() {
+    let mut server = RawServer::start(Manners { is_nexus: true, ..Manners::default() }).await;
+    let a = node([]).await;
+    let there = a.at(&server.address(), "echo");
+    there.tell(Echo::Note("before".to_owned()));
+    server.call().await;
+    server.batch().await;
+    let mut lost = a.events::<EndpointReconnectEvent>();
+    let mut connected = a.events::<EndpointConnectedEvent>();
+    let call = RawCall::shake(a.remote.address(), server_hello("raw", &server.address())).await;
+    let refusal = ConnectResponse { member_id: "raw".to_owned(), blocked: true, nexus: None };
+    server.say(message(MessageType::ConnectResponse(refusal))).await;
+    lost.next("another attempt").await;
+    connected.next("the connection that it makes").await;
+    there.tell(Echo::Note("behind".to_owned()));
+    server.batch().await;
+    drop(call);
+    assert_eq!(a.system.dead_letters().count(DeadLetterReason::Blocked), 0);
+    a.stop().await;
 }
 
 /// Covers: TST-41, CC-07

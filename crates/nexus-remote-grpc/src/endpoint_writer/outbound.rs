@@ -121,6 +121,11 @@ impl OutboundControl {
         }
     }
 
+    /// Its number: a call that was begun later has a higher one.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
     fn wake(&self) {
         let waker = self.waker.lock().take();
         if let Some(waker) = waker {

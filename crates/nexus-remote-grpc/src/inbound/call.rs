@@ -426,6 +426,9 @@ impl InboundCall {
             block_list.iter().any(|id| **id == *self.node.system_id || **id == *self.node.address);
         // It refuses us, so there is no use in dialling it. A connection that serves is proof enough of the contrary, and
         // without a certificate anybody might say this in its name: a dial is answered then.
+        if !refuses_us {
+            endpoint.welcome();
+        }
         if refuses_us && self.identity.is_authenticated() && !endpoint.read(EndpointState::is_linked) {
             endpoint.apply(|state, now| state.handle_blocked(now));
         } else if !refuses_us && endpoint.read(EndpointState::is_blocked) {

@@ -174,6 +174,7 @@ struct Taker {
     manners: Manners,
     taken: mpsc::UnboundedSender<Bytes>,
     calls: mpsc::UnboundedSender<Request<()>>,
+    downs: mpsc::UnboundedSender<mpsc::WeakUnboundedSender<Result<Bytes, Status>>>,
 }
 
 impl Remoting for Taker {
@@ -189,6 +190,7 @@ impl Remoting for Taker {
         *seen.metadata_mut() = request.metadata().clone();
         let _ = self.calls.send(seen);
         let (down, messages) = mpsc::unbounded_channel();
+        let _ = self.downs.send(down.downgrade());
         let mut up = request.into_inner();
         tokio::spawn(async move {
             let Ok(Some(first)) = up.message().await else { return };
@@ -215,6 +217,7 @@ pub struct RawServer {
     pub address: SocketAddr,
     taken: mpsc::UnboundedReceiver<Bytes>,
     calls: mpsc::UnboundedReceiver<Request<()>>,
+    downs: mpsc::UnboundedReceiver<mpsc::WeakUnboundedSender<Result<Bytes, Status>>>,
     serving: JoinHandle<()>,
 }
 
@@ -236,12 +239,13 @@ impl RawServer {
     {
         let (sender, taken) = mpsc::unbounded_channel();
         let (call_sender, calls) = mpsc::unbounded_channel();
-        let taker = Taker { manners, taken: sender, calls: call_sender };
+        let (down_sender, downs) = mpsc::unbounded_channel();
+        let taker = Taker { manners, taken: sender, calls: call_sender, downs: down_sender };
         let service = RemotingServer::new(Arc::new(taker), MESSAGE_BYTES);
         let serving = tokio::spawn(async move {
             let _ = Server::builder().serve_with_incoming(service, incoming).await;
         });
-        Self { address, taken, calls, serving }
+        Self { address, taken, calls, downs, serving }
     }
 
     pub fn address(&self) -> String {
@@ -251,6 +255,12 @@ impl RawServer {
     /// The metadata of the next call.
     pub async fn call(&mut self) -> Request<()> {
         within("a call", self.calls.recv()).await.expect("it serves")
+    }
+
+    /// Says `bytes` down the oldest call that was not spoken to so.
+    pub async fn say(&mut self, bytes: Bytes) {
+        let down = within("a call", self.downs.recv()).await.expect("it serves");
+        down.upgrade().expect("it is open").send(Ok(bytes)).expect("it is open");
     }
 
     pub async fn next(&mut self) -> Incoming {
