@@ -110,7 +110,9 @@ values! {
     /// `docs/guides/benchmarks.md`; protoactor-go has 1,000. A message of the wire never passes its limit in bytes, whatever
     /// this is.
     endpoint_writer_batch_size, get_endpoint_writer_batch_size, with_endpoint_writer_batch_size: usize = 512;
-    /// Messages that wait for one address at most; 1,000,000 by default, at least 1. A bound and not a reservation.
+    /// Messages that wait for one address at most; 1,000,000 by default, at least 1. A bound and not a reservation. The level
+    /// of backpressure follows this and `endpoint_writer_queue_bytes` alone: a queue that is refused by its share of
+    /// [`Limits::queue_bytes`] may be `Normal`, without an event and unseen by auto-throttle.
     endpoint_writer_queue_size, get_endpoint_writer_queue_size, with_endpoint_writer_queue_size: usize = 1_000_000;
     /// Bytes of their payloads (L15); 64 MiB by default, at least 1. Whichever bound is reached first holds,
     /// that of all queues together ([`Limits::queue_bytes`]) among them.

@@ -25,7 +25,7 @@ use portable_atomic::{AtomicBool, Ordering};
 
 use crate::endpoint::pid_entry::PidEntry;
 use crate::endpoint_writer_mailbox::payload_arena::PayloadArena;
-use crate::endpoint_writer_mailbox::queue_budget::{QueueBudget, QueueShare};
+use crate::endpoint_writer_mailbox::queue_budget::{AwaitsRoom, ENTRY, Freed, QueueBudget, QueueShare};
 use crate::wire::batch::TypeName;
 
 /// Payload bytes of one batch, at most; one message alone may be larger. More would only wait in another place.
@@ -335,7 +335,8 @@ pub struct EndpointWriterMailbox {
     statistics: Arc<EndpointStatistics>,
     /// Senders are ahead of the writer, as [`PACE`] has it.
     ahead: AtomicBool,
-    inner: Lock<Inner>,
+    /// Shared with the budget, which knows it while senders wait for what other queues hold.
+    inner: Arc<Lock<Inner>>,
 }
 
 struct Inner {
@@ -392,9 +393,9 @@ impl Inner {
         }
     }
 
-    fn note_share(&mut self) {
+    fn note_share(&mut self, wakes: &mut Wakes) {
         let messages = self.user.len() + self.system.len() + self.notices.len();
-        self.share.set(messages, self.payloads.bytes() + self.system_bytes);
+        wakes.freed.add(self.share.set(messages, self.payloads.bytes() + self.system_bytes));
     }
 
     /// Messages went: who waits for the last of them may go on.
@@ -402,6 +403,19 @@ impl Inner {
         if self.empty.is_some() && self.is_empty() {
             wakes.empty = self.empty.take();
         }
+    }
+}
+
+impl AwaitsRoom for Lock<Inner> {
+    fn look_for_room(&self) {
+        let room = {
+            let mut inner = self.lock();
+            inner.share.was_told();
+            // Whoever is woken asks for the bounds of the queue itself.
+            let stays = inner.room.is_empty() || (!inner.user.is_empty() && inner.share.awaits_room());
+            if stays { Vec::new() } else { core::mem::take(&mut inner.room) }
+        };
+        room.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -413,6 +427,8 @@ pub(crate) struct Wakes {
     throttle: Option<Waker>,
     empty: Option<Waker>,
     room: Vec<Waker>,
+    /// Other queues, whose senders may wait for what went from here.
+    freed: Freed,
 }
 
 impl Drop for Wakes {
@@ -432,7 +448,7 @@ impl EndpointWriterMailbox {
             bounds,
             statistics,
             ahead: AtomicBool::new(false),
-            inner: Lock::new(Inner {
+            inner: Arc::new(Lock::new(Inner {
                 user: RingQueue::new(bounds.messages_max).with_dynamic(false),
                 payloads: PayloadArena::default(),
                 offered: 0,
@@ -451,7 +467,7 @@ impl EndpointWriterMailbox {
                 room: Vec::new(),
                 throttle: None,
                 empty: None,
-            }),
+            })),
         };
         mailbox.statistics.record_queue_state(bounds.messages_max as u64, 0);
         mailbox
@@ -459,7 +475,8 @@ impl EndpointWriterMailbox {
 
     /// The same with a part of what all queues of a node may hold.
     pub(crate) fn with_budget(self, budget: Arc<QueueBudget>) -> Self {
-        self.inner.lock().share = QueueShare::of(budget);
+        let inner = Arc::downgrade(&self.inner);
+        self.inner.lock().share = QueueShare::of(budget).told_by(inner);
         self
     }
 
@@ -511,13 +528,17 @@ impl EndpointWriterMailbox {
                     Refusal::QueueFull { messages: inner.user.len(), bytes: inner.payloads.bytes() };
                 return Err(QueueError::OfferError(RefusedDeliver { deliver, refusal }));
             }
-            while self.is_full(&inner)
+            // A share may shrink to a small part of what waits here. All of that at once would be much work under the lock,
+            // so for the share no more goes than comes, the oldest message at least.
+            let (brought, mut gone) = (payload.len() + ENTRY, 0);
+            while (self.is_full_itself(&inner) || (gone < brought && self.is_full(&inner)))
                 && let Some(oldest) = inner.user.poll()
             {
                 let mut payload = Vec::new();
                 inner.payloads.pop_into(&mut payload);
                 inner.gone += 1;
-                inner.note_share();
+                inner.note_share(&mut wakes);
+                gone += payload.len() + ENTRY;
                 displaced.push((oldest, payload));
             }
         }
@@ -541,7 +562,9 @@ impl EndpointWriterMailbox {
     /// Queues one system message, however full the user queue is.
     ///
     /// # Errors
-    /// [`QueueError::OfferError`] with the message: the system queue is full, or the mailbox is closed.
+    /// [`QueueError::OfferError`] with the message: the system queue is full, or the mailbox is closed. It is full too when
+    /// system messages alone take the queue's share of what all queues may hold; never for a [`RemoteSystem::Touch`], or a
+    /// connection that lives would be taken for lost.
     pub fn offer_system(&self, message: RemoteSystem) -> Result<(), QueueError<RemoteSystem>> {
         let mut wakes = Wakes::default();
         let mut inner = self.inner.lock();
@@ -549,7 +572,8 @@ impl EndpointWriterMailbox {
         if inner.closed
             || len >= self.bounds.system_messages_max
             || (len > 0 && inner.system_bytes + size > self.bounds.system_bytes_max)
-            || inner.share.is_full()
+            || (!matches!(message, RemoteSystem::Touch { .. })
+                && inner.share.is_too_much(len, inner.system_bytes))
         {
             return Err(QueueError::OfferError(message));
         }
@@ -560,7 +584,7 @@ impl EndpointWriterMailbox {
         } else {
             inner.system.push_back(message);
         }
-        inner.note_share();
+        inner.note_share(&mut wakes);
         wakes.receiver = inner.receiver.take();
         Ok(())
     }
@@ -584,7 +608,7 @@ impl EndpointWriterMailbox {
                 inner.system_gone = inner.system_gone.saturating_sub(1);
             }
         }
-        inner.note_share();
+        inner.note_share(&mut wakes);
         wakes.receiver = inner.receiver.take();
         Vec::new()
     }
@@ -618,7 +642,7 @@ impl EndpointWriterMailbox {
             return Poll::Pending;
         }
         let share = if inner.user.is_empty() { batch_size } else { (batch_size - batch_size / 4).max(1) };
-        let mut taken = Self::take_system(&mut inner, share, batch);
+        let mut taken = Self::take_system(&mut inner, share, batch, &mut wakes);
         if !inner.user.is_empty() {
             let rest = batch_size.saturating_sub(taken).max(1);
             taken += self.take_user(&mut inner, rest, batch, &mut wakes);
@@ -649,7 +673,7 @@ impl EndpointWriterMailbox {
     pub(crate) fn poll_system_mailbox(&self, max: usize, batch: &mut OutboundBatch) -> usize {
         let mut wakes = Wakes::default();
         let mut inner = self.inner.lock();
-        let taken = Self::take_system(&mut inner, max, batch);
+        let taken = Self::take_system(&mut inner, max, batch, &mut wakes);
         inner.note_empty(&mut wakes);
         drop(inner);
         taken
@@ -658,7 +682,7 @@ impl EndpointWriterMailbox {
     /// Ready when the user queue has room, or when waiting is of no use because it takes nothing now.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.inner.lock();
-        if inner.refusal.is_some() || !self.is_full(&inner) {
+        if inner.refusal.is_some() || self.has_room(&mut inner) {
             return Poll::Ready(());
         }
         if !inner.room.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -756,6 +780,7 @@ impl EndpointWriterMailbox {
             throttle: inner.throttle.take(),
             room: core::mem::take(&mut inner.room),
             empty: None,
+            freed: Freed::default(),
         };
         drop(inner);
         drop(wakes);
@@ -829,7 +854,7 @@ impl EndpointWriterMailbox {
         {
             drained.push(notice);
         }
-        inner.note_share();
+        inner.note_share(&mut wakes);
         inner.note_empty(&mut wakes);
         drop(inner);
         drained
@@ -884,12 +909,21 @@ impl EndpointWriterMailbox {
 
     /// An empty queue takes one message whatever its bounds, save one of no messages at all.
     fn is_full(&self, inner: &Inner) -> bool {
-        inner.user.len() >= self.bounds.messages_max
-            || (!inner.user.is_empty()
-                && (inner.payloads.bytes() >= self.bounds.bytes_max || inner.share.is_full()))
+        self.is_full_itself(inner) || (!inner.user.is_empty() && inner.share.is_full())
     }
 
-    fn take_system(inner: &mut Inner, max: usize, batch: &mut OutboundBatch) -> usize {
+    /// The same whatever other queues hold.
+    fn is_full_itself(&self, inner: &Inner) -> bool {
+        inner.user.len() >= self.bounds.messages_max
+            || (!inner.user.is_empty() && inner.payloads.bytes() >= self.bounds.bytes_max)
+    }
+
+    /// For senders that wait: if only what other queues hold is in the way, they are woken when that may have changed.
+    fn has_room(&self, inner: &mut Inner) -> bool {
+        !self.is_full_itself(inner) && (inner.user.is_empty() || !inner.share.awaits_room())
+    }
+
+    fn take_system(inner: &mut Inner, max: usize, batch: &mut OutboundBatch, wakes: &mut Wakes) -> usize {
         let before = batch.system.len();
         while batch.system.len() - before < max {
             let gone = inner.gone;
@@ -898,7 +932,7 @@ impl EndpointWriterMailbox {
             let Some(message) = notice.or_else(|| inner.pop_system()) else { break };
             batch.system.push_back(message);
         }
-        inner.note_share();
+        inner.note_share(wakes);
         batch.system.len() - before
     }
 
@@ -927,15 +961,17 @@ impl EndpointWriterMailbox {
     /// Messages went: the level may fall, and who waits for room may go on.
     fn made_room(&self, inner: &mut Inner, wakes: &mut Wakes) {
         self.note_level(inner, wakes);
-        if !inner.room.is_empty() && !self.is_full(inner) {
+        if !inner.room.is_empty() && self.has_room(inner) {
             wakes.room = core::mem::take(&mut inner.room);
         }
     }
 
+    /// From the queue's own bounds alone: what other queues hold changes while this one does not move, and a level that came of
+    /// it would stand, and throttle, when there has long been room again.
     fn note_level(&self, inner: &mut Inner, wakes: &mut Wakes) {
         let (messages, bytes) = (inner.user.len(), inner.payloads.bytes());
         self.statistics.record_queue_state(self.bounds.messages_max as u64, messages as u64);
-        inner.note_share();
+        inner.note_share(wakes);
         if messages < self.quiet_messages
             && bytes < self.quiet_bytes
             && inner.level.signal() == BackpressureSignal::Normal
