@@ -141,6 +141,8 @@ pub struct Endpoint {
     named_by: Lock<Option<NamedByPeer>>,
     /// For whom its lines in the log count: who caused it to be made.
     source: OnceLock<Source>,
+    /// Somebody here has wanted it since it was made.
+    is_claimed_here: AtomicBool,
     /// Of a client: the calls that it opened.
     pub(crate) client_calls: ClientCalls,
 }
@@ -244,6 +246,7 @@ impl Endpoint {
             named: Arc::default(),
             named_by: Lock::default(),
             source: OnceLock::new(),
+            is_claimed_here: AtomicBool::new(false),
             client_calls: ClientCalls::default(),
         })
     }
@@ -367,8 +370,25 @@ impl Endpoint {
         }
     }
 
-    /// Whether somebody here has a reference to an actor there, or watches one.
+    /// Somebody here wants it: from now on it does not wait among those that peers brought up.
+    pub(crate) fn claim_here(&self) {
+        if !self.is_claimed_here.swap(true, Ordering::AcqRel) {
+            self.reached_for();
+        }
+    }
+
+    /// A dial to it that waits among those that peers brought up does so no more.
+    fn reached_for(&self) {
+        if matches!(self.source.get(), None | Some(Source::Host(_))) {
+            self.node.dials.reached_for(&self.address);
+        }
+    }
+
+    /// Whether somebody here has wanted it, has a reference to an actor there, or watches one.
     fn is_reached_for(&self) -> bool {
+        if self.is_claimed_here.load(Ordering::Acquire) {
+            return true;
+        }
         let recipients = self.recipients.lock();
         recipients.slots.len() > recipients.free.len() || !self.watcher.is_done()
     }
@@ -1149,7 +1169,8 @@ impl Route for Endpoint {
         // It may have been forgotten since it was looked up.
         self.node.keep(self);
         let number = self.number_of(self.pid_at(id))?;
-        self.node.dials.reached_for(&self.address);
+        // Not for good: of a peer that was named it is no more than the reference to who has sent something.
+        self.reached_for();
         Ok(number)
     }
 
@@ -1223,6 +1244,7 @@ impl Route for Endpoint {
             return watcher.notify_terminated(target, TerminationReason::Unreachable);
         }
         if self.watcher.watch(&id, target, watcher, self.era()) {
+            self.claim_here();
             self.want();
             // What ends the endpoint from here on finds the watch in the books; what did so before may have missed it.
             if self.cannot_watch() {
@@ -1236,6 +1258,7 @@ impl Route for Endpoint {
     }
 
     fn stop(&self, target: &ActorPath) {
+        self.claim_here();
         self.offer_system(RemoteSystem::Stop { target: self.pid_at(id_of(target)) });
     }
 
@@ -1248,6 +1271,7 @@ impl Route for Endpoint {
     }
 
     fn lookup(&self, path: &ActorPath, _: &'static str, found: Arc<dyn PendingReply>) {
+        self.claim_here();
         self.touch(&id_of(path), Arc::new(Found(found)));
     }
 }

@@ -165,7 +165,7 @@ pub struct EndpointStateConfig {
     pub reconnect_policy: ReconnectPolicy,
     /// When silence counts.
     pub heartbeat: HeartbeatConfig,
-    /// The time for one attempt, dial and handshake together; 15 s by default.
+    /// The time for one attempt, dial and handshake together; 15 s by default. Waiting for a turn to dial is no part of it.
     pub attempt_timeout: Duration,
     /// What becomes of waiting messages while a connection that has served is lost; by default they are recorded at once.
     pub patience: Patience,
@@ -321,8 +321,8 @@ pub enum EndpointAction {
 enum Link {
     /// Nothing is wanted of it.
     Idle,
-    /// An attempt is under way.
-    Connecting { deadline: Instant },
+    /// An attempt is under way; without a deadline while it waits for its turn to dial.
+    Connecting { deadline: Option<Instant> },
     /// Between two attempts, or after the last.
     Waiting { until: Instant },
     /// Messages flow, or would if it were not suspended.
@@ -595,6 +595,21 @@ impl EndpointState {
         self.push(EndpointAction::Connected { system_id, is_new_incarnation, again });
     }
 
+    /// Attempt `number` has to wait for its turn to dial. Its time does not run meanwhile: that others are dialled says nothing of
+    /// the peer. Whatever gives an attempt up gives up this one as well.
+    pub(crate) fn handle_turn_awaited(&mut self, number: u64) {
+        if self.is_under_way(number) {
+            self.link = Link::Connecting { deadline: None };
+        }
+    }
+
+    /// It is the turn of attempt `number`: its time begins.
+    pub(crate) fn handle_dialling(&mut self, now: Instant, number: u64) {
+        if self.is_under_way(number) {
+            self.link = Link::Connecting { deadline: Some(now + self.config.attempt_timeout) };
+        }
+    }
+
     /// The attempt under way failed: dial, call or handshake.
     pub fn handle_connect_failed(&mut self, now: Instant, why: impl Into<Arc<str>>) {
         if matches!(self.link, Link::Connecting { .. }) {
@@ -766,7 +781,7 @@ impl EndpointState {
             self.throttle = Throttle::Refusing;
         }
         match self.link {
-            Link::Connecting { deadline } if now >= deadline => {
+            Link::Connecting { deadline: Some(deadline) } if now >= deadline => {
                 let cause = DisconnectCause::AttemptTimeout;
                 self.push(EndpointAction::Disconnect { cause: cause.clone() });
                 self.attempt_failed(now, cause);
@@ -787,7 +802,7 @@ impl EndpointState {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let link = match self.link {
-            Link::Connecting { deadline } => Some(deadline),
+            Link::Connecting { deadline } => deadline,
             Link::Waiting { until } => Some(until),
             Link::Connected { heard, asked } if !self.suspended => {
                 let HeartbeatConfig { interval, timeout } = self.config.heartbeat;
@@ -851,7 +866,7 @@ impl EndpointState {
             self.statistics.increment_reconnect_attempt();
             self.push(EndpointAction::Reconnecting { attempt });
         }
-        self.link = Link::Connecting { deadline: now + self.config.attempt_timeout };
+        self.link = Link::Connecting { deadline: Some(now + self.config.attempt_timeout) };
         self.push(EndpointAction::Connect { attempt });
     }
 

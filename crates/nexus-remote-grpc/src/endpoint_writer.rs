@@ -256,7 +256,7 @@ impl EndpointWriter {
                 endpoint.show_statistics();
                 // Given up by now, it is dropped by an action that follows.
                 let number = endpoint.read(EndpointState::attempt_number);
-                self.attempt = Some((number, Box::pin(contain(connect(endpoint.clone())))));
+                self.attempt = Some((number, Box::pin(contain(connect(endpoint.clone(), number)))));
             }
             EndpointAction::Reconnecting { attempt } => {
                 log::reconnecting(&endpoint, attempt);
@@ -534,8 +534,23 @@ fn describe(status: &tonic::Status) -> String {
     format!("status {:?}: {text}", status.code())
 }
 
-/// Dials, opens the call, shakes hands, and finds out which form of the wire the peer speaks.
-async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
+/// Waits for the turn of attempt `number` to dial. Its time runs when it has come.
+async fn turn_of(endpoint: &Arc<Endpoint>, number: u64) -> Option<dials::Place> {
+    let dials = &endpoint.node().dials;
+    let mut place = std::pin::pin!(dials.place(endpoint.address(), || endpoint.brought_up_by()));
+    tokio::select! {
+        biased;
+        place = &mut place => return place,
+        () = std::future::ready(()) => {}
+    }
+    endpoint.apply(|state, _| state.handle_turn_awaited(number));
+    let place = place.await;
+    endpoint.apply(|state, now| state.handle_dialling(now, number));
+    place
+}
+
+/// Makes attempt `number`: dials, opens the call, shakes hands, and finds out which form of the wire the peer speaks.
+async fn connect(endpoint: Arc<Endpoint>, number: u64) -> Result<Box<Made>, ConnectFault> {
     let node = endpoint.node().clone();
     let address = endpoint.address().clone();
     if !node.block_list.permits_dial(&address) {
@@ -543,7 +558,7 @@ async fn connect(endpoint: Arc<Endpoint>) -> Result<Box<Made>, ConnectFault> {
     }
     let failed = |why: String| ConnectFault::Failed(why);
     // Until it is known whether somebody answers: who takes the connection and says nothing has a descriptor all the same.
-    let place = node.dials.place(&address, endpoint.brought_up_by()).await;
+    let place = turn_of(&endpoint, number).await;
     let overdue = async {
         match &place {
             Some(place) => place.is_overdue().await,

@@ -279,6 +279,7 @@ impl Node {
         let most = max + max / ENDPOINTS_KEPT;
         let endpoint = self.endpoint_within(address, EndpointKind::Dialled, most)?;
         endpoint.claim();
+        endpoint.claim_here();
         Ok(endpoint)
     }
 

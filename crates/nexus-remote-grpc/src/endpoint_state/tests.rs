@@ -728,3 +728,36 @@ fn an_attempt_that_was_given_up_is_told_from_the_next() {
     let second = driven.state.attempt_number();
     assert!(driven.state.is_under_way(second) && !driven.state.is_under_way(first));
 }
+
+/// The time of an attempt does not run while it waits for its turn to dial, and what gives it up does so all the same.
+#[test]
+fn the_time_of_an_attempt_begins_with_its_turn() {
+    let waiting = || {
+        let mut driven = Driven::new(no_jitter());
+        driven.state.ensure_connected(driven.now);
+        driven.state.handle_turn_awaited(1);
+        driven.take();
+        assert_eq!(driven.state.poll_timeout(), None);
+        driven
+    };
+    let mut driven = waiting();
+    driven.state.handle_timeout(at(3_600_000));
+    driven.state.handle_dialling(at(3_600_000), 2);
+    assert_eq!((driven.take().len(), driven.state.poll_timeout()), (0, None), "of another attempt");
+    driven.state.handle_dialling(at(3_600_000), 1);
+    assert_eq!(driven.state.poll_timeout(), Some(at(3_615_000)));
+    driven.state.handle_timeout(at(3_615_000));
+    assert_eq!(driven.take(), ["disconnect: no answer in time"]);
+    let ends: [(fn(&mut EndpointState), &str); 3] = [
+        (EndpointState::suspend, "disconnect: not wanted any more"),
+        (|state| state.handle_blocked(at(0)), "disconnect: blocked"),
+        (EndpointState::close, "disconnect: shutdown"),
+    ];
+    for (end, told) in ends {
+        let mut driven = waiting();
+        end(&mut driven.state);
+        assert_eq!(driven.take()[0], told);
+        driven.state.handle_dialling(at(1), 1);
+        assert_eq!(driven.state.poll_timeout(), None, "{told}");
+    }
+}

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nexus_actor_core::lock::Lock;
-use portable_atomic::{AtomicBool, Ordering};
+use portable_atomic::{AtomicBool, Ordering, fence};
 use tokio::sync::{Notify, oneshot};
 
 /// How long a dial that a peer brought up keeps a place that others wait for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Hands out the places, in the order of asking among those that may have one.
+/// Hands out the places, to those first that are wanted here, then by turns to the hosts of peers.
 pub(crate) struct Dials {
     state: Lock<State>,
     max: usize,
@@ -68,8 +68,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.dials.state.lock().leave(self.host);
-        self.dials.grant();
+        self.dials.change(|state| state.leave(self.host));
     }
 }
 
@@ -110,9 +109,17 @@ impl State {
         is_wanted
     }
 
-    /// The next that may have a place, which it has from here on.
+    /// Forgets who has given up.
+    fn forget_gone(&mut self) {
+        self.waiting.retain(|waiting| !waiting.granted.is_closed());
+    }
+
+    /// The next that may have a place, which it has from here on: who is wanted here, else the host with the fewest under way,
+    /// or few hosts with many addresses would keep out all others. Of equals the oldest.
     fn next(&mut self, max: usize) -> Option<Waiting> {
-        let at = self.waiting.iter().position(|waiting| self.has_room(waiting.host, max))?;
+        let under_way = |host| 1 + self.by_host.get(&host).copied().unwrap_or_default();
+        let may_go = self.waiting.iter().enumerate().filter(|(_, waiting)| self.has_room(waiting.host, max));
+        let (at, _) = may_go.min_by_key(|(_, waiting)| waiting.host.map_or(0, under_way))?;
         let next = self.waiting.remove(at);
         self.enter(next.host);
         Some(next)
@@ -129,20 +136,30 @@ impl Dials {
         })
     }
 
-    /// Waits for a place for a dial to `address`, which a peer on `host` brought up; none where somebody here wants it.
+    /// Waits for a place for a dial to `address`; `brought_up_by` says on which host the peer is that brought it up, none where
+    /// somebody here wants it. It is asked under the lock: who comes to want it afterwards finds it among those that wait.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place, or the wait for it.
-    pub(crate) async fn place(self: &Arc<Self>, address: &Arc<str>, host: Option<IpAddr>) -> Option<Place> {
+    pub(crate) async fn place(
+        self: &Arc<Self>,
+        address: &Arc<str>,
+        brought_up_by: impl FnOnce() -> Option<IpAddr>,
+    ) -> Option<Place> {
         let granted = {
             let mut state = self.state.lock();
+            // Before the question: either it sees who wants it by now, or that one sees that somebody waits.
+            self.has_waiting.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            let host = brought_up_by();
             if state.has_room(host, self.max) {
                 state.enter(host);
+                self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
                 return Some(Place { dials: self.clone(), host });
             }
+            state.forget_gone();
             let (sender, granted) = oneshot::channel();
             state.waiting.push(Waiting { address: address.clone(), host, granted: sender });
-            self.has_waiting.store(true, Ordering::Release);
             granted
         };
         self.more.notify_waiters();
@@ -150,29 +167,35 @@ impl Dials {
         granted.await.ok()
     }
 
-    /// Somebody here has come to want `address`: it does not wait among those that a peer brought up any more.
+    /// Somebody here has come to want `address`: it does not wait among those that a peer brought up any more. What says so to
+    /// who asks is set before.
     pub(crate) fn reached_for(self: &Arc<Self>, address: &Arc<str>) {
-        if !self.has_waiting.load(Ordering::Acquire) {
+        fence(Ordering::SeqCst);
+        if !self.has_waiting.load(Ordering::SeqCst) {
             return;
         }
-        for waiting in &mut self.state.lock().waiting {
-            if *waiting.address == **address {
-                waiting.host = None;
+        self.change(|state| {
+            for waiting in &mut state.waiting {
+                if *waiting.address == **address {
+                    waiting.host = None;
+                }
             }
-        }
-        self.grant();
+        });
     }
 
-    fn grant(self: &Arc<Self>) {
-        loop {
-            let next = {
-                let mut state = self.state.lock();
-                state.waiting.retain(|waiting| !waiting.granted.is_closed());
-                let next = state.next(self.max);
-                self.has_waiting.store(!state.waiting.is_empty(), Ordering::Release);
-                next
-            };
-            let Some(Waiting { host, granted, .. }) = next else { return };
+    /// Changes the state and gives away what is free then, under one lock: nobody who comes passes those that wait.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let mut granted = Vec::new();
+        {
+            let mut state = self.state.lock();
+            change(&mut state);
+            state.forget_gone();
+            while let Some(next) = state.next(self.max) {
+                granted.push(next);
+            }
+            self.has_waiting.store(!state.waiting.is_empty(), Ordering::SeqCst);
+        }
+        for Waiting { host, granted, .. } in granted {
             // Whoever gave up in this moment gives it back.
             drop(granted.send(Place { dials: self.clone(), host }));
         }
@@ -205,7 +228,7 @@ mod tests {
         let dials = Dials::new(16);
         let at: Arc<str> = Arc::from("a:1");
         let place = |host| {
-            let mut wait = Box::pin(dials.place(&at, host));
+            let mut wait = Box::pin(dials.place(&at, move || host));
             let now = poll(wait.as_mut());
             (wait, now)
         };
@@ -222,16 +245,17 @@ mod tests {
         assert_eq!(here.len(), 8);
         let (mut late, none) = place(None);
         assert!(none.is_none(), "one more than may be");
-        // A place that comes back is of whoever asked first of those that may have it.
+        // A place that comes back is of who is wanted here, then of the host that has none, and of whoever asked first there.
         drop(taken.remove(0));
-        let first = poll(waiting[0].as_mut());
-        assert!(first.is_some() && poll(waiting[4].as_mut()).is_none() && poll(late.as_mut()).is_none());
-        drop(here.pop());
         assert!(poll(waiting[4].as_mut()).is_none() && poll(late.as_mut()).is_some());
+        let first = poll(waiting[4].as_mut());
+        assert!(first.is_some() && poll(waiting[0].as_mut()).is_none());
+        drop(here.pop());
+        assert!(poll(waiting[5].as_mut()).is_none(), "those of peers have no more");
         drop(first);
-        // Given back at once, it goes on to the next host.
-        assert!(poll(waiting[1].as_mut()).is_some());
-        assert!(poll(waiting[4].as_mut()).is_some());
+        // Given back at once, it goes on to the next.
+        assert!(poll(waiting[5].as_mut()).is_some());
+        assert!(poll(waiting[6].as_mut()).is_some());
         // Whoever gives up is passed over, and nothing is lost.
         drop((waiting, late, taken, here));
         let all: Vec<_> = (0..16).filter_map(|_| place(None).1).collect();
@@ -248,11 +272,11 @@ mod tests {
         let (busy, wanted): (Arc<str>, Arc<str>) = (Arc::from("a:1"), Arc::from("b:1"));
         let mut held = Vec::new();
         for _ in 0..4 {
-            let mut wait = pin!(dials.place(&busy, host(1)));
+            let mut wait = pin!(dials.place(&busy, || host(1)));
             held.extend(poll(wait.as_mut()));
         }
         assert_eq!(held.len(), 4);
-        let mut wait = pin!(dials.place(&wanted, host(1)));
+        let mut wait = pin!(dials.place(&wanted, || host(1)));
         assert!(poll(wait.as_mut()).is_none());
         dials.reached_for(&busy);
         assert!(poll(wait.as_mut()).is_none());
@@ -267,12 +291,12 @@ mod tests {
         let at: Arc<str> = Arc::from("a:1");
         let mut held = Vec::new();
         for number in [1, 1, 1, 1, 2] {
-            held.extend(dials.place(&at, host(number)).await);
+            held.extend(dials.place(&at, || host(number)).await);
         }
         let began = tokio::time::Instant::now();
         let first = held.remove(0);
         assert!(tokio::time::timeout(10 * PATIENCE, first.is_overdue()).await.is_err(), "nobody waits");
-        let mut wait = pin!(dials.place(&at, host(1)));
+        let mut wait = pin!(dials.place(&at, || host(1)));
         assert!(poll(wait.as_mut()).is_none());
         first.is_overdue().await;
         assert_eq!(began.elapsed(), 11 * PATIENCE);
@@ -280,5 +304,67 @@ mod tests {
         assert!(tokio::time::timeout(10 * PATIENCE, other.is_overdue()).await.is_err(), "it helps nobody");
         drop(first);
         assert!(poll(wait.as_mut()).is_some());
+    }
+
+    /// Few hosts with many addresses that do not answer do not keep out another one, however long they have waited.
+    #[test]
+    fn the_host_with_the_fewest_has_the_next_place() {
+        let dials = Dials::new(16);
+        let at: Arc<str> = Arc::from("a:1");
+        let (mut held, mut waiting) = (Vec::new(), Vec::new());
+        for number in 0..40 {
+            let mut wait = Box::pin(dials.place(&at, move || host(number % 2)));
+            match poll(wait.as_mut()) {
+                Some(place) => held.push(place),
+                None => waiting.push(wait),
+            }
+        }
+        assert_eq!(held.len(), 8);
+        let mut honest = pin!(dials.place(&at, || host(9)));
+        assert!(poll(honest.as_mut()).is_none());
+        drop(held.pop());
+        assert!(poll(honest.as_mut()).is_some(), "before the many that asked earlier");
+        // Given back, it goes to the oldest of the host that has fewer than the other.
+        assert!(poll(waiting[1].as_mut()).is_some() && poll(waiting[0].as_mut()).is_none());
+    }
+
+    /// Who comes to be wanted here while it is asked for whom it is dialled does not miss that.
+    #[test]
+    fn who_is_wanted_as_it_comes_to_wait_is_seen() {
+        let dials = Dials::new(4);
+        let (busy, wanted): (Arc<str>, Arc<str>) = (Arc::from("a:1"), Arc::from("b:1"));
+        let held = poll(pin!(dials.place(&busy, || host(1)))).expect("room");
+        let asked = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let (dials, asked_there) = (&dials, &asked);
+            let wanted_there = wanted.clone();
+            let reached = scope.spawn(move || {
+                asked_there.wait();
+                dials.reached_for(&wanted_there);
+            });
+            let mut wait = pin!(dials.place(&wanted, || {
+                asked.wait();
+                host(1)
+            }));
+            let place = poll(wait.as_mut());
+            reached.join().expect("it ends");
+            assert!(place.is_some() || poll(wait.as_mut()).is_some());
+        });
+        drop(held);
+    }
+
+    /// Who gave up does not stay until a place is given back.
+    #[test]
+    fn who_gave_up_is_forgotten_when_one_comes() {
+        let dials = Dials::new(1);
+        let at: Arc<str> = Arc::from("a:1");
+        let held = poll(pin!(dials.place(&at, || None))).expect("room");
+        for _ in 0..100 {
+            let mut wait = Box::pin(dials.place(&at, || None));
+            assert!(poll(wait.as_mut()).is_none());
+        }
+        assert_eq!(dials.state.lock().waiting.len(), 1);
+        drop(held);
+        assert_eq!(dials.state.lock().under_way, 0);
     }
 }

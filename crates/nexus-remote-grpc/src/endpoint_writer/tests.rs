@@ -223,6 +223,59 @@ async fn waits_between_attempts_double_up_to_the_longest() {
     pair.node.stop().await;
 }
 
+/// Who waits for its turn to dial is not given up for that, however long it takes, and has all of its time then.
+///
+/// Covers: L25
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_its_turn_to_dial_is_not_given_up() {
+    let limits = Limits { dials: 1, ..Limits::new() };
+    let mut pair = Pair::start(local().with([ConfigOption::with_limits(limits)]), NEXUS).await;
+    let other: Arc<str> = Arc::from("127.0.0.1:10");
+    let held = pair.node.remote.node_for_tests().dials.place(&other, || None).await;
+    pair.tell(Echo::Count(1));
+    let hour = Duration::from_secs(3_600);
+    tokio::time::sleep(hour).await;
+    assert!(pair.dials().is_empty());
+    assert_eq!(pair.endpoint().read(|state| (state.attempt_number(), state.ends())), (1, 0));
+    drop(held);
+    pair.node.remote.await_reconnect(PEER).await.expect("an endpoint");
+    assert_eq!(pair.dials(), [hour.as_millis()]);
+    assert!(pair.endpoint().read(crate::endpoint_state::EndpointState::is_linked));
+    pair.node.stop().await;
+}
+
+/// Whichever way somebody here wants a peer, it does not wait among those that peers brought up.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_wanted_here_is_dialled_before_those_that_peers_brought_up() {
+    let limits = Limits { dials: 4, ..Limits::new() };
+    let wants: [fn(&Pair); 4] = [
+        |pair| drop(pair.node.remote.manager().ensure_connected(PEER)),
+        |pair| drop(pair.node.remote.manager().schedule_reconnect(PEER)),
+        |pair| {
+            let remote = pair.node.remote.clone();
+            tokio::spawn(async move { drop(remote.spawn_remote(PEER, "kind").await) });
+        },
+        |pair| pair.node.at(PEER, "echo").stop(),
+    ];
+    for (number, want) in wants.into_iter().enumerate() {
+        let config = local().with([ConfigOption::with_limits(limits)]);
+        let mut pair = Pair::start(config, NEXUS).await;
+        let node = pair.node.remote.node_for_tests().clone();
+        let (other, host) = (Arc::from("127.0.0.1:10"), "127.0.0.1".parse().expect("a host"));
+        let held = node.dials.place(&other, || Some(host)).await;
+        let endpoint = node.endpoint_of(PEER, crate::endpoint::EndpointKind::Dialled).expect("an address");
+        endpoint.set_source(crate::log::Source::Host(host));
+        endpoint.apply(crate::endpoint_state::EndpointState::ensure_connected);
+        tokio::time::sleep(ms(1)).await;
+        assert!(pair.dials().is_empty(), "{number}");
+        want(&pair);
+        tokio::time::sleep(ms(1)).await;
+        assert_eq!(pair.dials(), [1], "{number}");
+        drop(held);
+        pair.node.stop().await;
+    }
+}
+
 /// When an address that refuses is given up, and the reason.
 async fn gives_up(options: impl IntoIterator<Item = ConfigOption>) -> (u128, Arc<str>) {
     let pair = Pair::start(local().with(options), NEXUS).await;
