@@ -748,7 +748,8 @@ fn the_time_of_an_attempt_begins_with_its_turn() {
     assert_eq!(driven.state.poll_timeout(), Some(at(3_615_000)));
     driven.state.handle_timeout(at(3_615_000));
     assert_eq!(driven.take(), ["disconnect: no answer in time"]);
-    let ends: [(fn(&mut EndpointState), &str); 3] = [
+    type End = fn(&mut EndpointState);
+    let ends: [(End, &str); 3] = [
         (EndpointState::suspend, "disconnect: not wanted any more"),
         (|state| state.handle_blocked(at(0)), "disconnect: blocked"),
         (EndpointState::close, "disconnect: shutdown"),
