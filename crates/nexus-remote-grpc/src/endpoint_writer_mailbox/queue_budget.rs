@@ -181,10 +181,11 @@ impl Drop for QueueShare {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Wake, Waker};
+    use std::task::{Context, Poll};
 
     use super::*;
     use crate::endpoint::pid_entry::PidEntry;
+    use crate::endpoint_writer_mailbox::tests::Bell;
     use crate::endpoint_writer_mailbox::{
         Displaced, EndpointWriterMailbox, MailboxBounds, OutboundBatch, Overflow, RemoteDeliver,
         RemoteSystem, TerminatedWhy,
@@ -215,26 +216,6 @@ mod tests {
     /// Queues messages of 1 KiB until no more are taken, and returns how many were.
     fn fill(mailbox: &EndpointWriterMailbox) -> usize {
         (0..1_000_000).take_while(|_| mailbox.offer(deliver(), &[0; 1_024]).is_ok()).count()
-    }
-
-    #[derive(Default)]
-    struct Bell(AtomicUsize);
-
-    impl Wake for Bell {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    impl Bell {
-        fn new() -> (Arc<Self>, Waker) {
-            let bell = Arc::new(Self::default());
-            (bell.clone(), Waker::from(bell))
-        }
-
-        fn rung(&self) -> usize {
-            self.0.swap(0, Ordering::Relaxed)
-        }
     }
 
     /// Covers: L29

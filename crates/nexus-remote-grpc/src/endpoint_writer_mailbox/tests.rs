@@ -31,7 +31,7 @@ fn mailbox(bounds: MailboxBounds) -> EndpointWriterMailbox {
 
 /// Counts how often it is woken.
 #[derive(Default)]
-struct Bell(AtomicUsize);
+pub(super) struct Bell(AtomicUsize);
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
@@ -40,12 +40,12 @@ impl Wake for Bell {
 }
 
 impl Bell {
-    fn new() -> (Arc<Self>, Waker) {
+    pub(super) fn new() -> (Arc<Self>, Waker) {
         let bell = Arc::new(Self::default());
         (bell.clone(), Waker::from(bell))
     }
 
-    fn rung(&self) -> usize {
+    pub(super) fn rung(&self) -> usize {
         self.0.swap(0, Ordering::Relaxed)
     }
 }

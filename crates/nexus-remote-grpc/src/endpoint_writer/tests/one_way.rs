@@ -38,6 +38,17 @@ async fn settle() {
 }
 
 impl Pair {
+    /// A call of the peer, by which an actor of its watches `echo` here; and what it came in by.
+    async fn watching_call(&self) -> (Door, RawCall) {
+        let door = Door::of(&self.node);
+        let call = door.call(server_hello("raw", PEER)).await.expect("it is served");
+        let watch = actor::Watch { watcher: pid("watcher") }.encode_to_vec();
+        call.send(sent(batch(self.node.remote.address(), "echo", None, &[("actor.Watch", watch)])));
+        settle().await;
+        assert_eq!(self.node.remote.peer_watches(), 1);
+        (door, call)
+    }
+
     /// The types of what the peer got, up to a message that is sent for it now.
     async fn told(&mut self) -> Vec<String> {
         settle().await;
@@ -135,12 +146,7 @@ async fn a_notice_that_is_cut_off_on_its_way_is_heard_once() {
 async fn a_peer_for_whom_a_notice_is_given_up_is_told_goodbye() {
     let pair = Pair::start(local().with([fixed(2, ms(100))]), NEXUS).await;
     pair.refuses.store(true, Ordering::Release);
-    let door = Door::of(&pair.node);
-    let mut call = door.call(server_hello("raw", PEER)).await.expect("it is served");
-    let watch = actor::Watch { watcher: pid("watcher") }.encode_to_vec();
-    call.send(sent(batch(pair.node.remote.address(), "echo", None, &[("actor.Watch", watch)])));
-    settle().await;
-    assert_eq!(pair.node.remote.peer_watches(), 1);
+    let (_door, mut call) = pair.watching_call().await;
     pair.node.system.find("/user/echo").expect("it lives").stop();
     settle().await;
     assert_eq!(pair.node.remote.peer_watches(), 0);
@@ -223,12 +229,7 @@ async fn an_answer_in_the_queue_outlives_the_break() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_reached_again_is_not_told_goodbye() {
     let mut pair = Pair::start(local(), NEXUS).await;
-    let door = Door::of(&pair.node);
-    let mut call = door.call(server_hello("raw", PEER)).await.expect("it is served");
-    let watch = actor::Watch { watcher: pid("watcher") }.encode_to_vec();
-    call.send(sent(batch(pair.node.remote.address(), "echo", None, &[("actor.Watch", watch)])));
-    settle().await;
-    assert_eq!(pair.node.remote.peer_watches(), 1);
+    let (_door, mut call) = pair.watching_call().await;
     assert!(pair.told().await.is_empty());
     let endpoint = pair.endpoint();
     let unheard = || endpoint.node().tell_watcher(PeerWatch::Unheard { endpoint: endpoint.clone() });
